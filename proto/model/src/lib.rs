@@ -1,12 +1,22 @@
 //! The vocabulary of Lockstep: ids, records, tasks, observations, refusals. Pure data and the rules
 //! that one value can check by itself; no I/O, no serialization, no clock.
 
+pub mod address;
 pub mod id;
 pub mod identity;
 pub mod label;
+pub mod node;
+pub mod observation;
+pub mod path;
+pub mod reason;
+pub mod record;
 pub mod reject;
+pub mod request;
+pub mod sync;
+pub mod task;
 pub mod time;
 
+pub use address::HostPort;
 pub use id::{
     FleetName, Incarnation, KeyHash, NodeName, Revision, SyncName, TaskId, TokenId, UserName,
 };

@@ -1,0 +1,26 @@
+//! What agents say is so. Never desired state; lost at a restart and sent again on reconnect.
+
+use crate::id::{Incarnation, Revision, SyncName, TaskId};
+use crate::node::NodeReport;
+use crate::sync::SyncReport;
+use crate::task::TaskPhase;
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Observation {
+    /// A stream of the node is open; what it told first.
+    Connected(Told),
+    /// Its stream ended, and why in one line.
+    Disconnected { why: String },
+    Node(NodeReport),
+    /// None: the agent has no part in the sync any more.
+    Sync { sync: SyncName, report: Option<SyncReport> },
+    Task { id: TaskId, phase: TaskPhase },
+}
+
+/// What an agent durably remembers of the controllers it spoke to.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Told {
+    pub incarnation: Incarnation,
+    /// The highest revision it was told.
+    pub revision: Revision,
+}

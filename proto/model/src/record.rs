@@ -1,0 +1,191 @@
+//! Records, the transactions that write them, and the log that is both watch feed and audit trail.
+
+use std::fmt;
+
+use crate::id::{
+    FleetName, Incarnation, NodeName, Revision, SyncName, TaskId, TokenId, UserName, quote,
+};
+use crate::identity::{Subject, Token, User};
+use crate::node::Node;
+use crate::reject::Invalid;
+use crate::sync::Sync;
+use crate::task::Task;
+use crate::time::Timestamp;
+
+/// Most writes of one transaction (etcd's default limit is 128 operations, the log entry included).
+pub const TXN_WRITES_MAX: usize = 96;
+
+/// What the store keeps about itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fleet {
+    pub name: FleetName,
+    pub incarnation: Incarnation,
+    pub created_at: Timestamp,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Record {
+    Fleet(Fleet),
+    Node(Node),
+    Token(Token),
+    User(User),
+    Sync(Sync),
+    Task(Task),
+    Request(RequestDone),
+}
+
+impl Record {
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Fleet(_) => Key::Fleet,
+            Self::Node(node) => Key::Node(node.name.clone()),
+            Self::Token(token) => Key::Token(token.id.clone()),
+            Self::User(user) => Key::User(user.name.clone()),
+            Self::Sync(sync) => Key::Sync(sync.name.clone()),
+            Self::Task(task) => Key::Task(task.node.clone(), task.id),
+            Self::Request(done) => Key::Request(done.id.clone()),
+        }
+    }
+}
+
+/// Where a record lives; its text is the store's key.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Key {
+    Fleet,
+    Node(NodeName),
+    Token(TokenId),
+    User(UserName),
+    Sync(SyncName),
+    Task(NodeName, TaskId),
+    Request(RequestId),
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fleet => write!(f, "meta/fleet"),
+            Self::Node(name) => write!(f, "node/{name}"),
+            Self::Token(id) => write!(f, "token/{id}"),
+            Self::User(name) => write!(f, "user/{name}"),
+            Self::Sync(name) => write!(f, "sync/{name}"),
+            Self::Task(node, id) => write!(f, "task/{node}/{:016x}.{:08x}", id.revision.0, id.n),
+            Self::Request(id) => write!(f, "request/{id}"),
+        }
+    }
+}
+
+/// Made by the client, once per intent: the same id sent again is the same request.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RequestId(String);
+
+impl RequestId {
+    pub const LENGTH_MAX: usize = 64;
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for RequestId {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let fits = (1..=Self::LENGTH_MAX).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+        if !fits {
+            let problem = format!(
+                "must be 1 to {} letters, digits, '-' or '_', not {}",
+                Self::LENGTH_MAX,
+                quote(text)
+            );
+            return Err(Invalid::new("request_id", problem));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A request that was carried out: the same id by the same actor gets the same answer for a day.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RequestDone {
+    pub id: RequestId,
+    pub actor: Actor,
+    /// The method, so that one id used for two things is refused.
+    pub cause: String,
+    pub at: Timestamp,
+}
+
+/// Who caused a transaction.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Actor {
+    /// A rule of the planner.
+    Planner,
+    /// Someone with a certificate.
+    Subject(Subject),
+    /// `lockstep-controller` run by hand on the store's own machine.
+    Offline,
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Planner => f.write_str("planner"),
+            Self::Subject(subject) => subject.fmt(f),
+            Self::Offline => f.write_str("offline"),
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Write {
+    Put(Record),
+    Delete(Key),
+}
+
+impl Write {
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Put(record) => record.key(),
+            Self::Delete(key) => key.clone(),
+        }
+    }
+}
+
+/// The only effect of the controller: writes on top of `base`, all or none.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Txn {
+    pub base: Revision,
+    pub at: Timestamp,
+    pub actor: Actor,
+    /// The RPC (`SyncService/CreateSync`) or the planner's rules, comma-joined.
+    pub cause: String,
+    pub writes: Vec<Write>,
+}
+
+/// A committed transaction: an entry of the log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Change {
+    pub revision: Revision,
+    pub at: Timestamp,
+    pub actor: Actor,
+    pub cause: String,
+    pub writes: Vec<Write>,
+}
+
+impl Change {
+    pub fn of(txn: Txn) -> Self {
+        let Txn { base, at, actor, cause, writes } = txn;
+        Self { revision: base.next(), at, actor, cause, writes }
+    }
+}
+
+/// A record and the revision that last wrote it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Versioned<T> {
+    pub revision: Revision,
+    pub value: T,
+}

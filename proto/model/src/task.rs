@@ -1,0 +1,213 @@
+//! Tasks: the only way to make something happen on a node. A closed enum; nothing in it can name a
+//! program or a shell.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::address::HostPort;
+use crate::id::{KeyHash, NodeName, SyncName, TaskId, quote};
+use crate::path::DirPath;
+use crate::reject::Invalid;
+use crate::sync::SyncOptions;
+use crate::time::{Millis, Timestamp};
+
+/// A task record. It lives until its outcome is stored; the newest of each slot is kept after that,
+/// because "applied" is read off it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Task {
+    pub id: TaskId,
+    pub node: NodeName,
+    pub spec: TaskSpec,
+    /// 1 for the first try of the same spec.
+    pub attempt: u32,
+    pub created_at: Timestamp,
+    /// How long it may run on the node before the agent kills it.
+    pub run_limit: Millis,
+    /// Someone wants it to end; the agent ends it and reports `Cancelled`.
+    pub cancel_requested: bool,
+    pub ended: Option<Ended>,
+    /// W3C traceparent of the span that made it.
+    pub traceparent: Option<String>,
+}
+
+impl Task {
+    pub fn slot(&self) -> Slot {
+        self.spec.slot()
+    }
+
+    pub fn is_live(&self) -> bool {
+        self.ended.is_none()
+    }
+
+    pub fn succeeded(&self) -> bool {
+        self.ended.as_ref().is_some_and(|e| e.outcome.kind == OutcomeKind::Ok)
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ended {
+    /// Controller's clock.
+    pub at: Timestamp,
+    pub outcome: Outcome,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Outcome {
+    pub kind: OutcomeKind,
+    /// One line for people: what went wrong and what to do; empty when fine.
+    pub message: String,
+}
+
+impl Outcome {
+    /// Longest message kept, in bytes.
+    pub const MESSAGE_MAX: usize = 1024;
+
+    pub fn ok() -> Self {
+        Self { kind: OutcomeKind::Ok, message: String::new() }
+    }
+
+    pub fn new(kind: OutcomeKind, message: impl Into<String>) -> Self {
+        let mut message: String = message.into();
+        if message.len() > Self::MESSAGE_MAX {
+            message.truncate(message.floor_char_boundary(Self::MESSAGE_MAX));
+        }
+        Self { kind, message }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum OutcomeKind {
+    Ok,
+    Failed,
+    Cancelled,
+    /// The agent ended in the middle.
+    Interrupted,
+    /// The agent cannot tell whether the effect took place.
+    Unknown,
+    /// A newer task took the slot.
+    Superseded,
+    /// The node was expelled or removed.
+    Lost,
+    /// The agent does not know this kind of task: it is older than the controller.
+    Unsupported,
+}
+
+impl OutcomeKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Interrupted => "interrupted",
+            Self::Unknown => "unknown",
+            Self::Superseded => "superseded",
+            Self::Lost => "lost",
+            Self::Unsupported => "unsupported",
+        }
+    }
+}
+
+impl fmt::Display for OutcomeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How far a live task is, as its agent last said; volatile.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum TaskPhase {
+    /// Durable in the agent's ledger.
+    Accepted,
+    Running,
+}
+
+/// What a node is to do or to be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum TaskSpec {
+    /// Be the source of a sync. In force from its success until another task takes the slot.
+    SyncSource(SyncSource),
+    /// Let one peer write one directory. In force like `SyncSource`.
+    SyncTarget(SyncTarget),
+    /// Have nothing to do with the sync any more; files stay.
+    SyncRelease { sync: SyncName },
+    /// On the source: one complete pass to one target; ends when it is through.
+    SyncResync { sync: SyncName, target: NodeName },
+}
+
+impl TaskSpec {
+    pub fn slot(&self) -> Slot {
+        match self {
+            Self::SyncSource(SyncSource { sync, .. })
+            | Self::SyncTarget(SyncTarget { sync, .. })
+            | Self::SyncRelease { sync } => Slot::Sync(sync.clone()),
+            Self::SyncResync { sync, target } => Slot::Resync(sync.clone(), target.clone()),
+        }
+    }
+
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::SyncSource(_) => "sync-source",
+            Self::SyncTarget(_) => "sync-target",
+            Self::SyncRelease { .. } => "sync-release",
+            Self::SyncResync { .. } => "sync-resync",
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SyncSource {
+    pub sync: SyncName,
+    pub path: DirPath,
+    pub targets: Vec<Peer>,
+    pub options: SyncOptions,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SyncTarget {
+    pub sync: SyncName,
+    pub path: DirPath,
+    /// Who may write it; None while the source is disabled or expelled.
+    pub source: Option<Peer>,
+    /// False tells load balancers NOT_SERVING whatever is on disk: the node is drained.
+    pub serve: bool,
+}
+
+/// Another node as an agent needs to know it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Peer {
+    pub node: NodeName,
+    /// The key it must show.
+    pub key_hash: KeyHash,
+    /// Best first. Empty for a peer that only calls.
+    pub addresses: Vec<HostPort>,
+}
+
+/// What at most one live task of a node may hold; its text is in file names and lists.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Slot {
+    /// `sync/webroot`: the node's part in a sync.
+    Sync(SyncName),
+    /// `sync/webroot/web1`: a pass to one target.
+    Resync(SyncName, NodeName),
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sync(sync) => write!(f, "sync/{sync}"),
+            Self::Resync(sync, target) => write!(f, "sync/{sync}/{target}"),
+        }
+    }
+}
+
+impl FromStr for Slot {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let parts: Vec<&str> = text.splitn(4, '/').collect();
+        match parts.as_slice() {
+            ["sync", sync] => Ok(Self::Sync(sync.parse()?)),
+            ["sync", sync, target] => Ok(Self::Resync(sync.parse()?, target.parse()?)),
+            _ => Err(Invalid::new("slot", format!("unknown slot {}", quote(text)))),
+        }
+    }
+}
