@@ -1,4 +1,5 @@
-//! Network addresses as people write them: `web1.example.org:7402`, `10.0.0.5`, `[fd00::5]:7402`.
+//! Where a process listens or is reached: a host and a port. Text in, text out; nothing here
+//! resolves a name.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -7,113 +8,167 @@ use std::str::FromStr;
 use crate::id::quote;
 use crate::reject::Invalid;
 
-/// A host and a port. The host is a DNS name or an IP address and never anything else, so it can
-/// stand in an argv slot.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Longest host name, in bytes (RFC 1035).
+pub const HOST_MAX: usize = 253;
+/// Longest label between two dots of a host name, in bytes.
+const LABEL_MAX: usize = 63;
+
+/// `web1.example.org:7400`, `10.0.0.7:7400`, `[2001:db8::7]:7400`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct HostPort {
     host: String,
-    pub port: u16,
+    port: u16,
 }
 
-/// RFC 1035: 253 visible characters.
-const HOST_MAX: usize = 253;
-
 impl HostPort {
-    pub fn new(host: &str, port: u16) -> Result<Self, Invalid> {
-        check_host(host)?;
-        if port == 0 {
-            return Err(Invalid::new("address", "port must be 1 to 65535"));
-        }
-        Ok(Self { host: host.to_owned(), port })
+    /// `host:port`, or a host alone where `default_port` is known; an IPv6 address with a port
+    /// stands in brackets. The port is 1 to 65535.
+    pub fn parse(text: &str, default_port: Option<u16>) -> Result<Self, Invalid> {
+        let wrong = |why: &str| Invalid::new("address", format!("{why} (got {})", quote(text)));
+        let (host, port) = split(text).ok_or_else(|| {
+            wrong("must look like host:port, or [2001:db8::7]:port for an IPv6 address")
+        })?;
+        let port = match (port, default_port) {
+            (Some(digits), _) => parse_port(digits)
+                .ok_or_else(|| wrong("the port must be a number from 1 to 65535"))?,
+            (None, Some(port)) => port,
+            (None, None) => return Err(wrong("must name a port, as in host:7400")),
+        };
+        check_host(host).map_err(wrong)?;
+        Ok(Self { host: host.to_ascii_lowercase(), port })
     }
 
-    /// Without brackets, also for IPv6.
+    /// A DNS name, or an IP address without brackets.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// As `FromStr`, with a port for texts that have none.
-    pub fn parse(text: &str, default_port: u16) -> Result<Self, Invalid> {
-        let wrong = |why: &str| {
-            Invalid::new("address", format!("{why}, as in host:7400 or [fd00::5]:7400; got {}", quote(text)))
-        };
-        let port_of = |digits: &str| -> Result<u16, Invalid> {
-            let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-            plain
-                .then(|| digits.parse().ok())
-                .flatten()
-                .filter(|port| *port != 0)
-                .ok_or_else(|| wrong("port must be 1 to 65535"))
-        };
-        if let Some(rest) = text.strip_prefix('[') {
-            let (host, after) = rest.split_once(']').ok_or_else(|| wrong("'[' without ']'"))?;
-            host.parse::<Ipv6Addr>().map_err(|_| wrong("'[…]' must hold an IPv6 address"))?;
-            let port = match after.strip_prefix(':') {
-                Some(digits) => port_of(digits)?,
-                None if after.is_empty() => default_port,
-                None => return Err(wrong("text after ']' must be a port")),
-            };
-            return Self::new(host, port);
-        }
-        if text.parse::<Ipv6Addr>().is_ok() {
-            return Self::new(text, default_port);
-        }
-        match text.split_once(':') {
-            Some((_, rest)) if rest.contains(':') => {
-                Err(wrong("an IPv6 address with a port needs brackets"))
-            }
-            Some((host, digits)) => Self::new(host, port_of(digits)?),
-            None => Self::new(text, default_port),
-        }
+    pub fn port(&self) -> u16 {
+        self.port
     }
 }
 
-fn check_host(host: &str) -> Result<(), Invalid> {
+/// The host without brackets and the text of the port, if any; None when the punctuation is off.
+fn split(text: &str) -> Option<(&str, Option<&str>)> {
+    if let Some(rest) = text.strip_prefix('[') {
+        let (host, after) = rest.split_once(']')?;
+        host.parse::<Ipv6Addr>().ok()?;
+        return match after {
+            "" => Some((host, None)),
+            _ => Some((host, Some(after.strip_prefix(':')?))),
+        };
+    }
+    if text.parse::<Ipv6Addr>().is_ok() {
+        return Some((text, None));
+    }
+    match text.split_once(':') {
+        None => Some((text, None)),
+        Some((_, port)) if port.contains(':') => None,
+        Some((host, port)) => Some((host, Some(port))),
+    }
+}
+
+fn parse_port(digits: &str) -> Option<u16> {
+    let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    plain.then(|| digits.parse().ok()).flatten().filter(|port| *port != 0)
+}
+
+fn check_host(host: &str) -> Result<(), &'static str> {
     if host.parse::<Ipv6Addr>().is_ok() || host.parse::<Ipv4Addr>().is_ok() {
         return Ok(());
     }
-    let label = |part: &str| {
-        (1..=63).contains(&part.len())
-            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-            && !part.starts_with('-')
-            && !part.ends_with('-')
-    };
-    let name = host.strip_suffix('.').unwrap_or(host);
-    // All digits and dots is a mistyped IPv4 address, which resolvers read in surprising ways.
-    let numeric = name.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    if name.len() <= HOST_MAX && !numeric && name.split('.').all(label) {
-        return Ok(());
+    if host.is_empty() {
+        return Err("the host must not be empty");
     }
-    Err(Invalid::new("address", format!("host must be a DNS name or an IP address, not {}", quote(host))))
+    if host.len() > HOST_MAX {
+        return Err("the host must have at most 253 characters");
+    }
+    let label_fits = |label: &str| {
+        (1..=LABEL_MAX).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if !host.split('.').all(label_fits) {
+        return Err("the host must be a DNS name or an IP address");
+    }
+    // 10.0.0.256 and 1.2.3 are typing errors, not names: no top-level domain is a number.
+    if host.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit())) {
+        return Err("the host looks like an IPv4 address, and is not one");
+    }
+    Ok(())
 }
 
 impl FromStr for HostPort {
     type Err = Invalid;
-    /// The port is required.
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let parsed = Self::parse(text, 1)?;
-        let canonical = parsed.to_string();
-        // With the port left out the default above would show.
-        if parsed.port == 1 && !text.ends_with(":1") && canonical != text {
-            let problem = format!("port is missing, as in {}:7400; got {}", text, quote(text));
-            return Err(Invalid::new("address", problem));
-        }
-        Ok(parsed)
+        Self::parse(text, None)
     }
 }
 
 impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
         }
     }
 }
 
-impl fmt::Debug for HostPort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_people_write() {
+        for (text, default_port, shown) in [
+            ("web1:7400", None, "web1:7400"),
+            ("Web1.Example.ORG:1", None, "web1.example.org:1"),
+            ("web1", Some(7400), "web1:7400"),
+            ("web1:1", Some(7400), "web1:1"),
+            ("10.0.0.7:65535", None, "10.0.0.7:65535"),
+            ("[2001:db8::7]:7400", None, "[2001:db8::7]:7400"),
+            ("[::1]", Some(7400), "[::1]:7400"),
+            ("::1", Some(7400), "[::1]:7400"),
+            ("_sip.x-1.y:5", None, "_sip.x-1.y:5"),
+        ] {
+            let address = HostPort::parse(text, default_port).unwrap();
+            assert_eq!(address.to_string(), shown);
+            assert_eq!(shown.parse::<HostPort>().unwrap(), address, "{shown} reads back");
+        }
+    }
+
+    #[test]
+    fn refuses_by_name() {
+        let long = format!("{}:1", "a.".repeat(126) + "aa");
+        for (text, why) in [
+            ("", "must name a port"),
+            ("web1", "must name a port"),
+            ("::1", "must name a port"),
+            ("web1:", "the port must be"),
+            ("web1:0", "the port must be"),
+            ("web1:65536", "the port must be"),
+            ("web1:+1", "the port must be"),
+            (":7400", "the host must not be empty"),
+            ("a:b:c", "must look like"),
+            ("[::1:7400", "must look like"),
+            ("[::1]7400", "must look like"),
+            ("[web1]:7400", "must look like"),
+            ("fe80::1%eth0", "must look like"),
+            ("we b:1", "must be a DNS name"),
+            ("web\n1:1", "must be a DNS name"),
+            ("web\u{202e}1:1", "must be a DNS name"),
+            ("-web:1", "must be a DNS name"),
+            ("web..x:1", "must be a DNS name"),
+            ("https://web1:7400", "must look like"),
+            ("10.0.0.256:1", "looks like an IPv4"),
+            ("1.2.3:1", "looks like an IPv4"),
+            (&long, "at most 253"),
+        ] {
+            let error = HostPort::parse(text, None).unwrap_err();
+            assert_eq!(error.field, "address");
+            assert!(error.problem.contains(why), "{text:?}: {error}");
+            assert!(!error.to_string().contains('\n'), "{error}");
+        }
     }
 }
