@@ -128,6 +128,8 @@ pub enum Actor {
     Subject(Subject),
     /// `lockstep-controller` run by hand on the store's own machine.
     Offline,
+    /// Nobody that is known: holds a join token, or asks for health.
+    Anonymous,
 }
 
 impl fmt::Display for Actor {
@@ -136,6 +138,7 @@ impl fmt::Display for Actor {
             Self::Planner => f.write_str("planner"),
             Self::Subject(subject) => subject.fmt(f),
             Self::Offline => f.write_str("offline"),
+            Self::Anonymous => f.write_str("anonymous"),
         }
     }
 }
@@ -158,7 +161,11 @@ impl Write {
 /// The only effect of the controller: writes on top of `base`, all or none.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Txn {
+    /// The store's revision that this was decided on; compared when it commits.
     pub base: Revision,
+    /// `Revision::ZERO`, except when an old copy of a store is adopted: the change's revision is
+    /// larger than this, and so than everything that agents were told.
+    pub raise_to: Revision,
     pub at: Timestamp,
     pub actor: Actor,
     /// The RPC (`SyncService/CreateSync`) or the planner's rules, comma-joined.
@@ -178,8 +185,8 @@ pub struct Change {
 
 impl Change {
     pub fn of(txn: Txn) -> Self {
-        let Txn { base, at, actor, cause, writes } = txn;
-        Self { revision: base.next(), at, actor, cause, writes }
+        let Txn { base, raise_to, at, actor, cause, writes } = txn;
+        Self { revision: base.max(raise_to).next(), at, actor, cause, writes }
     }
 }
 

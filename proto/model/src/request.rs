@@ -1,10 +1,10 @@
 //! What a caller may ask the controller to change. Every request takes the same road as the
 //! planner's own writes: checked against the world, then one transaction.
 
-use crate::id::{KeyHash, NodeName, SyncName, TaskId, TokenId, UserName};
+use crate::id::{Incarnation, KeyHash, NodeName, SyncName, TaskId, TokenId, UserName};
 use crate::identity::{Role, TokenFor};
 use crate::label::LabelKey;
-use crate::node::{NodeAddress, NodeAdmin};
+use crate::node::NodeAddress;
 use crate::sync::{Place, SyncOptions};
 use crate::task::Outcome;
 use crate::time::Millis;
@@ -21,7 +21,8 @@ pub enum Request {
     SetUserDisabled { name: UserName, disabled: bool },
 
     LabelNode { node: NodeName, set: Vec<(LabelKey, String)>, remove: Vec<LabelKey> },
-    SetNodeAdmin { node: NodeName, admin: NodeAdmin },
+    /// An action and not a state, so that `resume` never undoes a `disable`.
+    ChangeNode { node: NodeName, action: NodeAction },
     /// Forgets an expelled or disabled node, so that the name may join again.
     RemoveNode { node: NodeName },
 
@@ -38,6 +39,34 @@ pub enum Request {
     Announce { node: NodeName, addresses: Vec<NodeAddress> },
     /// From an agent; repeated until acknowledged.
     EndTask { node: NodeName, id: TaskId, outcome: Outcome },
-    /// An operator accepts a store that agents know to be an old copy.
-    AdoptStore,
+    /// An operator accepts a store that agents know to be an old copy. `incarnation` is drawn by the
+    /// caller.
+    AdoptStore { incarnation: Incarnation },
+}
+
+/// What people do to a node's `NodeAdmin`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum NodeAction {
+    Drain,
+    /// Back from `Drain`.
+    Resume,
+    Disable,
+    /// Back from `Disable`.
+    Enable,
+    Expel,
+}
+
+impl NodeAction {
+    pub const ALL: [Self; 5] =
+        [Self::Drain, Self::Resume, Self::Disable, Self::Enable, Self::Expel];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Drain => "drain",
+            Self::Resume => "resume",
+            Self::Disable => "disable",
+            Self::Enable => "enable",
+            Self::Expel => "expel",
+        }
+    }
 }
