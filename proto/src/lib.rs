@@ -2,6 +2,9 @@
 //! disk), conversions from and to the model, and the one mapping of refusals to gRPC status.
 //! Wire types stop here: nothing behind the conversions sees them.
 
+pub mod convert;
+pub mod status;
+
 /// Generated code; documented in the .proto files.
 pub mod v1 {
     #![allow(clippy::all, clippy::pedantic, clippy::unwrap_used, clippy::disallowed_methods)]
