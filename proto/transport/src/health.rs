@@ -1,9 +1,10 @@
-//! Health for load balancers: one board of named answers, told over gRPC (`grpc.health.v1.Health`) and over plain
-//! HTTP from the same state. This file holds the board; it decides nothing, the programs set the answers.
+//! Health for load balancers: one board of named answers, told over gRPC (`grpc.health.v1.Health`)
+//! and over plain HTTP from the same state. This file holds the board; it decides nothing, the
+//! programs set the answers.
 
 mod grpc;
-mod http;
 mod listener;
+mod plain;
 
 use std::collections::BTreeMap;
 
@@ -60,9 +61,10 @@ impl HealthBoard {
         board
     }
 
-    /// Sets an answer and tells the watchers of that name if the verdict changed. Names are paths without the
-    /// leading slash, such as `sync/webroot` or `cluster/main/primary`. A reason is made one line and cut at
-    /// [`REASON_MAX`]; a name more than [`NAMES_MAX`] is logged and not kept.
+    /// Sets an answer and tells the watchers of that name if the verdict changed. Names are paths
+    /// without the leading slash, such as `sync/webroot` or `cluster/main/primary`. A reason is
+    /// made one line and cut at [`REASON_MAX`]; a name more than [`NAMES_MAX`] is logged and not
+    /// kept.
     pub fn set(&self, name: &str, verdict: Verdict, reason: &str) {
         let answer = Answer { verdict, reason: one_line(reason) };
         self.answers.send_if_modified(|answers| {

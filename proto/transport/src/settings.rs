@@ -1,10 +1,10 @@
-//! One table of settings per program, and from it everything that knows a setting: the config file, the flags,
-//! the `LOCKSTEP_*` variables, `--help`, the reference page and the example file. Reads no file and no
-//! environment itself: text goes in, typed values or every mistake at once come out.
+//! One table of settings per program, and from it everything that knows a setting: the config file,
+//! the flags, the `LOCKSTEP_*` variables, `--help`, the reference page and the example file. Reads
+//! no file and no environment itself: text goes in, typed values or every mistake at once come out.
 //!
-//! Precedence: flag, then environment, then config file, then default. A setting is spelled the same everywhere:
-//! `health-listen` in the file, `--health-listen`, `LOCKSTEP_HEALTH_LISTEN`. A mistake in a source that another one
-//! overrides is still a mistake.
+//! Precedence: flag, then environment, then config file, then default. A setting is spelled the
+//! same everywhere: `health-listen` in the file, `--health-listen`, `LOCKSTEP_HEALTH_LISTEN`. A
+//! mistake in a source that another one overrides is still a mistake.
 
 mod file;
 mod render;
@@ -47,7 +47,12 @@ pub struct Setting {
 
 impl Setting {
     /// An optional setting without a default; the other fields are set by the methods below.
-    pub const fn new(key: &'static str, kind: Kind, help: &'static str, example: &'static str) -> Self {
+    pub const fn new(
+        key: &'static str,
+        kind: Kind,
+        help: &'static str,
+        example: &'static str,
+    ) -> Self {
         Self { key, kind, default: None, required: false, secret: false, help, example }
     }
 
@@ -149,8 +154,8 @@ impl fmt::Debug for Values {
 }
 
 impl Values {
-    /// The value of a setting that has a default or is required.
-    /// Fails only where table and caller disagree about key or type, which the program's own test sees.
+    /// The value of a setting that has a default or is required. Fails only where table and caller
+    /// disagree about key or type, which the program's own test sees.
     pub fn get<T: FromValue>(&self, key: &str) -> Result<T, SettingError> {
         self.find(key)?
             .ok_or_else(|| SettingError::new(format!("setting {key}"), "has no value; set it"))
@@ -188,8 +193,9 @@ impl Table {
         self.settings.iter().find(|setting| setting.key == key)
     }
 
-    /// Resolves all sources; `environment` as from `std::env::vars_os`, `flags` as (key, value) pairs, a list's flag
-    /// once per item. Every mistake of every source is returned, at most [`ERRORS_MAX`].
+    /// Resolves all sources; `environment` as from `std::env::vars_os`, `flags` as (key, value)
+    /// pairs, a list's flag once per item. Every mistake of every source is returned, at most
+    /// [`ERRORS_MAX`].
     pub fn load(
         &self,
         file: Option<File<'_>>,
@@ -265,8 +271,9 @@ impl Table {
                     Ok(text) => given.push(Given { setting, place, raw: Raw::Text(text) }),
                     Err(_) => errors.push(SettingError::new(place, "is not UTF-8 text")),
                 },
-                // A variable that looks like a mistyped setting is refused. Any other belongs to someone else
-                // (a Kubernetes service called "lockstep" makes LOCKSTEP_PORT) and is left alone.
+                // A variable that looks like a mistyped setting is refused. Any other belongs to
+                // someone else (a Kubernetes service called "lockstep" makes LOCKSTEP_PORT) and is
+                // left alone.
                 None => {
                     let key = name[VARIABLE_PREFIX.len()..].to_ascii_lowercase();
                     if let Some(near) = self.nearest(&key) {
@@ -318,7 +325,8 @@ impl Table {
     }
 }
 
-/// How many insertions, deletions, replacements and swaps of neighbours lead from one word to the other.
+/// How many insertions, deletions, replacements and swaps of neighbours lead from one word to the
+/// other.
 fn distance(a: &str, b: &str) -> usize {
     const WORD_MAX: usize = 64;
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());

@@ -1,5 +1,6 @@
-//! The board as `grpc.health.v1.Health`. Check of an unknown name is NOT_FOUND, Watch of one says SERVICE_UNKNOWN
-//! and goes on, as the protocol has it; the empty name is the readiness of the whole process.
+//! The board as `grpc.health.v1.Health`. Check of an unknown name is NOT_FOUND, Watch of one says
+//! SERVICE_UNKNOWN and goes on, as the protocol has it; the empty name is the readiness of the
+//! whole process.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;

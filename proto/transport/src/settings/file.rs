@@ -1,5 +1,5 @@
-//! Reads the TOML text of a config file into written values, each with its line. Every mistake of the file is
-//! found in one pass, and no line of it is quoted, because a secret may stand there.
+//! Reads the TOML text of a config file into written values, each with its line. Every mistake of
+//! the file is found in one pass, and no line of it is quoted, because a secret may stand there.
 
 use toml::de::{DeTable, DeValue};
 

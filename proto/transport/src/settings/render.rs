@@ -1,5 +1,5 @@
-//! What people see of a table of settings: flags with their help, the reference page, the example file, and the
-//! values in effect. Makes text only.
+//! What people see of a table of settings: flags with their help, the reference page, the example
+//! file, and the values in effect. Makes text only.
 
 use clap::{Arg, ArgAction, ArgMatches};
 
@@ -38,7 +38,8 @@ impl Setting {
 }
 
 impl Table {
-    /// One flag per setting that is not secret. Values are not judged by clap, so that all mistakes are told at once.
+    /// One flag per setting that is not secret. Values are not judged by clap, so that all mistakes
+    /// are told at once.
     pub fn to_clap_args(&self) -> Vec<Arg> {
         let open = self.settings.iter().filter(|setting| !setting.secret);
         let args = open.map(|setting| {
@@ -51,7 +52,9 @@ impl Table {
                 .help(help)
                 .action(if setting.kind.is_list() { ArgAction::Append } else { ArgAction::Set });
             match setting.kind {
-                Kind::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+                Kind::Switch => {
+                    arg.num_args(0..=1).require_equals(true).default_missing_value("true")
+                }
                 _ => arg,
             }
         });
@@ -93,7 +96,8 @@ impl Table {
         page
     }
 
-    /// A config file in which every optional setting stands as a comment with its default or an example.
+    /// A config file in which every optional setting stands as a comment with its default or an
+    /// example.
     pub fn render_example(&self) -> String {
         let mut text = format!(
             "# Settings of {}. A flag wins over a LOCKSTEP_* variable, a variable over this file, this file over the \

@@ -123,7 +123,8 @@ impl Kind {
                     return Err(format!("a list of at most {LIST_MAX} items"));
                 }
                 let parse = |raw| {
-                    item.parse(raw).map_err(|expected| format!("a list whose items are all {expected}"))
+                    item.parse(raw)
+                        .map_err(|expected| format!("a list whose items are all {expected}"))
                 };
                 Ok(Value::List(items.iter().map(parse).collect::<Result<_, _>>()?))
             }
@@ -175,7 +176,8 @@ fn read_digits(text: &str) -> Option<u64> {
 
 const DURATION_UNITS: [(&str, u64); 5] =
     [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
-const SIZE_UNITS: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+const SIZE_UNITS: [(&str, u64); 4] =
+    [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 
 fn read_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();

@@ -1,4 +1,5 @@
-//! The board over plain HTTP: the path is the name, 200 or 503 the verdict, the reason one line of text.
+//! The board over plain HTTP: the path is the name, 200 or 503 the verdict, the reason one line of
+//! text.
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -41,10 +42,7 @@ fn respond(code: StatusCode, mut text: String, with_body: bool) -> Response {
     *response.status_mut() = code;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
