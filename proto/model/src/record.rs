@@ -74,6 +74,32 @@ impl fmt::Display for Key {
     }
 }
 
+impl std::str::FromStr for Key {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let wrong = || Invalid::new("key", format!("{} is not the key of a record", quote(text)));
+        let (kind, rest) = text.split_once('/').ok_or_else(wrong)?;
+        let key = match kind {
+            "meta" if rest == "fleet" => Self::Fleet,
+            "node" => Self::Node(rest.parse()?),
+            "token" => Self::Token(rest.parse()?),
+            "user" => Self::User(rest.parse()?),
+            "sync" => Self::Sync(rest.parse()?),
+            "task" => {
+                let (node, id) = rest.split_once('/').ok_or_else(wrong)?;
+                let (revision, n) = id.split_once('.').ok_or_else(wrong)?;
+                let revision = u64::from_str_radix(revision, 16).map_err(|_| wrong())?;
+                let n = u32::from_str_radix(n, 16).map_err(|_| wrong())?;
+                Self::Task(node.parse()?, TaskId { revision: Revision(revision), n })
+            }
+            "request" => Self::Request(rest.parse()?),
+            _ => return Err(wrong()),
+        };
+        // One text per key: no leading sign, no upper case, no missing zero.
+        if key.to_string() == text { Ok(key) } else { Err(wrong()) }
+    }
+}
+
 /// Made by the client, once per intent: the same id sent again is the same request.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RequestId(String);
