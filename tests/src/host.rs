@@ -1,0 +1,134 @@
+//! A host: a network namespace with its own addresses, a directory of its own, and its processes.
+//! It shares the machine's files, users and pids, so tests use absolute paths below its directory.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::address::HostNo;
+use crate::net::{World, logs};
+use crate::proc::{Output, Proc};
+
+/// How long a command given to [`Host::run`] may take.
+const RUN_WITHIN: Duration = Duration::from_secs(60);
+
+/// A handle to a host; all clones are the same host. It stays valid over power cycles.
+#[derive(Clone)]
+pub struct Host(Arc<Inner>);
+
+struct Inner {
+    world: Arc<World>,
+    no: HostNo,
+    name: String,
+    dir: PathBuf,
+    started: AtomicU32,
+}
+
+impl Host {
+    pub(crate) fn new(world: Arc<World>, no: HostNo, name: String, dir: PathBuf) -> Self {
+        Self(Arc::new(Inner { world, no, name, dir, started: AtomicU32::new(0) }))
+    }
+
+    pub(crate) fn no(&self) -> HostNo {
+        self.0.no
+    }
+
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Its directory; it lasts over power cycles and is removed with the world.
+    pub fn dir(&self) -> &Path {
+        &self.0.dir
+    }
+
+    /// A path below its directory.
+    pub fn path(&self, below: &str) -> PathBuf {
+        self.0.dir.join(below.trim_start_matches('/'))
+    }
+
+    pub fn ip(&self) -> IpAddr {
+        self.0.no.ipv4()
+    }
+
+    pub fn ip6(&self) -> IpAddr {
+        self.0.no.ipv6()
+    }
+
+    /// A port on its IPv4 address.
+    pub fn at(&self, port: u16) -> SocketAddr {
+        (self.ip(), port).into()
+    }
+
+    /// A port on its IPv6 address.
+    pub fn at6(&self, port: u16) -> SocketAddr {
+        (self.ip6(), port).into()
+    }
+
+    /// Starts a process on the host, in its directory, with its directory as `HOME`. Its output
+    /// goes to files below `log/`; there is no input.
+    pub fn spawn(&self, command: &mut Command) -> Result<Proc> {
+        let ns = self.0.world.lock().ns(self.0.no)?;
+        let count = self.0.started.fetch_add(1, Ordering::Relaxed);
+        let program = Path::new(command.get_program()).file_name().unwrap_or_default();
+        let name = format!("{count:03}-{}", program.display());
+        command.current_dir(&self.0.dir).env("HOME", &self.0.dir);
+        ns.enter(|| Proc::start(command, &logs(&self.0.dir), name))?
+    }
+
+    /// Runs a command to its end; an error if that takes longer than a minute.
+    pub fn run(&self, command: &mut Command) -> Result<Output> {
+        self.spawn(command)?.output(RUN_WITHIN)
+    }
+
+    /// Runs `work` on a thread of its own on the host's network: for sockets of the test itself. An
+    /// async runtime must be a current-thread one, made inside.
+    pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        let ns = self.0.world.lock().ns(self.0.no)?;
+        ns.enter(work)
+    }
+
+    /// Its processes.
+    pub fn pids(&self) -> Result<BTreeSet<u32>> {
+        self.0.world.lock().ns(self.0.no)?.pids()
+    }
+
+    /// Kills every process of the host; the host itself stays on, and answers for them (connections
+    /// are reset).
+    pub fn kill_all(&self) -> Result<()> {
+        let ns = self.0.world.lock().ns(self.0.no)?;
+        ns.kill_all()
+    }
+
+    /// A power cut: silence at once, then no process is left, nor anything the kernel knew. The
+    /// directory stays.
+    pub fn power_off(&self) -> Result<()> {
+        self.0.world.lock().power_off(self.0.no)
+    }
+
+    /// On again: same name, addresses, directory, lines and rate; no process.
+    pub fn power_on(&self) -> Result<()> {
+        self.0.world.power_on(self.0.no)
+    }
+
+    /// Pulls the cable: the host sees its link go down.
+    pub fn isolate(&self) -> Result<()> {
+        self.0.world.lock().connect(self.0.no, false)
+    }
+
+    /// Puts the cable back.
+    pub fn rejoin(&self) -> Result<()> {
+        self.0.world.lock().connect(self.0.no, true)
+    }
+
+    /// Limits its line, in and out separately, to so many bits per second; `None` lifts the limit.
+    pub fn rate(&self, bits_per_s: Option<u64>) -> Result<()> {
+        self.0.world.lock().limit(self.0.no, bits_per_s)
+    }
+}
