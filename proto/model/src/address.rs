@@ -14,39 +14,49 @@ pub const HOST_MAX: usize = 253;
 const LABEL_MAX: usize = 63;
 
 /// `web1.example.org:7400`, `10.0.0.7:7400`, `[2001:db8::7]:7400`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+/// The host is a DNS name or an IP address and never anything else, so it can stand in an argv slot.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostPort {
     host: String,
-    port: u16,
+    pub port: u16,
 }
 
 impl HostPort {
-    /// `host:port`, or a host alone where `default_port` is known; an IPv6 address with a port
-    /// stands in brackets. The port is 1 to 65535.
-    pub fn parse(text: &str, default_port: Option<u16>) -> Result<Self, Invalid> {
+    /// A host without brackets, and a port from 1 to 65535.
+    pub fn new(host: &str, port: u16) -> Result<Self, Invalid> {
+        let wrong = |why: &str| Invalid::new("address", format!("{why} (got {})", quote(host)));
+        check_host(host).map_err(wrong)?;
+        if port == 0 {
+            return Err(wrong(PORT_RANGE));
+        }
+        Ok(Self { host: host.to_ascii_lowercase(), port })
+    }
+
+    /// `host:port`, or a host alone, which gets the default port; an IPv6 address with a port
+    /// stands in brackets.
+    pub fn parse(text: &str, default_port: u16) -> Result<Self, Invalid> {
+        Self::read(text, Some(default_port))
+    }
+
+    fn read(text: &str, default_port: Option<u16>) -> Result<Self, Invalid> {
         let wrong = |why: &str| Invalid::new("address", format!("{why} (got {})", quote(text)));
         let (host, port) = split(text).ok_or_else(|| {
             wrong("must look like host:port, or [2001:db8::7]:port for an IPv6 address")
         })?;
-        let port = match (port, default_port) {
-            (Some(digits), _) => parse_port(digits)
-                .ok_or_else(|| wrong("the port must be a number from 1 to 65535"))?,
-            (None, Some(port)) => port,
-            (None, None) => return Err(wrong("must name a port, as in host:7400")),
+        let port = match port {
+            Some(digits) => parse_port(digits).ok_or_else(|| wrong(PORT_RANGE))?,
+            None => default_port.ok_or_else(|| wrong("must name a port, as in host:7400"))?,
         };
-        check_host(host).map_err(wrong)?;
-        Ok(Self { host: host.to_ascii_lowercase(), port })
+        Self::new(host, port)
     }
 
-    /// A DNS name, or an IP address without brackets.
+    /// Without brackets, also for IPv6.
     pub fn host(&self) -> &str {
         &self.host
     }
-
-    pub fn port(&self) -> u16 {
-        self.port
-    }
 }
+
+const PORT_RANGE: &str = "the port must be a number from 1 to 65535";
 
 /// The host without brackets and the text of the port, if any; None when the punctuation is off.
 fn split(text: &str) -> Option<(&str, Option<&str>)> {
@@ -80,7 +90,8 @@ fn check_host(host: &str) -> Result<(), &'static str> {
     if host.is_empty() {
         return Err("the host must not be empty");
     }
-    if host.len() > HOST_MAX {
+    let name = host.strip_suffix('.').unwrap_or(host);
+    if name.len() > HOST_MAX {
         return Err("the host must have at most 253 characters");
     }
     let label_fits = |label: &str| {
@@ -89,11 +100,11 @@ fn check_host(host: &str) -> Result<(), &'static str> {
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    if !host.split('.').all(label_fits) {
+    if !name.split('.').all(label_fits) {
         return Err("the host must be a DNS name or an IP address");
     }
     // 10.0.0.256 and 1.2.3 are typing errors, not names: no top-level domain is a number.
-    if host.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit())) {
+    if name.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit())) {
         return Err("the host looks like an IPv4 address, and is not one");
     }
     Ok(())
@@ -101,8 +112,9 @@ fn check_host(host: &str) -> Result<(), &'static str> {
 
 impl FromStr for HostPort {
     type Err = Invalid;
+    /// The port is required.
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        Self::parse(text, None)
+        Self::read(text, None)
     }
 }
 
@@ -112,6 +124,12 @@ impl fmt::Display for HostPort {
             true => write!(f, "[{}]:{}", self.host, self.port),
             false => write!(f, "{}:{}", self.host, self.port),
         }
+    }
+}
+
+impl fmt::Debug for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -131,8 +149,9 @@ mod tests {
             ("[::1]", Some(7400), "[::1]:7400"),
             ("::1", Some(7400), "[::1]:7400"),
             ("_sip.x-1.y:5", None, "_sip.x-1.y:5"),
+            ("web1.example.org.:5", None, "web1.example.org.:5"),
         ] {
-            let address = HostPort::parse(text, default_port).unwrap();
+            let address = HostPort::read(text, default_port).unwrap();
             assert_eq!(address.to_string(), shown);
             assert_eq!(shown.parse::<HostPort>().unwrap(), address, "{shown} reads back");
         }
@@ -161,11 +180,12 @@ mod tests {
             ("-web:1", "must be a DNS name"),
             ("web..x:1", "must be a DNS name"),
             ("https://web1:7400", "must look like"),
+            (".:1", "must be a DNS name"),
             ("10.0.0.256:1", "looks like an IPv4"),
             ("1.2.3:1", "looks like an IPv4"),
             (&long, "at most 253"),
         ] {
-            let error = HostPort::parse(text, None).unwrap_err();
+            let error = HostPort::read(text, None).unwrap_err();
             assert_eq!(error.field, "address");
             assert!(error.problem.contains(why), "{text:?}: {error}");
             assert!(!error.to_string().contains('\n'), "{error}");

@@ -140,7 +140,9 @@ mod tests {
         let text = token.reveal();
         let secret = text.split('.').nth(2).unwrap();
         assert_eq!(format!("{token:?}"), "JoinToken(t1)");
-        for damaged in [text[1..].to_owned(), text[..text.len() - 1].to_owned(), format!("{}x", *text)] {
+        for damaged in
+            [text[1..].to_owned(), text[..text.len() - 1].to_owned(), format!("{}x", *text)]
+        {
             let error = damaged.parse::<JoinToken>().unwrap_err().to_string();
             assert!(error.starts_with("token: ") && !error.contains(secret), "{error}");
         }

@@ -1,0 +1,123 @@
+//! An identity in a directory: `key.pem` (0600), `chain.pem`, `roots.pem`. A crash between any two
+//! steps leaves an identity that loads. All calls block on the disk.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use rustls_pki_types::CertificateDer;
+use zeroize::Zeroizing;
+
+use super::{Identity, IdentityError};
+use crate::certificate::{from_pem, to_pem};
+use crate::keys::PrivateKey;
+
+const KEY: &str = "key.pem";
+const CHAIN: &str = "chain.pem";
+const ROOTS: &str = "roots.pem";
+/// Longest file that is read, in bytes.
+const FILE_MAX: u64 = 64 * 1024;
+
+/// Whether an identity was saved here; false where there is at most a key that still waits for its
+/// certificate.
+pub fn exists(dir: &Path) -> bool {
+    dir.join(CHAIN).exists()
+}
+
+pub fn load(dir: &Path) -> Result<Identity, IdentityError> {
+    let key = load_key(dir)?.ok_or_else(|| missing(dir, KEY))?;
+    let chain = read(dir, CHAIN)?.ok_or_else(|| missing(dir, CHAIN))?;
+    let roots = read(dir, ROOTS)?.ok_or_else(|| missing(dir, ROOTS))?;
+    let of = |name: &str, e: IdentityError| wrong(dir, name, &e.to_string());
+    let chain = from_pem(&chain).map_err(|e| of(CHAIN, e.into()))?;
+    let roots = from_pem(&roots).map_err(|e| of(ROOTS, e.into()))?;
+    Identity::new(key, chain, roots).map_err(|e| of(CHAIN, e))
+}
+
+/// The key that waits here, or a new one, already safe on disk. So whoever joins again after a lost
+/// answer comes with the same key.
+pub fn load_or_make_key(dir: &Path) -> Result<PrivateKey, IdentityError> {
+    if let Some(key) = load_key(dir)? {
+        return Ok(key);
+    }
+    let at = |e| io_error(dir, "", e);
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(at)?;
+    let key = PrivateKey::generate()?;
+    write(dir, KEY, &key.to_pem())?;
+    Ok(key)
+}
+
+/// Saves an identity over the former one of the same key. Roots that the old chain may need stay
+/// until the new chain is on disk.
+pub fn save(dir: &Path, identity: &Identity) -> Result<(), IdentityError> {
+    let at = |e| io_error(dir, "", e);
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(at)?;
+    let former = read(dir, ROOTS)?.and_then(|text| from_pem(&text).ok()).unwrap_or_default();
+    let leaving: Vec<CertificateDer<'_>> =
+        former.into_iter().filter(|root| !identity.roots.contains(root)).collect();
+    let roots = to_pem(&identity.roots);
+    write(dir, KEY, &identity.key.to_pem())?;
+    write(dir, ROOTS, &(roots.clone() + &to_pem(&leaving)))?;
+    write(dir, CHAIN, &to_pem(&identity.chain))?;
+    if !leaving.is_empty() {
+        write(dir, ROOTS, &roots)?;
+    }
+    Ok(())
+}
+
+fn load_key(dir: &Path) -> Result<Option<PrivateKey>, IdentityError> {
+    let Some(pem) = read(dir, KEY)? else { return Ok(None) };
+    let mode = fs::metadata(dir.join(KEY)).map_err(|e| io_error(dir, KEY, e))?.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        let why = format!("others may read this private key (mode {mode:o}); run chmod 600 on it");
+        return Err(wrong(dir, KEY, &why));
+    }
+    PrivateKey::from_pem(&pem).map(Some).map_err(|e| wrong(dir, KEY, &e.to_string()))
+}
+
+/// The file's text, or None where there is no such file.
+fn read(dir: &Path, name: &str) -> Result<Option<Zeroizing<String>>, IdentityError> {
+    let file = match File::open(dir.join(name)) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(io_error(dir, name, e)),
+    };
+    let mut text = Zeroizing::new(String::new());
+    file.take(FILE_MAX + 1).read_to_string(&mut text).map_err(|e| io_error(dir, name, e))?;
+    if text.len() as u64 > FILE_MAX {
+        return Err(wrong(dir, name, "is far too long for its kind"));
+    }
+    Ok(Some(text))
+}
+
+/// Writes a file so that after a crash it holds the old text or the new one, and its owner alone
+/// may read it.
+fn write(dir: &Path, name: &str, text: &str) -> Result<(), IdentityError> {
+    let fresh = dir.join(format!("{name}.new"));
+    let steps = || -> io::Result<()> {
+        // What a crash left of an earlier try; its mode need not be ours.
+        match fs::remove_file(&fresh) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&fresh, dir.join(name))?;
+        File::open(dir)?.sync_all()
+    };
+    steps().map_err(|e| io_error(dir, name, e))
+}
+
+fn wrong(dir: &Path, name: &str, why: &str) -> IdentityError {
+    IdentityError::File { file: dir.join(name).display().to_string(), why: why.to_owned() }
+}
+
+fn missing(dir: &Path, name: &str) -> IdentityError {
+    wrong(dir, name, "there is no such file; this machine has not joined, or it was moved away")
+}
+
+fn io_error(dir: &Path, name: &str, source: io::Error) -> IdentityError {
+    IdentityError::Io { file: dir.join(name).display().to_string(), source }
+}
