@@ -79,3 +79,84 @@ fn connect(path: &str) -> std::io::Result<UnixDatagram> {
     }
     Ok(socket)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn socket() -> (tempfile::TempDir, tokio::net::UnixDatagram, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let socket = tokio::net::UnixDatagram::bind(&path).unwrap();
+        (dir, socket, path.to_str().unwrap().to_owned())
+    }
+
+    async fn next(socket: &tokio::net::UnixDatagram) -> String {
+        let mut buffer = [0; 256];
+        let received = tokio::time::timeout(Duration::from_secs(10), socket.recv(&mut buffer));
+        let length = received.await.unwrap().unwrap();
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    }
+
+    #[tokio::test]
+    async fn systemd_is_told() {
+        let (_dir, socket, path) = socket();
+        let notifier = Notifier::new(|name| (name == "NOTIFY_SOCKET").then(|| path.clone()), 1);
+        notifier.ready();
+        notifier.status("two\nlines");
+        notifier.stopping();
+        for expected in ["READY=1", "STATUS=two lines", "STOPPING=1"] {
+            assert_eq!(next(&socket).await, expected);
+        }
+        // No watchdog was asked for: nothing to keep.
+        notifier.keep_watchdog(&HealthBoard::new()).await;
+    }
+
+    #[tokio::test]
+    async fn the_watchdog_is_fed_only_while_live() {
+        let (_dir, socket, path) = socket();
+        let variable = |name: &str| match name {
+            "NOTIFY_SOCKET" => Some(path.clone()),
+            "WATCHDOG_USEC" => Some("20000".to_owned()),
+            "WATCHDOG_PID" => Some("7".to_owned()),
+            _ => None,
+        };
+        let board = HealthBoard::new();
+        let notifier = Notifier::new(variable, 7);
+        let told = async {
+            for _ in 0..3 {
+                assert_eq!(next(&socket).await, "WATCHDOG=1");
+            }
+            board.set(LIVE, Verdict::NotServing, "stuck");
+            notifier.status("stuck");
+            // At most the ping of a tick that was under way comes before the line.
+            while next(&socket).await != "STATUS=stuck" {}
+            let more = tokio::time::timeout(Duration::from_millis(100), next(&socket)).await;
+            assert!(more.is_err(), "{more:?}");
+        };
+        tokio::select! {
+            () = notifier.keep_watchdog(&board) => panic!("ended"),
+            () = told => {}
+        }
+        let of_another = Notifier::new(variable, 8);
+        of_another.keep_watchdog(&board).await;
+    }
+
+    #[test]
+    fn without_systemd_nothing_happens() {
+        Notifier::new(|_| None, 1).ready();
+        Notifier::new(|_| Some("/nonexistent/socket".into()), 1).ready();
+    }
+
+    #[test]
+    fn an_abstract_socket_is_reached() {
+        let name = format!("lockstep-notify-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let socket = UnixDatagram::bind_addr(&address).unwrap();
+        Notifier::new(|_| Some(format!("@{name}")), 1).ready();
+        let mut buffer = [0; 16];
+        assert_eq!(socket.recv(&mut buffer).unwrap(), 7);
+    }
+}

@@ -232,6 +232,36 @@ impl Table {
         Err(errors)
     }
 
+    /// Holds the table against its own rules: keys unique and well spelled, defaults and examples
+    /// understood. For a test of each program.
+    pub fn check(&self) -> Result<(), Vec<SettingError>> {
+        let mut errors = Vec::new();
+        for (at, setting) in self.settings.iter().enumerate() {
+            let mut wrong = |problem: &str| {
+                errors.push(SettingError::new(format!("setting {}", setting.key), problem));
+            };
+            if !setting
+                .key
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            {
+                wrong("has a key other than lower case words joined by dashes");
+            }
+            if self.settings[..at].iter().any(|other| other.key == setting.key) {
+                wrong("is in the table twice");
+            }
+            if setting.required && setting.default.is_some() {
+                wrong("is required and has a default; keep one");
+            }
+            for text in [Some(setting.example), setting.default].into_iter().flatten() {
+                if let Err(problem) = setting.parse(&Raw::Text(text.into())) {
+                    wrong(&problem);
+                }
+            }
+        }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
     fn missing(&self, setting: &Setting) -> SettingError {
         let flag = if setting.secret { String::new() } else { format!(", --{}", setting.key) };
         let problem = format!(
@@ -305,12 +335,12 @@ impl Table {
                 continue;
             };
             match given.iter_mut().find(|given| given.setting.key == setting.key) {
-                Some(Given { raw: Raw::List(items), .. }) => items.push(Raw::Text(text)),
-                Some(_) => errors.push(SettingError::new(place, "is given twice; keep one")),
-                None if setting.kind.is_list() => {
-                    given.push(Given { setting, place, raw: Raw::List(vec![Raw::Text(text)]) });
-                }
                 None => given.push(Given { setting, place, raw: Raw::Text(text) }),
+                Some(Given { raw: Raw::Text(items), .. }) if setting.kind.is_list() => {
+                    items.push(',');
+                    items.push_str(&text);
+                }
+                Some(_) => errors.push(SettingError::new(place, "is given twice; keep one")),
             }
         }
         given

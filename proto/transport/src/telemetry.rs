@@ -116,7 +116,7 @@ fn build<W>(
     options: &Options,
     terminal: bool,
     writer: W,
-) -> Result<(impl Subscriber + for<'a> LookupSpan<'a> + Send + Sync, Guard), TelemetryError>
+) -> Result<(impl Subscriber + for<'a> LookupSpan<'a> + Send + Sync + use<W>, Guard), TelemetryError>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {

@@ -97,7 +97,7 @@ impl Kind {
     /// What to write, in words: "an IP address with its port".
     pub fn shape(&self) -> String {
         match self {
-            Self::Text => "text that is not empty".into(),
+            Self::Text => "non-empty text".into(),
             Self::Switch => "true or false".into(),
             Self::Count { min, max } => format!("a whole number from {min} to {max}"),
             Self::Duration { min, max } => {
@@ -122,9 +122,10 @@ impl Kind {
                 if items.len() > LIST_MAX {
                     return Err(format!("a list of at most {LIST_MAX} items"));
                 }
-                let parse = |raw| {
-                    item.parse(raw)
-                        .map_err(|expected| format!("a list whose items are all {expected}"))
+                let parse = |raw: &Raw| {
+                    let told =
+                        |expected| format!("a list, each item {expected}; {} is not", raw.shown());
+                    item.parse(raw).map_err(told)
                 };
                 Ok(Value::List(items.iter().map(parse).collect::<Result<_, _>>()?))
             }
@@ -195,7 +196,8 @@ fn read_size(text: &str) -> Option<u64> {
 }
 
 fn write_unit(amount: u64, units: &[(&str, u64)]) -> String {
-    let fits = units.iter().rev().find(|(_, factor)| amount >= *factor && amount % factor == 0);
+    let fits =
+        units.iter().rev().find(|(_, factor)| amount >= *factor && amount.is_multiple_of(*factor));
     let (unit, factor) = fits.unwrap_or(&units[0]);
     format!("{}{unit}", amount / factor)
 }

@@ -52,17 +52,7 @@ impl Exporter {
             .enable_all()
             .build()
             .map_err(|error| refuse(error.to_string()))?;
-        let exporter = {
-            let _entered = runtime.enter();
-            OtlpExporter::builder()
-                .with_tonic()
-                .with_endpoint(endpoint)
-                .with_timeout(EXPORT_TIMEOUT)
-                .with_retry_policy(RetryPolicy::disabled())
-                .build()
-                .map_err(|error| refuse(error.to_string()))?
-        };
-        let exporter = Announcing { exporter, endpoint: endpoint.into(), failing: false.into() };
+        let exporter = Announcing::connect(endpoint, &runtime).map_err(refuse)?;
         let batches = BatchConfigBuilder::default()
             .with_max_queue_size(SPANS_MAX)
             .with_max_export_batch_size(BATCH_MAX)
@@ -106,10 +96,25 @@ impl Drop for Exporter {
 
 /// Tells the log once when the collector stops taking spans, and once when it takes them again.
 #[derive(Debug)]
-struct Announcing {
+pub(super) struct Announcing {
     exporter: OtlpExporter,
     endpoint: String,
     failing: AtomicBool,
+}
+
+impl Announcing {
+    /// Connects when there is something to send; the runtime drives the connection.
+    pub(super) fn connect(endpoint: &str, runtime: &Runtime) -> Result<Self, String> {
+        let _entered = runtime.enter();
+        let exporter = OtlpExporter::builder()
+            .with_tonic()
+            .with_endpoint(endpoint)
+            .with_timeout(EXPORT_TIMEOUT)
+            .with_retry_policy(RetryPolicy::disabled())
+            .build()
+            .map_err(|error| error.to_string())?;
+        Ok(Self { exporter, endpoint: endpoint.into(), failing: false.into() })
+    }
 }
 
 impl SpanExporter for Announcing {
