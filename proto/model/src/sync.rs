@@ -25,7 +25,12 @@ pub struct Sync {
 
 impl Sync {
     pub fn target(&self, node: &NodeName) -> Option<&Place> {
-        self.targets.iter().find(|t| t.node == *node)
+        let found = self.targets.binary_search_by(|target| target.node.cmp(node));
+        found.ok().map(|at| &self.targets[at])
+    }
+
+    pub fn involves(&self, node: &NodeName) -> bool {
+        self.source.node == *node || self.target(node).is_some()
     }
 }
 

@@ -1,0 +1,105 @@
+//! A plan in the making: collects groups of writes, reasons and the time to wake, and holds the
+//! limits of a transaction. Decides nothing.
+
+use std::collections::BTreeSet;
+
+use lockstep_model::reason::Reason;
+use lockstep_model::record::{Key, Record, Write};
+use lockstep_model::task::{Task, TaskSpec};
+use lockstep_model::{Millis, NodeName, TaskId, Timestamp};
+
+use crate::{Plan, World};
+
+pub(crate) struct Draft<'a> {
+    pub world: &'a World,
+    pub now: Timestamp,
+    writes_max: usize,
+    keys: BTreeSet<Key>,
+    born: u32,
+    plan: Plan,
+}
+
+impl<'a> Draft<'a> {
+    pub fn new(world: &'a World, now: Timestamp, writes_max: usize) -> Self {
+        Self { world, now, writes_max, keys: BTreeSet::new(), born: 0, plan: Plan::default() }
+    }
+
+    /// Writes that stand or fall together. What no longer fits waits for the next round.
+    pub fn write<const N: usize>(&mut self, rule: &'static str, group: [Write; N]) {
+        if self.plan.cut || self.plan.writes.len() + N > self.writes_max {
+            self.plan.cut = true;
+            return;
+        }
+        for write in group {
+            let fresh = self.keys.insert(write.key());
+            debug_assert!(fresh, "{rule} writes {} a second time", write.key());
+            if fresh {
+                self.plan.writes.push((rule, write));
+            }
+        }
+    }
+
+    pub fn delete_task(&mut self, rule: &'static str, node: &NodeName, id: TaskId) {
+        self.write(rule, [Write::Delete(Key::Task(node.clone(), id))]);
+    }
+
+    /// A new task. `old`, when given, is written with it, so that a slot never has two live tasks.
+    pub fn give(&mut self, rule: &'static str, new: NewTask, old: Option<Task>) {
+        let id = TaskId { revision: self.world.revision().next(), n: self.born };
+        self.born += 1;
+        let task = Write::Put(Record::Task(new.born(id, self.now)));
+        match old {
+            Some(old) => self.write(rule, [Write::Put(Record::Task(old)), task]),
+            None => self.write(rule, [task]),
+        }
+    }
+
+    pub fn wait(
+        &mut self,
+        subject: String,
+        rule: &'static str,
+        text: String,
+        until: Option<Timestamp>,
+    ) {
+        if let Some(until) = until {
+            self.wake(until);
+        }
+        self.plan.reasons.push(Reason { subject, rule, text, until });
+    }
+
+    /// Plan again at `at`, when not before.
+    pub fn wake(&mut self, at: Timestamp) {
+        let earliest = self.plan.wake_at.map_or(at, |before| before.min(at));
+        self.plan.wake_at = Some(earliest);
+    }
+
+    pub fn finish(self) -> Plan {
+        self.plan
+    }
+}
+
+/// A task before it has its id.
+pub(crate) struct NewTask {
+    pub node: NodeName,
+    pub spec: TaskSpec,
+    pub attempt: u32,
+    pub run_limit: Millis,
+    pub traceparent: Option<String>,
+}
+
+impl NewTask {
+    pub fn born(self, id: TaskId, created_at: Timestamp) -> Task {
+        let Self { node, spec, attempt, run_limit, traceparent } = self;
+        Task {
+            id,
+            node,
+            spec,
+            attempt,
+            created_at,
+            run_limit,
+            cancel_requested: false,
+            ended: None,
+            traceparent,
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Everything the planner may look at: all records in memory, and what agents said since the start.
+//! Changes only by `apply` and `observe`; decides nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lockstep_model::identity::{Token, User};
+use lockstep_model::node::Node;
+use lockstep_model::record::{
+    Change, Fleet, Key, Record, RequestDone, RequestId, Versioned, Write,
+};
+use lockstep_model::sync::Sync;
+use lockstep_model::task::{Slot, Task};
+use lockstep_model::{NodeName, Revision, SyncName, TaskId, TokenId, UserName};
+
+use crate::seen::Seen;
+
+pub type Table<K, T> = BTreeMap<K, Versioned<T>>;
+
+#[derive(Clone, Default, Debug)]
+pub struct World {
+    revision: Revision,
+    fleet: Option<Versioned<Fleet>>,
+    nodes: Table<NodeName, Node>,
+    tokens: Table<TokenId, Token>,
+    users: Table<UserName, User>,
+    syncs: Table<SyncName, Sync>,
+    tasks: Table<(NodeName, TaskId), Task>,
+    requests: Table<RequestId, RequestDone>,
+    /// Index of `tasks`, oldest first.
+    slots: BTreeMap<(NodeName, Slot), BTreeSet<TaskId>>,
+    /// Index of `tasks`: ids are unique in the fleet, keys start with the node.
+    homes: BTreeMap<TaskId, NodeName>,
+    /// What agents said; not records.
+    pub(crate) seen: BTreeMap<NodeName, Seen>,
+}
+
+impl World {
+    /// The world of a store's snapshot, before any agent spoke.
+    pub fn from_records(
+        revision: Revision,
+        records: impl IntoIterator<Item = Versioned<Record>>,
+    ) -> Self {
+        let mut world = Self { revision, ..Self::default() };
+        for record in records {
+            world.put(record.revision, record.value);
+        }
+        world
+    }
+
+    /// A committed transaction. Revisions only grow; adopting a store makes them jump.
+    pub fn apply(&mut self, change: &Change) {
+        debug_assert!(change.revision > self.revision, "{} is applied again", change.revision);
+        for write in &change.writes {
+            match write {
+                Write::Put(record) => self.put(change.revision, record.clone()),
+                Write::Delete(key) => self.delete(key),
+            }
+        }
+        self.revision = change.revision;
+    }
+
+    fn put(&mut self, revision: Revision, record: Record) {
+        match record {
+            Record::Fleet(value) => self.fleet = Some(Versioned { revision, value }),
+            Record::Node(value) => {
+                self.nodes.insert(value.name.clone(), Versioned { revision, value });
+            }
+            Record::Token(value) => {
+                self.tokens.insert(value.id.clone(), Versioned { revision, value });
+            }
+            Record::User(value) => {
+                self.users.insert(value.name.clone(), Versioned { revision, value });
+            }
+            Record::Sync(value) => {
+                self.forget_reports(&value.name, Some(&value));
+                self.syncs.insert(value.name.clone(), Versioned { revision, value });
+            }
+            Record::Request(value) => {
+                self.requests.insert(value.id.clone(), Versioned { revision, value });
+            }
+            Record::Task(value) => {
+                let (node, id) = (value.node.clone(), value.id);
+                if !value.is_live() {
+                    self.forget_phase(&node, id);
+                }
+                self.slots.entry((node.clone(), value.slot())).or_default().insert(id);
+                self.homes.insert(id, node.clone());
+                self.tasks.insert((node, id), Versioned { revision, value });
+            }
+        }
+    }
+
+    fn delete(&mut self, key: &Key) {
+        match key {
+            Key::Fleet => self.fleet = None,
+            Key::Node(name) => {
+                self.nodes.remove(name);
+                self.seen.remove(name);
+            }
+            Key::Token(id) => {
+                self.tokens.remove(id);
+            }
+            Key::User(name) => {
+                self.users.remove(name);
+            }
+            Key::Sync(name) => {
+                self.forget_reports(name, None);
+                self.syncs.remove(name);
+            }
+            Key::Request(id) => {
+                self.requests.remove(id);
+            }
+            Key::Task(node, id) => {
+                self.forget_phase(node, *id);
+                self.homes.remove(id);
+                let Some(task) = self.tasks.remove(&(node.clone(), *id)) else { return };
+                let slot = (node.clone(), task.value.slot());
+                if let Some(ids) = self.slots.get_mut(&slot) {
+                    ids.remove(id);
+                    if ids.is_empty() {
+                        self.slots.remove(&slot);
+                    }
+                }
+            }
+        }
+    }
+
+    fn forget_phase(&mut self, node: &NodeName, id: TaskId) {
+        if let Some(seen) = self.seen.get_mut(node) {
+            seen.forget_task(id);
+        }
+    }
+
+    /// Reports of nodes that have no part in the sync any more.
+    fn forget_reports(&mut self, name: &SyncName, sync: Option<&Sync>) {
+        for (node, seen) in &mut self.seen {
+            if !sync.is_some_and(|sync| sync.involves(node)) {
+                seen.forget_sync(name);
+            }
+        }
+    }
+
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    pub fn fleet(&self) -> Option<&Versioned<Fleet>> {
+        self.fleet.as_ref()
+    }
+
+    pub fn nodes(&self) -> &Table<NodeName, Node> {
+        &self.nodes
+    }
+
+    pub fn tokens(&self) -> &Table<TokenId, Token> {
+        &self.tokens
+    }
+
+    pub fn users(&self) -> &Table<UserName, User> {
+        &self.users
+    }
+
+    pub fn syncs(&self) -> &Table<SyncName, Sync> {
+        &self.syncs
+    }
+
+    pub fn requests(&self) -> &Table<RequestId, RequestDone> {
+        &self.requests
+    }
+
+    /// All tasks, by node and then by age.
+    pub fn tasks(&self) -> impl Iterator<Item = &Versioned<Task>> {
+        self.tasks.values()
+    }
+
+    pub fn task(&self, id: TaskId) -> Option<&Versioned<Task>> {
+        let node = self.homes.get(&id)?;
+        self.tasks.get(&(node.clone(), id))
+    }
+
+    /// Oldest first.
+    pub fn tasks_of(&self, node: &NodeName) -> impl Iterator<Item = &Versioned<Task>> {
+        let first = TaskId { revision: Revision::ZERO, n: 0 };
+        let last = TaskId { revision: Revision(u64::MAX), n: u32::MAX };
+        self.tasks.range((node.clone(), first)..=(node.clone(), last)).map(|(_, task)| task)
+    }
+
+    /// What the node has to be told; oldest first. An agent that holds other tasks drops them.
+    pub fn live_tasks_of(&self, node: &NodeName) -> impl Iterator<Item = &Versioned<Task>> {
+        self.tasks_of(node).filter(|task| task.value.is_live())
+    }
+
+    /// Every slot that has a task, with its tasks' ids, oldest first.
+    pub fn slots(&self) -> impl Iterator<Item = (&NodeName, &Slot, &BTreeSet<TaskId>)> {
+        self.slots.iter().map(|((node, slot), ids)| (node, slot, ids))
+    }
+
+    /// The newest task of a slot, which says what is in force or on its way there.
+    pub fn newest(&self, node: &NodeName, slot: &Slot) -> Option<&Task> {
+        let ids = self.slots.get(&(node.clone(), slot.clone()))?;
+        self.task_at(node, *ids.last()?)
+    }
+
+    pub(crate) fn task_at(&self, node: &NodeName, id: TaskId) -> Option<&Task> {
+        self.tasks.get(&(node.clone(), id)).map(|task| &task.value)
+    }
+
+    /// Every record, in the order of the store's keys.
+    pub fn records(&self) -> Vec<Versioned<Record>> {
+        fn all<'a, T: Clone + 'a>(
+            rows: impl IntoIterator<Item = &'a Versioned<T>>,
+            wrap: fn(T) -> Record,
+        ) -> Vec<Versioned<Record>> {
+            let row =
+                |v: &Versioned<T>| Versioned { revision: v.revision, value: wrap(v.value.clone()) };
+            rows.into_iter().map(row).collect()
+        }
+        let mut records = all(&self.fleet, Record::Fleet);
+        records.extend(all(self.nodes.values(), Record::Node));
+        records.extend(all(self.requests.values(), Record::Request));
+        records.extend(all(self.syncs.values(), Record::Sync));
+        records.extend(all(self.tasks.values(), Record::Task));
+        records.extend(all(self.tokens.values(), Record::Token));
+        records.extend(all(self.users.values(), Record::User));
+        records
+    }
+}
