@@ -81,6 +81,22 @@ impl Identity {
         Self::new(key, certificate::from_pem(chain)?, certificate::from_pem(roots)?)
     }
 
+    /// The same key with a renewed chain and the roots of now, as they came over the wire (DER).
+    pub fn renewed(&self, chain: Vec<Vec<u8>>, roots: Vec<Vec<u8>>) -> Result<Self, IdentityError> {
+        let key = PrivateKey::from_pem(&self.key.to_pem())?;
+        Self::from_der(key, chain, roots)
+    }
+
+    /// From an enrollment's answer: the chain with the leaf first, and one or more roots.
+    pub fn from_der(
+        key: PrivateKey,
+        chain: Vec<Vec<u8>>,
+        roots: Vec<Vec<u8>>,
+    ) -> Result<Self, IdentityError> {
+        let certificates = |ders: Vec<Vec<u8>>| ders.into_iter().map(Into::into).collect();
+        Self::new(key, certificates(chain), certificates(roots))
+    }
+
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.chain
     }
@@ -140,5 +156,74 @@ impl IdentityHandle {
 
     pub fn subscribe(&self) -> watch::Receiver<Arc<Identity>> {
         self.current.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_model::identity::Subject;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::test_ca::{Dates, TestCa};
+
+    const DAY: u64 = 24 * 3600 * 1000;
+
+    fn within_a_tenth(got: u64, want: u64) -> bool {
+        // Rounding of the thousandths may cost a little at the edges.
+        (want * 89 / 100..=want * 111 / 100).contains(&got)
+    }
+
+    #[test]
+    fn month_long_certificates_are_renewed_daily() {
+        let made = Timestamp(100 * DAY);
+        let not_before = Timestamp(made.0 - BACKDATE.0);
+        let waits: Vec<u64> = (0..100)
+            .map(|seed| renew_at(not_before, made + Millis(30 * DAY), seed).since(made).0)
+            .collect();
+        assert!(waits.iter().all(|wait| within_a_tenth(*wait, DAY)), "{waits:?}");
+        let (min, max) = (waits.iter().min().unwrap(), waits.iter().max().unwrap());
+        assert!(max - min > DAY / 10, "spread over the fleet: {min} to {max}");
+    }
+
+    #[test]
+    fn certificates_of_seconds_are_renewed_at_half_of_their_life() {
+        let made = Timestamp(100 * DAY);
+        for not_before in [made, Timestamp(made.0 - BACKDATE.0)] {
+            let at = renew_at(not_before, made + Millis(10_000), 7);
+            assert!(within_a_tenth(at.since(made).0, 5000), "{not_before:?}: {at:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn renewal_comes_before_the_end(
+            not_before in 0u64..1 << 42, life in 2u64..1 << 36, seed in any::<u64>(),
+        ) {
+            let not_after = Timestamp(not_before + life);
+            let at = renew_at(Timestamp(not_before), not_after, seed);
+            prop_assert!(Timestamp(not_before) <= at && at < not_after);
+        }
+    }
+
+    #[test]
+    fn parts_that_do_not_belong_together_are_refused() {
+        let (ca, other) = (TestCa::new("prod"), TestCa::new("prod"));
+        let subject = Subject::Node("web1".parse().unwrap());
+        let key = || PrivateKey::generate().unwrap();
+        let (mine, another) = (key(), key());
+        let chain = ca.issue(subject.clone(), mine.signer(), Dates::GOOD);
+        let refusal =
+            |key, chain, roots| Identity::new(key, chain, roots).err().map(|e| e.to_string());
+        for (got, want) in [
+            (refusal(another, chain.clone(), vec![ca.root()]), "another private key"),
+            (refusal(mine, chain.clone(), vec![other.root()]), "does not end in one of the roots"),
+            (refusal(key(), vec![], vec![ca.root()]), "holds no certificate"),
+            (refusal(key(), vec![CertificateDer::from(vec![1])], vec![]), "not readable X.509"),
+        ] {
+            assert!(got.as_ref().is_some_and(|got| got.contains(want)), "{got:?}");
+        }
+        let expired = ca.identity(subject, Dates::EXPIRED);
+        assert!(expired.not_after < crate::clock::now(), "an expired one can still be renewed");
     }
 }

@@ -1,0 +1,518 @@
+//! The words of the command line. What they do is in `cmd`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use lockstep_model::identity::Role;
+use lockstep_model::sync::{DeletePolicy, Pattern, Place};
+use lockstep_model::{HostPort, NodeName, SyncName, TaskId, TokenId, UserName};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  tried and failed
+  2  the command line or a local file is wrong; nothing was sent
+  3  refused by the controller: not found, exists, not allowed in this state
+  4  not logged in, or without the right
+  5  no controller could be reached
+  6  --timeout passed";
+
+/// The command line of a Lockstep fleet.
+#[derive(Parser, Debug)]
+#[command(version, max_term_width = 100, after_help = EXIT_CODES, propagate_version = true)]
+pub struct Args {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(ClapArgs, Debug)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// What stdout shows.
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+    /// Which controller, of those of `lockstepctl context list`.
+    #[arg(long, global = true, env = "LOCKSTEP_CONTEXT", value_name = "NAME")]
+    pub context: Option<String>,
+    /// Where contexts and keys are kept; default $XDG_CONFIG_HOME/lockstep or ~/.config/lockstep.
+    #[arg(long, global = true, env = "LOCKSTEP_CONFIG_DIR", value_name = "DIR")]
+    pub config_dir: Option<PathBuf>,
+    /// How long the whole command may take, such as 10s or 5m; 60s unless given, endless where it
+    /// follows something.
+    #[arg(long, global = true, value_parser = duration, value_name = "TIME")]
+    pub timeout: Option<Duration>,
+    /// What is logged to stderr: error, warn, info, debug, or target=level,…
+    #[arg(
+        long,
+        global = true,
+        env = "LOCKSTEP_LOG",
+        default_value = "warn",
+        value_name = "FILTER"
+    )]
+    pub log: String,
+    /// Send spans to this OTLP/gRPC collector.
+    #[arg(long, global = true, env = "LOCKSTEP_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+}
+
+impl Global {
+    pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Format {
+    Table,
+    Json,
+    Yaml,
+}
+
+/// Of every command that changes something.
+#[derive(ClapArgs, Debug, Default)]
+pub struct Change {
+    /// Check everything, change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Refuse unless this is still the resource's revision (shown by -o json).
+    #[arg(long, value_name = "REVISION")]
+    pub if_revision: Option<u64>,
+    /// Makes the command safe to repeat: the same id within a day is the same request.
+    #[arg(long, value_name = "ID")]
+    pub request_id: Option<String>,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Turn a single-use token into a key and a context of this machine.
+    #[command(
+        after_help = "Examples:\n  lockstepctl login --controller ctl.example.org --token ls1.…\n  lockstepctl login --controller ctl.example.org --token - < token.txt"
+    )]
+    Login(Login),
+    /// Controllers that this machine knows.
+    #[command(subcommand)]
+    Context(ContextCommand),
+    /// The controller's version, revision and counts, and who you are to it.
+    Status,
+    /// Invitations for nodes and users.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Machines.
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Directories kept in step.
+    #[command(subcommand)]
+    Sync(SyncCommand),
+    /// What nodes were told to do, and what became of it.
+    #[command(subcommand)]
+    Task(TaskCommand),
+    /// People and programs that may use lockstepctl.
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Show changes as they happen, until Ctrl-C.
+    #[command(
+        after_help = "Examples:\n  lockstepctl watch\n  lockstepctl watch sync/webroot --after 120 -o json"
+    )]
+    Watch(Watch),
+    /// What changed, by whom and why: newest last.
+    #[command(after_help = "Examples:\n  lockstepctl log\n  lockstepctl log node/web1 --limit 20")]
+    Log(Log),
+    /// Why something is as it is, or what it waits for.
+    #[command(
+        after_help = "Examples:\n  lockstepctl explain\n  lockstepctl explain sync/webroot\n  lockstepctl explain node/web1"
+    )]
+    Explain(Explain),
+    /// The controller's store: backup, and taking over an old copy.
+    #[command(subcommand)]
+    Store(StoreCommand),
+    /// Print a completion script for a shell.
+    #[command(
+        after_help = "Example:\n  lockstepctl completions bash > /etc/bash_completion.d/lockstepctl"
+    )]
+    Completions { shell: clap_complete::Shell },
+}
+
+impl Command {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Login(_) => "login",
+            Self::Context(_) => "context",
+            Self::Status => "status",
+            Self::Token(_) => "token",
+            Self::Node(_) => "node",
+            Self::Sync(_) => "sync",
+            Self::Task(_) => "task",
+            Self::User(_) => "user",
+            Self::Watch(_) => "watch",
+            Self::Log(_) => "log",
+            Self::Explain(_) => "explain",
+            Self::Store(_) => "store",
+            Self::Completions { .. } => "completions",
+        }
+    }
+}
+
+#[derive(ClapArgs, Debug)]
+pub struct Login {
+    /// host or host:port; port 7400 unless given. Repeat for more than one controller.
+    #[arg(long, required = true, value_parser = controller, value_name = "HOST[:PORT]")]
+    pub controller: Vec<HostPort>,
+    /// The token, or "-" to read it from stdin, so that no process list shows it.
+    #[arg(long)]
+    pub token: String,
+    /// Name of the new context; the fleet's name unless given.
+    #[arg(long)]
+    pub name: Option<String>,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum ContextCommand {
+    List,
+    /// Use this one from now on.
+    Use {
+        name: String,
+    },
+    /// Forget it, its key included.
+    Remove {
+        name: String,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub enum TokenCommand {
+    /// Make an invitation; it is shown this once.
+    #[command(
+        after_help = "Examples:\n  lockstepctl token create --node web3 --label role=webhead\n  lockstepctl token create --user anna --ttl 1h"
+    )]
+    Create {
+        /// A node of this name may join.
+        #[arg(long, conflicts_with = "user", required_unless_present = "user")]
+        node: Option<NodeName>,
+        /// This user gets a new key.
+        #[arg(long)]
+        user: Option<UserName>,
+        /// First labels of the node, as key=value; repeatable.
+        #[arg(long, requires = "node", value_name = "KEY=VALUE")]
+        label: Vec<String>,
+        /// How long it may be used; 1s to 24h.
+        #[arg(long, value_parser = duration, default_value = "15m", value_name = "TIME")]
+        ttl: Duration,
+        #[command(flatten)]
+        change: Change,
+    },
+    List,
+    Delete {
+        id: TokenId,
+        #[command(flatten)]
+        change: Change,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub enum NodeCommand {
+    #[command(
+        after_help = "Examples:\n  lockstepctl node list\n  lockstepctl node list --selector 'role=webhead,!old' -o json"
+    )]
+    List {
+        /// key=value, key!=value, key, !key, comma-joined: all must hold.
+        #[arg(short = 'l', long)]
+        selector: Option<String>,
+    },
+    Show {
+        node: NodeName,
+    },
+    /// Set labels with key=value, remove them with key-.
+    #[command(after_help = "Example:\n  lockstepctl node label web1 role=webhead rack=r2 old-")]
+    Label {
+        node: NodeName,
+        #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
+        labels: Vec<String>,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Tell load balancers NOT_SERVING; its copies stay in step.
+    Drain(NodeChange),
+    /// End a drain.
+    Resume(NodeChange),
+    /// No work at all until enabled again.
+    Disable(NodeChange),
+    Enable(NodeChange),
+    /// End its streams and transfers now and refuse its certificate for ever.
+    Expel {
+        #[command(flatten)]
+        of: NodeChange,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Forget an expelled or disabled node, so that its name may join again.
+    Remove {
+        #[command(flatten)]
+        of: NodeChange,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// A round trip through the controller to the node's agent and back.
+    Ping {
+        node: NodeName,
+        /// How many.
+        #[arg(short, long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        count: u32,
+    },
+}
+
+#[derive(ClapArgs, Debug)]
+pub struct NodeChange {
+    pub node: NodeName,
+    #[command(flatten)]
+    pub change: Change,
+}
+
+/// Of commands whose effect takes a while.
+#[derive(ClapArgs, Debug)]
+pub struct Wait {
+    /// Return only when it has taken effect, within --timeout.
+    #[arg(long)]
+    pub wait: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum SyncCommand {
+    /// Keep a directory of one node in step on others.
+    #[command(
+        after_help = "Examples:\n  lockstepctl sync create webroot --source master1:/srv/www --target web1:/srv/www --target web2:/srv/www\n  lockstepctl sync create docs --source master1:/srv/docs --target web1:/var/docs --exclude '*.tmp' --wait"
+    )]
+    Create {
+        name: SyncName,
+        #[arg(long, value_name = "NODE:/PATH")]
+        source: Place,
+        #[arg(long, value_name = "NODE:/PATH")]
+        target: Vec<Place>,
+        /// rsync pattern to leave out; repeatable, order kept.
+        #[arg(long, value_name = "PATTERN")]
+        exclude: Vec<Pattern>,
+        /// When to remove what the source does not have: always, never, startup, running.
+        #[arg(long, default_value_t = DeletePolicy::Always, value_name = "WHEN")]
+        delete: DeletePolicy,
+        /// How long changes are collected before they are sent; whole seconds.
+        #[arg(long, value_parser = duration, default_value = "1s", value_name = "TIME")]
+        delay: Duration,
+        #[command(flatten)]
+        wait: Wait,
+        #[command(flatten)]
+        change: Change,
+    },
+    List,
+    /// One sync, target by target.
+    Show {
+        name: SyncName,
+    },
+    #[command(after_help = "Example:\n  lockstepctl sync add-target webroot web3:/srv/www --wait")]
+    AddTarget {
+        name: SyncName,
+        #[arg(required = true, value_name = "NODE:/PATH")]
+        target: Vec<Place>,
+        #[command(flatten)]
+        wait: Wait,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Files on the node stay.
+    RemoveTarget {
+        name: SyncName,
+        #[arg(required = true)]
+        node: Vec<NodeName>,
+        #[command(flatten)]
+        wait: Wait,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Files stay everywhere.
+    Delete {
+        name: SyncName,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        wait: Wait,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// A complete pass now, to all targets or those named.
+    #[command(after_help = "Example:\n  lockstepctl sync resync webroot --target web2 --wait")]
+    Resync {
+        name: SyncName,
+        #[arg(long, value_name = "NODE")]
+        target: Vec<NodeName>,
+        #[command(flatten)]
+        wait: Wait,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Wait until all targets have everything that the source's journal holds now.
+    Wait {
+        name: SyncName,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub enum TaskCommand {
+    #[command(
+        after_help = "Examples:\n  lockstepctl task list\n  lockstepctl task list --node web1 --live"
+    )]
+    List {
+        #[arg(long)]
+        node: Option<NodeName>,
+        /// A slot or the start of one, such as sync/webroot.
+        #[arg(long)]
+        slot: Option<String>,
+        /// Only those without an outcome.
+        #[arg(long)]
+        live: bool,
+    },
+    Show {
+        id: TaskId,
+    },
+    /// What it printed, as far as its agent still holds it.
+    Logs {
+        id: TaskId,
+        /// Go on until it ends; the exit code then tells how.
+        #[arg(short, long)]
+        follow: bool,
+    },
+    Cancel {
+        id: TaskId,
+        #[command(flatten)]
+        wait: Wait,
+        #[command(flatten)]
+        change: Change,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub enum UserCommand {
+    /// Make a user and a single-use token for `lockstepctl login`.
+    #[command(after_help = "Example:\n  lockstepctl user add anna --role operator")]
+    Add {
+        name: UserName,
+        /// admin, operator, owner or viewer.
+        #[arg(long)]
+        role: Role,
+        /// How long the token may be used; 1s to 24h.
+        #[arg(long, value_parser = duration, default_value = "15m", value_name = "TIME")]
+        ttl: Duration,
+        #[command(flatten)]
+        change: Change,
+    },
+    List,
+    Role {
+        name: UserName,
+        role: Role,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// End the user's streams and refuse its certificate.
+    Disable {
+        name: UserName,
+        #[command(flatten)]
+        change: Change,
+    },
+    Enable {
+        name: UserName,
+        #[command(flatten)]
+        change: Change,
+    },
+}
+
+#[derive(ClapArgs, Debug)]
+pub struct Watch {
+    /// A key or the start of one, such as sync/webroot.
+    pub scope: Option<String>,
+    /// Begin after this revision instead of now.
+    #[arg(long, value_name = "REVISION")]
+    pub after: Option<u64>,
+}
+
+#[derive(ClapArgs, Debug)]
+pub struct Log {
+    /// A key or the start of one, such as node/web1.
+    pub scope: Option<String>,
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
+    /// Entries older than this revision.
+    #[arg(long, value_name = "REVISION")]
+    pub before: Option<u64>,
+}
+
+#[derive(ClapArgs, Debug)]
+pub struct Explain {
+    /// sync/NAME, node/NAME or task/ID; everything that waits unless given.
+    pub subject: Option<String>,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum StoreCommand {
+    /// A consistent backup to stdout, as NDJSON; secrets in it stay sealed.
+    #[command(
+        after_help = "Example:\n  lockstepctl store export > fleet.ndjson\n\nRestore with: lockstep-controller store import --data-dir DIR fleet.ndjson"
+    )]
+    Export {
+        /// With the log, not only the records.
+        #[arg(long)]
+        log: bool,
+    },
+    /// Accept a store that agents know to be an old copy; what it lacks is lost.
+    Adopt {
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        change: Change,
+    },
+}
+
+fn controller(text: &str) -> Result<HostPort, String> {
+    HostPort::parse(text, 7400).map_err(|e| e.to_string())
+}
+
+/// `500ms`, `10s`, `5m`, `2h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let number: Option<u64> = text[..text.len() - unit.len()].parse().ok();
+    let scale = match unit {
+        "ms" => Some(1),
+        "s" => Some(1000),
+        "m" => Some(60_000),
+        "h" => Some(3_600_000),
+        _ => None,
+    };
+    number
+        .zip(scale)
+        .and_then(|(number, scale)| number.checked_mul(scale))
+        .map(Duration::from_millis)
+        .ok_or_else(|| "must look like 500ms, 10s, 5m or 2h".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        assert_eq!(duration("15m"), Ok(Duration::from_secs(900)));
+        for wrong in ["", "5", "s", "1.5s", "-1s", "10 s", "99999999999999999999s"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}
