@@ -101,3 +101,77 @@ pub fn to_pem(certificates: &[CertificateDer<'_>]) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::keys::PrivateKey;
+    use crate::test_ca::{Dates, TestCa};
+
+    fn leaf(uris: &[&str]) -> (CertificateDer<'static>, PrivateKey) {
+        let key = PrivateKey::generate().unwrap();
+        let mut chain = TestCa::new("prod").issue_named(uris, key.signer(), Dates::GOOD);
+        (chain.remove(0), key)
+    }
+
+    #[test]
+    fn says_who_and_with_which_key() {
+        let (der, key) = leaf(&["spiffe://prod/node/web1"]);
+        let peer = PeerCert::read(&der).unwrap();
+        assert_eq!(peer.spiffe.to_string(), "spiffe://prod/node/web1");
+        assert_eq!(peer.key_hash, key.hash());
+        assert_eq!(peer.not_after.since(peer.not_before).0, 7_200_000);
+        assert_eq!(peer.principal().subject.to_string(), "node/web1");
+    }
+
+    #[test]
+    fn has_exactly_one_name_and_a_good_one() {
+        for (uris, want) in [
+            (&[][..], "exactly one URI name, spiffe://…, and has 0"),
+            (&["spiffe://prod/node/a", "spiffe://prod/node/b"], "and has 2"),
+            (&["https://prod/node/a"], "spiffe id: must be"),
+            (&["spiffe://prod/root/a"], "spiffe id: must be"),
+            (&["spiffe://prod/node/a/b"], "spiffe id: must be"),
+            (&["spiffe://prod/node/.."], "node name: "),
+            (&["spiffe://PROD/node/a"], "fleet name: "),
+            (&["spiffe://prod/node/a%0a"], "node name: "),
+        ] {
+            let error = PeerCert::read(&leaf(uris).0).unwrap_err().to_string();
+            assert!(error.contains(want), "{uris:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn pem_reads_back() {
+        let all: Vec<_> = (0..CERTIFICATES_MAX).map(|_| TestCa::new("x").root()).collect();
+        assert_eq!(from_pem(&to_pem(&all)).unwrap(), all);
+        let more = to_pem(&all) + &to_pem(&all[..1]);
+        assert!(matches!(from_pem(&more), Err(CertError::Pem(_))));
+        assert!(matches!(from_pem("text without any"), Err(CertError::Pem(_))));
+    }
+
+    static GOOD: LazyLock<CertificateDer<'static>> =
+        LazyLock::new(|| leaf(&["spiffe://prod/node/web1"]).0);
+
+    proptest! {
+        #[test]
+        fn damaged_certificates_are_no_crash(at in 0usize..600, to in any::<u8>(), cut in 0usize..600) {
+            let mut der = GOOD.to_vec();
+            let at = at % der.len();
+            der[at] = to;
+            let _ = PeerCert::read(&CertificateDer::from(der.clone()));
+            der.truncate(cut.min(der.len() - 1));
+            prop_assert!(PeerCert::read(&CertificateDer::from(der)).is_err());
+        }
+
+        #[test]
+        fn garbage_is_no_crash(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = PeerCert::read(&CertificateDer::from(bytes.clone()));
+            let _ = from_pem(&String::from_utf8_lossy(&bytes));
+        }
+    }
+}

@@ -20,3 +20,6 @@ pub mod verify;
 #[cfg(any(test, feature = "test-ca"))]
 #[allow(clippy::unwrap_used)]
 pub mod test_ca;
+
+#[cfg(test)]
+mod wire_tests;

@@ -159,7 +159,10 @@ fn check_chain(
     let leaf = EndEntityCert::try_from(leaf).map_err(chain)?;
     match leaf.verify_for_usage(algorithms, anchors, rest, at, usage, None, None) {
         Ok(_) => Ok(()),
-        Err(webpki::Error::UnknownIssuer) => Err(VerifyError::UnknownRoot),
+        // The latter: a CA of the same name, and not the same CA.
+        Err(webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey) => {
+            Err(VerifyError::UnknownRoot)
+        }
         Err(e) => Err(chain(e)),
     }
 }

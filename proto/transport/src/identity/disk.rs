@@ -121,3 +121,112 @@ fn missing(dir: &Path, name: &str) -> IdentityError {
 fn io_error(dir: &Path, name: &str, source: io::Error) -> IdentityError {
     IdentityError::Io { file: dir.join(name).display().to_string(), source }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use lockstep_model::identity::Subject;
+
+    use super::*;
+    use crate::test_ca::{Dates, TestCa};
+
+    fn subject() -> Subject {
+        Subject::Node("web1".parse().unwrap())
+    }
+
+    fn refusal(dir: &Path) -> String {
+        load(dir).err().map(|e| e.to_string()).unwrap()
+    }
+
+    #[test]
+    fn a_saved_identity_loads() {
+        let ca = TestCa::new("prod");
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("identity");
+        assert!(!exists(&dir));
+        let key = load_or_make_key(&dir).unwrap();
+        assert!(!exists(&dir), "a key alone is no identity");
+        assert_eq!(
+            load_or_make_key(&dir).unwrap().hash(),
+            key.hash(),
+            "the key that waits is kept"
+        );
+        let identity = ca.renewed(key, subject(), Dates::GOOD, vec![ca.root()]);
+        save(&dir, &identity).unwrap();
+        assert!(exists(&dir));
+        let loaded = load(&dir).unwrap();
+        assert_eq!(loaded.spiffe, identity.spiffe);
+        assert_eq!(loaded.key_hash, identity.key_hash);
+        assert_eq!(loaded.not_after, identity.not_after);
+        assert_eq!(loaded.roots(), identity.roots());
+        assert_eq!(loaded.chain(), identity.chain());
+        for (path, mode) in [(dir.clone(), 0o700), (dir.join(KEY), 0o600)] {
+            assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, mode, "{}", path.display());
+        }
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 3, "nothing is left over");
+    }
+
+    #[test]
+    fn every_step_of_a_rotation_loads() {
+        let (old, new) = (TestCa::new("prod"), TestCa::new("prod"));
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let key = load_or_make_key(dir).unwrap();
+        let pem = key.to_pem();
+        let again = || PrivateKey::from_pem(&pem).ok().unwrap();
+        save(dir, &old.renewed(key, subject(), Dates::GOOD, vec![old.root()])).unwrap();
+        let after = new.renewed(again(), subject(), Dates::GOOD, vec![new.root()]);
+
+        // The states that a crash within the save can leave, one after the other.
+        write(dir, ROOTS, &to_pem(&[new.root(), old.root()])).unwrap();
+        load(dir).unwrap();
+        write(dir, CHAIN, &to_pem(after.chain())).unwrap();
+        load(dir).unwrap();
+        fs::write(dir.join("chain.pem.new"), "half").unwrap();
+
+        save(dir, &after).unwrap();
+        assert_eq!(load(dir).unwrap().roots(), [new.root()]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let ca = TestCa::new("prod");
+        let fresh = || {
+            let dir = tempfile::tempdir().unwrap();
+            save(dir.path(), &ca.identity(subject(), Dates::GOOD)).unwrap();
+            dir
+        };
+        let others_key = PrivateKey::generate().unwrap().to_pem();
+        for (file, text, want) in [
+            (KEY, None, "key.pem: there is no such file; this machine has not joined"),
+            (CHAIN, None, "chain.pem: there is no such file"),
+            (ROOTS, None, "roots.pem: there is no such file"),
+            (KEY, Some("x"), "key.pem: private key cannot be read"),
+            (
+                KEY,
+                Some(others_key.as_str()),
+                "chain.pem: certificate chain: is for another private key",
+            ),
+            (CHAIN, Some(""), "chain.pem: certificate: must be PEM"),
+            (ROOTS, Some("-----BEGIN CERTIFICATE-----\n"), "roots.pem: certificate: must be PEM"),
+            (ROOTS, Some(&*"x".repeat(70_000)), "roots.pem: is far too long"),
+        ] {
+            let dir = fresh();
+            match text {
+                Some(text) => write(dir.path(), file, text).unwrap(),
+                None => fs::remove_file(dir.path().join(file)).unwrap(),
+            }
+            let error = refusal(dir.path());
+            assert!(error.contains(want), "{error}");
+        }
+        let dir = fresh();
+        let open = fs::Permissions::from_mode(0o640);
+        fs::set_permissions(dir.path().join(KEY), open).unwrap();
+        assert!(
+            refusal(dir.path()).contains("(mode 640); run chmod 600"),
+            "{}",
+            refusal(dir.path())
+        );
+    }
+}
