@@ -12,6 +12,18 @@ pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/lockstep.v1.serde.rs"));
 }
 
+/// Generated code of what is on disk and in backups; documented in the .proto file.
+pub mod store_v1 {
+    #![allow(clippy::all, clippy::pedantic, clippy::unwrap_used, clippy::disallowed_methods)]
+    tonic::include_proto!("lockstep.store.v1");
+    include!(concat!(env!("OUT_DIR"), "/lockstep.store.v1.serde.rs"));
+}
+
+mod store;
+
+#[cfg(test)]
+mod arbitrary;
+
 /// File descriptors of everything here, for reflection and for the test that holds the
 /// authorization table against the methods.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -1,0 +1,247 @@
+//! Any value that the model allows, for property tests.
+
+use lockstep_model::identity::{Role, Subject, Token, TokenFor, User};
+use lockstep_model::label::Labels;
+use lockstep_model::node::{Node, NodeAddress, NodeAdmin};
+use lockstep_model::path::DirPath;
+use lockstep_model::record::{Actor, Change, Fleet, Record, RequestDone, RequestId, Write};
+use lockstep_model::sync::{DeletePolicy, Pattern, Place, Sync, SyncOptions};
+use lockstep_model::task::{
+    Ended, Outcome, OutcomeKind, Peer, SyncSource, SyncTarget, Task, TaskSpec,
+};
+use lockstep_model::{
+    HostPort, Incarnation, Invalid, KeyHash, Millis, NodeName, Revision, TaskId, Timestamp,
+};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+use std::str::FromStr;
+
+pub fn record() -> impl Strategy<Value = Record> {
+    prop_oneof![
+        fleet().prop_map(Record::Fleet),
+        node().prop_map(Record::Node),
+        token().prop_map(Record::Token),
+        user().prop_map(Record::User),
+        sync().prop_map(Record::Sync),
+        task().prop_map(Record::Task),
+        request_done().prop_map(Record::Request),
+    ]
+}
+
+pub fn change() -> impl Strategy<Value = Change> {
+    let write = prop_oneof![
+        record().prop_map(Write::Put),
+        record().prop_map(|record| Write::Delete(record.key())),
+    ];
+    let writes = prop::collection::vec(write, 0..5);
+    (revision(), timestamp(), actor(), ".{0,40}", writes).prop_map(
+        |(revision, at, actor, cause, writes)| Change { revision, at, actor, cause, writes },
+    )
+}
+
+/// A name of any kind.
+pub fn name<T: FromStr<Err = Invalid> + std::fmt::Debug>() -> impl Strategy<Value = T> {
+    "[a-z0-9]([a-z0-9_.-]{0,30}[a-z0-9])?".prop_filter_map("has ..", |text| text.parse().ok())
+}
+
+fn text<T: FromStr<Err = Invalid> + std::fmt::Debug>(
+    regex: &'static str,
+) -> impl Strategy<Value = T> {
+    regex.prop_filter_map("the model refuses it", |text| text.parse().ok())
+}
+
+fn timestamp() -> impl Strategy<Value = Timestamp> {
+    any::<u64>().prop_map(Timestamp)
+}
+
+fn revision() -> impl Strategy<Value = Revision> {
+    any::<u64>().prop_map(Revision)
+}
+
+fn key_hash() -> impl Strategy<Value = KeyHash> {
+    any::<[u8; 32]>().prop_map(KeyHash)
+}
+
+fn fleet() -> impl Strategy<Value = Fleet> {
+    (name(), any::<u64>(), timestamp()).prop_map(|(name, incarnation, created_at)| Fleet {
+        name,
+        incarnation: Incarnation(incarnation),
+        created_at,
+    })
+}
+
+fn labels() -> impl Strategy<Value = Labels> {
+    prop::collection::btree_map(
+        text("[A-Za-z0-9][A-Za-z0-9_./-]{0,20}"),
+        "[A-Za-z0-9_./:@-]{0,20}",
+        0..4,
+    )
+}
+
+fn host_port() -> impl Strategy<Value = HostPort> {
+    prop_oneof![
+        text("[a-z][a-z0-9-]{0,10}(\\.[a-z]{1,5})?:[1-9][0-9]{0,4}"),
+        (any::<std::net::Ipv4Addr>(), 1u16..).prop_map(|(ip, port)| HostPort::new(
+            &ip.to_string(),
+            port
+        )
+        .unwrap()),
+        (any::<std::net::Ipv6Addr>(), 1u16..).prop_map(|(ip, port)| HostPort::new(
+            &ip.to_string(),
+            port
+        )
+        .unwrap()),
+    ]
+}
+
+fn node() -> impl Strategy<Value = Node> {
+    let address =
+        ("[A-Za-z0-9-]{0,8}", host_port()).prop_map(|(network, at)| NodeAddress { network, at });
+    let addresses = prop::collection::vec(address, 0..4);
+    (name(), labels(), select(&NodeAdmin::ALL), key_hash(), addresses, timestamp()).prop_map(
+        |(name, labels, admin, key_hash, addresses, created_at)| Node {
+            name,
+            labels,
+            admin,
+            key_hash,
+            addresses,
+            created_at,
+        },
+    )
+}
+
+fn token() -> impl Strategy<Value = Token> {
+    let grants = prop_oneof![
+        (name(), labels()).prop_map(|(name, labels)| TokenFor::Node { name, labels }),
+        name().prop_map(|name| TokenFor::User { name }),
+    ];
+    let used_by = option::of(key_hash());
+    (name(), any::<[u8; 32]>(), grants, timestamp(), timestamp(), used_by).prop_map(
+        |(id, secret_sha256, grants, created_at, expires_at, used_by)| Token {
+            id,
+            secret_sha256,
+            grants,
+            created_at,
+            expires_at,
+            used_by,
+        },
+    )
+}
+
+fn user() -> impl Strategy<Value = User> {
+    (name(), select(&Role::ALL), any::<bool>(), option::of(key_hash()), timestamp()).prop_map(
+        |(name, role, disabled, key_hash, created_at)| User {
+            name,
+            role,
+            disabled,
+            key_hash,
+            created_at,
+        },
+    )
+}
+
+fn path() -> impl Strategy<Value = DirPath> {
+    text("(/[^/\\p{Cc}]{1,10}){1,4}")
+}
+
+fn options() -> impl Strategy<Value = SyncOptions> {
+    let excludes = prop::collection::vec(text::<Pattern>("[^\\p{Cc}]{1,20}"), 0..4);
+    (select(&DeletePolicy::ALL), excludes, 0u64..=600).prop_map(|(delete, excludes, secs)| {
+        SyncOptions { delete, excludes, delay: Millis::from_secs(secs) }
+    })
+}
+
+fn sync() -> impl Strategy<Value = Sync> {
+    let source = (name(), path()).prop_map(|(node, path)| Place { node, path });
+    let targets = prop::collection::btree_map(name::<NodeName>(), path(), 0..4);
+    (name(), source, targets, options(), timestamp()).prop_map(
+        |(name, source, mut targets, options, created_at)| {
+            targets.remove(&source.node);
+            let targets = targets.into_iter().map(|(node, path)| Place { node, path }).collect();
+            Sync { name, source, targets, options, created_at }
+        },
+    )
+}
+
+fn peer() -> impl Strategy<Value = Peer> {
+    (name(), key_hash(), prop::collection::vec(host_port(), 0..3))
+        .prop_map(|(node, key_hash, addresses)| Peer { node, key_hash, addresses })
+}
+
+fn task_spec() -> impl Strategy<Value = TaskSpec> {
+    prop_oneof![
+        (name(), path(), prop::collection::vec(peer(), 0..3), options()).prop_map(
+            |(sync, path, targets, options)| {
+                TaskSpec::SyncSource(SyncSource { sync, path, targets, options })
+            }
+        ),
+        (name(), path(), option::of(peer()), any::<bool>()).prop_map(
+            |(sync, path, source, serve)| {
+                TaskSpec::SyncTarget(SyncTarget { sync, path, source, serve })
+            }
+        ),
+        name().prop_map(|sync| TaskSpec::SyncRelease { sync }),
+        (name(), name()).prop_map(|(sync, target)| TaskSpec::SyncResync { sync, target }),
+    ]
+}
+
+fn ended() -> impl Strategy<Value = Ended> {
+    const KINDS: [OutcomeKind; 8] = [
+        OutcomeKind::Ok,
+        OutcomeKind::Failed,
+        OutcomeKind::Cancelled,
+        OutcomeKind::Interrupted,
+        OutcomeKind::Unknown,
+        OutcomeKind::Superseded,
+        OutcomeKind::Lost,
+        OutcomeKind::Unsupported,
+    ];
+    (timestamp(), select(&KINDS), ".{0,40}")
+        .prop_map(|(at, kind, message)| Ended { at, outcome: Outcome::new(kind, message) })
+}
+
+fn task() -> impl Strategy<Value = Task> {
+    (
+        (revision(), any::<u32>()).prop_map(|(revision, n)| TaskId { revision, n }),
+        name(),
+        task_spec(),
+        any::<u32>(),
+        timestamp(),
+        any::<u64>().prop_map(Millis),
+        any::<bool>(),
+        option::of(ended()),
+        option::of("[0-9a-f-]{1,55}"),
+    )
+        .prop_map(
+            |(id, node, spec, attempt, created_at, run_limit, cancel_requested, ended, trace)| {
+                Task {
+                    id,
+                    node,
+                    spec,
+                    attempt,
+                    created_at,
+                    run_limit,
+                    cancel_requested,
+                    ended,
+                    traceparent: trace,
+                }
+            },
+        )
+}
+
+fn actor() -> impl Strategy<Value = Actor> {
+    prop_oneof![
+        Just(Actor::Planner),
+        Just(Actor::Offline),
+        Just(Actor::Anonymous),
+        name().prop_map(|name| Actor::Subject(Subject::Controller(name))),
+        name().prop_map(|name| Actor::Subject(Subject::Node(name))),
+        name().prop_map(|name| Actor::Subject(Subject::User(name))),
+    ]
+}
+
+fn request_done() -> impl Strategy<Value = RequestDone> {
+    (text::<RequestId>("[A-Za-z0-9_-]{1,64}"), actor(), ".{0,40}", timestamp())
+        .prop_map(|(id, actor, cause, at)| RequestDone { id, actor, cause, at })
+}

@@ -1,0 +1,289 @@
+//! Records of what people name: the fleet, nodes, tokens, users and syncs.
+
+use lockstep_model::identity::{Role, Token, TokenFor, User};
+use lockstep_model::node::{ADDRESSES_MAX, Node, NodeAdmin};
+use lockstep_model::record::Fleet;
+use lockstep_model::sync::{DeletePolicy, EXCLUDES_MAX, Place, Sync, SyncOptions, TARGETS_MAX};
+use lockstep_model::{Incarnation, Invalid, Millis, Timestamp};
+
+use super::field::{
+    check_count, from_all, from_key_hash, from_labels, from_optional_key_hash, hash, key_hash,
+    labels, missing, optional_key_hash, parse, parse_all, unknown,
+};
+use crate::store_v1::{self as wire, token::Grants};
+
+impl From<&Fleet> for wire::Fleet {
+    fn from(fleet: &Fleet) -> Self {
+        let Fleet { name, incarnation, created_at } = fleet;
+        Self { name: name.to_string(), incarnation: incarnation.0, created_at_ms: created_at.0 }
+    }
+}
+
+impl TryFrom<wire::Fleet> for Fleet {
+    type Error = Invalid;
+    fn try_from(fleet: wire::Fleet) -> Result<Self, Invalid> {
+        let wire::Fleet { name, incarnation, created_at_ms } = fleet;
+        Ok(Self {
+            name: parse("name", &name)?,
+            incarnation: Incarnation(incarnation),
+            created_at: Timestamp(created_at_ms),
+        })
+    }
+}
+
+impl From<&Node> for wire::Node {
+    fn from(node: &Node) -> Self {
+        let Node { name, labels, admin, key_hash, addresses, created_at } = node;
+        Self {
+            name: name.to_string(),
+            labels: from_labels(labels),
+            admin: wire::NodeAdmin::from(*admin).into(),
+            key_hash: from_key_hash(*key_hash),
+            addresses: from_all(addresses),
+            created_at_ms: created_at.0,
+        }
+    }
+}
+
+impl TryFrom<wire::Node> for Node {
+    type Error = Invalid;
+    fn try_from(node: wire::Node) -> Result<Self, Invalid> {
+        let admin = node.admin();
+        let wire::Node { name, labels: pairs, admin: _, key_hash: key, addresses, created_at_ms } =
+            node;
+        Ok(Self {
+            name: parse("name", &name)?,
+            labels: labels(pairs)?,
+            admin: admin.try_into()?,
+            key_hash: key_hash("key_hash", &key)?,
+            addresses: parse_all("addresses", addresses, ADDRESSES_MAX)?,
+            created_at: Timestamp(created_at_ms),
+        })
+    }
+}
+
+impl From<NodeAdmin> for wire::NodeAdmin {
+    fn from(admin: NodeAdmin) -> Self {
+        match admin {
+            NodeAdmin::Enabled => Self::Enabled,
+            NodeAdmin::Draining => Self::Draining,
+            NodeAdmin::Disabled => Self::Disabled,
+            NodeAdmin::Expelled => Self::Expelled,
+        }
+    }
+}
+
+impl TryFrom<wire::NodeAdmin> for NodeAdmin {
+    type Error = Invalid;
+    fn try_from(admin: wire::NodeAdmin) -> Result<Self, Invalid> {
+        match admin {
+            wire::NodeAdmin::Unspecified => Err(unknown("admin")),
+            wire::NodeAdmin::Enabled => Ok(Self::Enabled),
+            wire::NodeAdmin::Draining => Ok(Self::Draining),
+            wire::NodeAdmin::Disabled => Ok(Self::Disabled),
+            wire::NodeAdmin::Expelled => Ok(Self::Expelled),
+        }
+    }
+}
+
+impl From<&Token> for wire::Token {
+    fn from(token: &Token) -> Self {
+        let Token { id, secret_sha256, grants, created_at, expires_at, used_by } = token;
+        let grants = match grants {
+            TokenFor::Node { name, labels } => Grants::Node(wire::NodeGrant {
+                name: name.to_string(),
+                labels: from_labels(labels),
+            }),
+            TokenFor::User { name } => Grants::User(wire::UserGrant { name: name.to_string() }),
+        };
+        Self {
+            id: id.to_string(),
+            secret_sha256: secret_sha256.to_vec(),
+            grants: Some(grants),
+            created_at_ms: created_at.0,
+            expires_at_ms: expires_at.0,
+            used_by: from_optional_key_hash(*used_by),
+        }
+    }
+}
+
+impl TryFrom<wire::Token> for Token {
+    type Error = Invalid;
+    fn try_from(token: wire::Token) -> Result<Self, Invalid> {
+        let wire::Token { id, secret_sha256, grants, created_at_ms, expires_at_ms, used_by } =
+            token;
+        let grants = match grants.ok_or_else(|| missing("grants"))? {
+            Grants::Node(wire::NodeGrant { name, labels: pairs }) => {
+                TokenFor::Node { name: parse("node.name", &name)?, labels: labels(pairs)? }
+            }
+            Grants::User(wire::UserGrant { name }) => {
+                TokenFor::User { name: parse("user.name", &name)? }
+            }
+        };
+        Ok(Self {
+            id: parse("id", &id)?,
+            secret_sha256: hash("secret_sha256", &secret_sha256)?,
+            grants,
+            created_at: Timestamp(created_at_ms),
+            expires_at: Timestamp(expires_at_ms),
+            used_by: optional_key_hash("used_by", &used_by)?,
+        })
+    }
+}
+
+impl From<&User> for wire::User {
+    fn from(user: &User) -> Self {
+        let User { name, role, disabled, key_hash, created_at } = user;
+        Self {
+            name: name.to_string(),
+            role: wire::Role::from(*role).into(),
+            disabled: *disabled,
+            key_hash: from_optional_key_hash(*key_hash),
+            created_at_ms: created_at.0,
+        }
+    }
+}
+
+impl TryFrom<wire::User> for User {
+    type Error = Invalid;
+    fn try_from(user: wire::User) -> Result<Self, Invalid> {
+        let role = user.role();
+        let wire::User { name, role: _, disabled, key_hash, created_at_ms } = user;
+        Ok(Self {
+            name: parse("name", &name)?,
+            role: role.try_into()?,
+            disabled,
+            key_hash: optional_key_hash("key_hash", &key_hash)?,
+            created_at: Timestamp(created_at_ms),
+        })
+    }
+}
+
+impl From<Role> for wire::Role {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Admin => Self::Admin,
+            Role::Operator => Self::Operator,
+            Role::Owner => Self::Owner,
+            Role::Viewer => Self::Viewer,
+        }
+    }
+}
+
+impl TryFrom<wire::Role> for Role {
+    type Error = Invalid;
+    fn try_from(role: wire::Role) -> Result<Self, Invalid> {
+        match role {
+            wire::Role::Unspecified => Err(unknown("role")),
+            wire::Role::Admin => Ok(Self::Admin),
+            wire::Role::Operator => Ok(Self::Operator),
+            wire::Role::Owner => Ok(Self::Owner),
+            wire::Role::Viewer => Ok(Self::Viewer),
+        }
+    }
+}
+
+impl From<&Sync> for wire::Sync {
+    fn from(sync: &Sync) -> Self {
+        let Sync { name, source, targets, options, created_at } = sync;
+        Self {
+            name: name.to_string(),
+            source: Some(source.into()),
+            targets: targets.iter().map(Into::into).collect(),
+            options: Some(options.into()),
+            created_at_ms: created_at.0,
+        }
+    }
+}
+
+impl TryFrom<wire::Sync> for Sync {
+    type Error = Invalid;
+    fn try_from(sync: wire::Sync) -> Result<Self, Invalid> {
+        let wire::Sync { name, source, targets, options, created_at_ms } = sync;
+        check_count("targets", targets.len(), TARGETS_MAX)?;
+        let source: Place = source.ok_or_else(|| missing("source"))?.try_into()?;
+        let targets: Vec<Place> =
+            targets.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
+        if !targets.is_sorted_by(|a, b| a.node < b.node) {
+            return Err(Invalid::new("targets", "must be sorted by node, each node once"));
+        }
+        if targets.iter().any(|target| target.node == source.node) {
+            return Err(Invalid::new("targets", "must not hold the source's node"));
+        }
+        Ok(Self {
+            name: parse("name", &name)?,
+            source,
+            targets,
+            options: options.ok_or_else(|| missing("options"))?.try_into()?,
+            created_at: Timestamp(created_at_ms),
+        })
+    }
+}
+
+impl From<&Place> for wire::Place {
+    fn from(place: &Place) -> Self {
+        let Place { node, path } = place;
+        Self { node: node.to_string(), path: path.to_string() }
+    }
+}
+
+impl TryFrom<wire::Place> for Place {
+    type Error = Invalid;
+    fn try_from(place: wire::Place) -> Result<Self, Invalid> {
+        let wire::Place { node, path } = place;
+        Ok(Self { node: parse("node", &node)?, path: parse("path", &path)? })
+    }
+}
+
+impl From<&SyncOptions> for wire::SyncOptions {
+    fn from(options: &SyncOptions) -> Self {
+        let SyncOptions { delete, excludes, delay } = options;
+        Self {
+            delete: wire::DeletePolicy::from(*delete).into(),
+            excludes: from_all(excludes),
+            delay_ms: delay.0,
+        }
+    }
+}
+
+impl TryFrom<wire::SyncOptions> for SyncOptions {
+    type Error = Invalid;
+    fn try_from(options: wire::SyncOptions) -> Result<Self, Invalid> {
+        let delete = options.delete();
+        let wire::SyncOptions { delete: _, excludes, delay_ms } = options;
+        let delay = Millis(delay_ms);
+        if delay > Self::DELAY_MAX || delay_ms % 1000 != 0 {
+            let want = format!("must be whole seconds up to {}, not {delay}", Self::DELAY_MAX);
+            return Err(Invalid::new("delay_ms", want));
+        }
+        Ok(Self {
+            delete: delete.try_into()?,
+            excludes: parse_all("excludes", excludes, EXCLUDES_MAX)?,
+            delay,
+        })
+    }
+}
+
+impl From<DeletePolicy> for wire::DeletePolicy {
+    fn from(policy: DeletePolicy) -> Self {
+        match policy {
+            DeletePolicy::Always => Self::Always,
+            DeletePolicy::Never => Self::Never,
+            DeletePolicy::Startup => Self::Startup,
+            DeletePolicy::Running => Self::Running,
+        }
+    }
+}
+
+impl TryFrom<wire::DeletePolicy> for DeletePolicy {
+    type Error = Invalid;
+    fn try_from(policy: wire::DeletePolicy) -> Result<Self, Invalid> {
+        match policy {
+            wire::DeletePolicy::Unspecified => Err(unknown("delete")),
+            wire::DeletePolicy::Always => Ok(Self::Always),
+            wire::DeletePolicy::Never => Ok(Self::Never),
+            wire::DeletePolicy::Startup => Ok(Self::Startup),
+            wire::DeletePolicy::Running => Ok(Self::Running),
+        }
+    }
+}
