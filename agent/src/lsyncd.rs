@@ -1,0 +1,162 @@
+//! lsyncd's configuration and what its log says. Pure: it renders text and reads lines; running
+//! lsyncd is `sync::watch`'s part. Nothing from outside becomes Lua code.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use lockstep_model::Millis;
+
+/// Changes that lsyncd collects at most before it hands them over early.
+const DELAYS_MAX: u32 = 1000;
+
+/// What the configuration of one source depends on; lsyncd is restarted when it changes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config<'a> {
+    pub source: &'a Path,
+    /// Absolute path of the dispatcher.
+    pub dispatcher: &'a Path,
+    /// Whole seconds count.
+    pub delay: Millis,
+}
+
+/// One sync whose rsync is the dispatcher: lsyncd only tells what changed. Deletes are always
+/// told; whether they reach a target is decided at delivery, and so are excludes.
+pub fn render(config: &Config<'_>) -> String {
+    let Config { source, dispatcher, delay } = config;
+    let source = quote(source);
+    let dispatcher = quote(dispatcher);
+    let delay = delay.0 / 1000;
+    format!(
+        "settings {{
+    nodaemon = true,
+    insist = true,
+    inotifyMode = \"CloseWrite or Modify\",
+}}
+sync {{
+    default.rsync,
+    source = {source},
+    target = \"lockstep::journal\",
+    delay = {delay},
+    maxDelays = {DELAYS_MAX},
+    maxProcesses = 1,
+    rsync = {{ binary = {dispatcher} }},
+}}
+"
+    )
+}
+
+/// A Lua string in which every byte but a letter or a digit is a decimal escape.
+fn quote(path: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    let mut out = String::from("\"");
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b if b.is_ascii_alphanumeric() => out.push(char::from(*b)),
+            // Always three digits: a digit may follow.
+            b => drop(write!(out, "\\{b:03}")),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// What a line of lsyncd's log means for a person; None for the everyday ones.
+pub fn problem(line: &str) -> Option<&'static str> {
+    let says = |text: &str| line.contains(text);
+    if says("out of inotify watches") || says("max_user_watches") {
+        return Some(
+            "lsyncd has no inotify watches left: raise the limit with \
+             sysctl fs.inotify.max_user_watches=1048576",
+        );
+    }
+    if says("inotify instance") || says("max_user_instances") {
+        return Some(
+            "lsyncd gets no inotify instance: raise the limit with \
+             sysctl fs.inotify.max_user_instances=1024",
+        );
+    }
+    if says("OVERFLOW") {
+        return Some(
+            "the kernel's queue of changes overflowed, so everything is compared again: raise \
+             sysctl fs.inotify.max_queued_events if it happens often",
+        );
+    }
+    None
+}
+
+/// Why lsyncd could not be started at all.
+pub fn start_problem(error: &std::io::Error, binary: &Path) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "lsyncd is not installed: apt install lsyncd".to_owned(),
+        _ => format!("cannot start {}: {error}", binary.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+
+    #[test]
+    fn a_configuration_is_data_in_a_fixed_frame() {
+        let config = Config {
+            source: Path::new("/srv/www"),
+            dispatcher: Path::new("/var/lib/x/lockstep-dispatch"),
+            delay: Millis(2999),
+        };
+        expect_test::expect![[r#"
+            settings {
+                nodaemon = true,
+                insist = true,
+                inotifyMode = "CloseWrite or Modify",
+            }
+            sync {
+                default.rsync,
+                source = "\047srv\047www",
+                target = "lockstep::journal",
+                delay = 2,
+                maxDelays = 1000,
+                maxProcesses = 1,
+                rsync = { binary = "\047var\047lib\047x\047lockstep\045dispatch" },
+            }
+        "#]]
+        .assert_eq(&render(&config));
+    }
+
+    proptest! {
+        #[test]
+        fn a_quoted_path_is_one_string_and_the_same_bytes(bytes: Vec<u8>) {
+            let quoted = quote(Path::new(&OsString::from_vec(bytes.clone())));
+            let inner = quoted.strip_prefix('"').unwrap().strip_suffix('"').unwrap();
+            let harmless = inner.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'\\');
+            prop_assert!(harmless);
+            // Read as Lua reads it: a backslash and three digits are one byte.
+            let mut rest = inner.as_bytes();
+            let mut read = Vec::new();
+            while let [first, tail @ ..] = rest {
+                if *first == b'\\' {
+                    let digits = std::str::from_utf8(&tail[..3]).unwrap();
+                    read.push(digits.parse::<u8>().unwrap());
+                    rest = &tail[3..];
+                } else {
+                    read.push(*first);
+                    rest = tail;
+                }
+            }
+            prop_assert_eq!(read, bytes);
+        }
+    }
+
+    #[test]
+    fn limits_are_named_with_their_remedy() {
+        let line = "Error: Terminating since out of inotify watches.";
+        assert!(problem(line).unwrap().contains("sysctl fs.inotify.max_user_watches="));
+        assert!(problem("Normal: --- OVERFLOW in event queue ---").is_some());
+        assert_eq!(problem("Normal: Finished a list after exitcode: 0"), None);
+        let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
+        let text = start_problem(&missing, Path::new("/usr/bin/lsyncd"));
+        assert_eq!(text, "lsyncd is not installed: apt install lsyncd");
+    }
+}

@@ -1,0 +1,150 @@
+//! What the end of an rsync run means and how long to wait before the next. Pure.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
+use lockstep_model::Millis;
+
+/// How `lockstep-agent rsh` starts its one line on standard error: rsync's own exit code is the
+/// same whatever its remote shell says.
+pub const RSH_UNREACHABLE: &str = "lockstep rsh: unreachable: ";
+pub const RSH_REFUSED: &str = "lockstep rsh: refused: ";
+pub const RSH_UNFILLED: &str = "lockstep rsh: unfilled: ";
+
+/// Longest error kept for people, in bytes.
+const TEXT_MAX: usize = 300;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exit {
+    Ok,
+    /// Some names did not make it.
+    Partial,
+    /// Some names went away meanwhile; the next batch tells more.
+    Vanished,
+    /// Network, peer or process trouble that passes.
+    Transient,
+    /// It fails again until someone changes something.
+    Config,
+    /// Disk or memory is full.
+    Resource,
+    /// Ended by a signal that this agent did not send.
+    Killed,
+    /// The target says that it never had a complete pass.
+    Unfilled,
+}
+
+impl Exit {
+    pub fn of(status: ExitStatus, stderr: &str) -> Self {
+        if stderr.contains(RSH_UNFILLED) {
+            return Self::Unfilled;
+        }
+        if stderr.contains(RSH_UNREACHABLE) {
+            return Self::Transient;
+        }
+        if stderr.contains(RSH_REFUSED) {
+            return Self::Config;
+        }
+        if status.signal().is_some() {
+            return Self::Killed;
+        }
+        match status.code() {
+            Some(0) => Self::Ok,
+            Some(23) => Self::Partial,
+            Some(24) => Self::Vanished,
+            Some(11 | 22) => Self::Resource,
+            Some(5) if stderr.contains("max connections") => Self::Transient,
+            Some(1..=6 | 14 | 25 | 126 | 127) => Self::Config,
+            _ => Self::Transient,
+        }
+    }
+}
+
+/// Time to wait after the `failures`-th failure in a row, counted from 1.
+pub fn backoff(exit: Exit, failures: u32) -> Millis {
+    let (first_ms, most_ms) = match exit {
+        Exit::Ok | Exit::Unfilled => (0, 0),
+        Exit::Vanished => (500, 10_000),
+        Exit::Transient | Exit::Killed => (500, 30_000),
+        Exit::Partial => (2_000, 30_000),
+        Exit::Config | Exit::Resource => (2_000, 60_000),
+    };
+    let doubled = 1u64 << failures.saturating_sub(1).min(20);
+    Millis(doubled.saturating_mul(first_ms).min(most_ms))
+}
+
+/// One line for people: the first telling line of standard error.
+pub fn text(status: ExitStatus, stderr: &str) -> String {
+    let lines = || stderr.lines().map(str::trim).filter(|line| !line.is_empty());
+    let own = lines().find(|line| line.starts_with("lockstep rsh: "));
+    let said = own.or_else(|| lines().find(|line| !line.starts_with("rsync error: ")));
+    let end = match (status.code(), status.signal()) {
+        (Some(code), _) => format!("rsync exit code {code}"),
+        (None, Some(signal)) => format!("rsync was ended by signal {signal}"),
+        (None, None) => "rsync ended".to_owned(),
+    };
+    let mut text = match said {
+        Some(said) => format!("{end}: {said}"),
+        None => end,
+    };
+    text.truncate(text.floor_char_boundary(TEXT_MAX));
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn code(code: i32) -> ExitStatus {
+        ExitStatus::from_raw(code << 8)
+    }
+
+    #[test]
+    fn every_end_has_its_class() {
+        let cases = [
+            (0, "", Exit::Ok),
+            (1, "", Exit::Config),
+            (4, "", Exit::Config),
+            (5, "@ERROR: Unknown module 'x'", Exit::Config),
+            (5, "@ERROR: max connections (4) reached -- try again later", Exit::Transient),
+            (5, "lockstep rsh: unreachable: web1: timed out\nrsync: did not see", Exit::Transient),
+            (5, "lockstep rsh: refused: not the source of webroot", Exit::Config),
+            (5, "lockstep rsh: unfilled: ", Exit::Unfilled),
+            (10, "", Exit::Transient),
+            (11, "write failed: No space left on device (28)", Exit::Resource),
+            (12, "", Exit::Transient),
+            (19, "", Exit::Transient),
+            (20, "", Exit::Transient),
+            (23, "", Exit::Partial),
+            (24, "", Exit::Vanished),
+            (30, "", Exit::Transient),
+            (127, "", Exit::Config),
+            (255, "", Exit::Transient),
+        ];
+        for (number, stderr, expected) in cases {
+            assert_eq!(Exit::of(code(number), stderr), expected, "{number} {stderr}");
+        }
+        assert_eq!(Exit::of(ExitStatus::from_raw(9), ""), Exit::Killed);
+    }
+
+    proptest! {
+        #[test]
+        fn waiting_grows_and_stays_bounded(failures in 1u32..) {
+            for exit in [Exit::Partial, Exit::Vanished, Exit::Transient, Exit::Config, Exit::Resource, Exit::Killed] {
+                let wait = backoff(exit, failures);
+                prop_assert!(wait >= backoff(exit, 1) && wait <= Millis::from_secs(60));
+                prop_assert!(backoff(exit, failures.saturating_add(1)) >= wait);
+            }
+        }
+    }
+
+    #[test]
+    fn the_error_is_one_short_line() {
+        let stderr = "\nrsync: [receiver] mkstemp \"/a\n\" failed\nrsync error: some (code 23)\n";
+        assert_eq!(text(code(23), stderr), "rsync exit code 23: rsync: [receiver] mkstemp \"/a");
+        assert_eq!(text(ExitStatus::from_raw(9), ""), "rsync was ended by signal 9");
+        let own = "x\nlockstep rsh: unreachable: web1:7402: timed out";
+        assert!(text(code(5), own).ends_with("unreachable: web1:7402: timed out"));
+        assert!(text(code(1), &"ä".repeat(900)).len() <= TEXT_MAX);
+    }
+}
