@@ -56,6 +56,17 @@ pub enum DialError {
     All(Vec<DialError>),
 }
 
+impl DialError {
+    /// Nobody was there: waiting may help. Otherwise somebody was, and either side said no.
+    pub fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Resolve { .. } | Self::Unreachable { .. } => true,
+            Self::All(errors) => errors.iter().all(Self::is_unreachable),
+            _ => false,
+        }
+    }
+}
+
 /// A TLS stream to another agent's data port.
 pub type DataStream = TlsStream<TcpStream>;
 

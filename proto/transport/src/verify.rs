@@ -302,7 +302,7 @@ impl ClientCertVerifier for ClientVerifier {
 }
 
 fn only_tls13() -> rustls::Error {
-    rustls::PeerIncompatible::Tls13RequiredForQuic.into()
+    rustls::Error::General("only TLS 1.3 is spoken here".to_owned())
 }
 
 /// On what a client's belief stands.

@@ -1,8 +1,19 @@
 //! What happens to open connections, and to the next ones, when identities, roots and rights change.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustls::client::Resumption;
+use rustls::{ClientConfig, HandshakeKind};
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
 use super::*;
+use crate::dial::dial_error_in;
 use crate::keys::PrivateKey;
 use crate::test_ca::{Dates, TestCa};
+use crate::tls::client_config;
+use crate::verify::provider;
 
 #[tokio::test]
 async fn closing_a_key_ends_all_its_connections_and_no_other() {
@@ -52,13 +63,22 @@ async fn closing_a_key_wakes_both_directions() {
     let (mut read, mut write) = tokio::io::split(incoming.next().await.unwrap());
     let reader = tokio::spawn(async move { read.read(&mut [0; 1]).await });
     // The client reads nothing, so this fills all buffers and then waits.
+    let written = Arc::new(AtomicUsize::new(0));
+    let count = written.clone();
     let writer = tokio::spawn(async move {
         loop {
             if let Err(e) = write.write_all(&[0; 65_536]).await {
                 return e;
             }
+            count.fetch_add(1, Ordering::Relaxed);
         }
     });
+    let mut before = 0;
+    until("the writer waits", || {
+        let now = written.load(Ordering::Relaxed);
+        std::mem::replace(&mut before, now) == now && now > 0
+    })
+    .await;
     assert_eq!(connections.close_key(web1.current().key_hash), 1);
     let read_end = timeout(PATIENCE, reader).await.unwrap().unwrap().unwrap_err();
     let write_end = timeout(PATIENCE, writer).await.unwrap().unwrap();
@@ -157,4 +177,66 @@ async fn a_channel_reconnects_with_the_identity_of_then() {
     timeout(PATIENCE, retried).await.unwrap();
     let last = port.peers().pop().unwrap().peer.unwrap();
     assert_eq!(last.key_hash, web1.current().key_hash);
+}
+
+#[tokio::test]
+async fn a_channel_whose_server_is_gone_says_so() {
+    let ca = TestCa::new("prod");
+    let port = Port::grpc(gate(&ca.controller(), Alpn::Grpc)).await;
+    let caller = member(&ca.node("web1"), Expect::Controller);
+    let channel = connect(std::slice::from_ref(&port.address), &caller).await.unwrap();
+    let mut client = HealthClient::new(channel);
+    client.check(HealthCheckRequest::default()).await.unwrap();
+    let connections = port.connections.clone();
+    drop(port);
+    connections.close_all();
+    let seen = async {
+        loop {
+            let status = client.check(HealthCheckRequest::default()).await.unwrap_err();
+            if let Some(error) = dial_error_in(&status) {
+                return error;
+            }
+        }
+    };
+    let error = timeout(PATIENCE, seen).await.unwrap();
+    assert!(error.is_unreachable() && error.to_string().contains("connection refused"), "{error}");
+}
+
+/// A client that wants to resume its session has to show its certificate again all the same.
+#[tokio::test]
+async fn no_session_is_resumed() {
+    let ca = TestCa::new("prod");
+    let port = Port::echo(gate(&ca.controller(), Alpn::Data)).await;
+    let caller = member(&ca.node("web1"), Expect::Controller);
+    let (config, _) = client_config(&caller, Alpn::Data).unwrap();
+    let mut config = ClientConfig::clone(&config);
+    config.resumption = Resumption::in_memory_sessions(8);
+    let config = Arc::new(config);
+    for _ in 0..2 {
+        let tcp = TcpStream::connect(port.socket()).await.unwrap();
+        let name = ServerName::try_from("lockstep").unwrap();
+        let mut stream = TlsConnector::from(config.clone()).connect(name, tcp).await.unwrap();
+        say(&mut stream).await.unwrap();
+        let kind = stream.get_ref().1.handshake_kind();
+        assert!(matches!(
+            kind,
+            Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest)
+        ));
+    }
+}
+
+#[tokio::test]
+async fn older_tls_is_not_spoken() {
+    let ca = TestCa::new("prod");
+    let port = Port::echo(gate(&ca.controller(), Alpn::Data)).await;
+    let (log, _guard) = Log::start();
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    let tcp = TcpStream::connect(port.socket()).await.unwrap();
+    let name = ServerName::try_from("lockstep").unwrap();
+    assert!(TlsConnector::from(Arc::new(config)).connect(name, tcp).await.is_err());
+    log.has("TLS handshake failed").await;
 }
