@@ -39,6 +39,10 @@ impl<'a> Draft<'a> {
         }
     }
 
+    pub fn writes(&self, key: &Key) -> bool {
+        self.keys.contains(key)
+    }
+
     pub fn delete_task(&mut self, rule: &'static str, node: &NodeName, id: TaskId) {
         self.write(rule, [Write::Delete(Key::Task(node.clone(), id))]);
     }

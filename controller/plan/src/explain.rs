@@ -1,11 +1,172 @@
-//! Answers "why does nothing happen": the plan's reasons, and what agents report, of one subject.
+//! Answers "why does nothing happen" for one subject: the reasons of the last plan, and what agents
+//! report. Reads only; decides nothing.
 
-use lockstep_model::Reject;
+use lockstep_model::id::quote;
+use lockstep_model::node::NodeHealth;
 use lockstep_model::reason::Reason;
+use lockstep_model::sync::{Delivery, DeliveryState, EngineState, Sync, SyncReport};
+use lockstep_model::{Code, NodeName, Reject, SyncName, TaskId, Timestamp};
 
 use crate::World;
+use crate::tasks::{part, waiting_for};
 
-/// `reasons` are those of the last plan. An empty subject is everything.
-pub fn explain(_world: &World, reasons: &[Reason], subject: &str) -> Result<Vec<Reason>, Reject> {
-    Ok(reasons.iter().filter(|reason| reason.subject == subject).cloned().collect())
+/// `reasons` are those of the last plan. Subjects are `sync/webroot`, `sync/webroot/web1`,
+/// `node/web1`, `task/42.0`, `store`; the empty one is everything.
+pub fn explain(
+    world: &World,
+    reasons: &[Reason],
+    subject: &str,
+    now: Timestamp,
+) -> Result<Vec<Reason>, Reject> {
+    let planned = |wanted: &dyn Fn(&Reason) -> bool| -> Vec<Reason> {
+        reasons.iter().filter(|reason| wanted(reason)).cloned().collect()
+    };
+    let mut found = match subject.split('/').collect::<Vec<_>>().as_slice() {
+        [""] => {
+            let mut found = planned(&|_| true);
+            world.nodes().keys().for_each(|node| found.extend(health(world, node, now)));
+            world.syncs().values().for_each(|sync| found.extend(reported(world, &sync.value)));
+            return Ok(found);
+        }
+        ["store"] => planned(&|_| false),
+        ["sync", name] => {
+            let sync = find_sync(world, name)?;
+            let parts = format!("{subject}/");
+            let mut found = planned(&|r| r.subject == subject || r.subject.starts_with(&parts));
+            found.extend(reported(world, sync));
+            found
+        }
+        ["sync", name, node] => {
+            find_sync(world, name)?;
+            find_node(world, node)?;
+            let mut found = planned(&|reason| reason.subject == subject);
+            let reported = world.syncs().values().flat_map(|sync| reported(world, &sync.value));
+            found.extend(reported.filter(|reason| reason.subject == subject));
+            found
+        }
+        ["node", name] => {
+            let node = find_node(world, name)?;
+            let part = format!("/{node}");
+            let is_part = |r: &Reason| r.subject.starts_with("sync/") && r.subject.ends_with(&part);
+            let mut found: Vec<Reason> = health(world, &node, now).into_iter().collect();
+            found.extend(planned(&|reason| reason.subject == subject || is_part(reason)));
+            let syncs = world.syncs().values().map(|sync| &sync.value);
+            let reported = syncs.filter(|s| s.involves(&node)).flat_map(|s| reported(world, s));
+            found.extend(reported.filter(is_part));
+            found
+        }
+        ["task", id] => of_task(world, reasons, id.parse()?)?,
+        _ => {
+            let message = format!(
+                "subject must be sync/NAME, sync/NAME/NODE, node/NAME, task/ID or store, not {}",
+                quote(subject)
+            );
+            return Err(Reject::new(Code::InvalidArgument, "invalid", "subject", message));
+        }
+    };
+    // An old copy of a store explains everything.
+    found.extend(reasons.iter().filter(|reason| reason.subject == "store").cloned());
+    Ok(found)
+}
+
+fn find_sync<'a>(world: &'a World, name: &str) -> Result<&'a Sync, Reject> {
+    let name: SyncName = name.parse()?;
+    world.syncs().get(&name).map(|sync| &sync.value).ok_or_else(|| {
+        let message = format!("sync {name} does not exist: see lockstepctl sync list");
+        Reject::not_found(format!("sync/{name}"), message)
+    })
+}
+
+fn find_node(world: &World, name: &str) -> Result<NodeName, Reject> {
+    let name: NodeName = name.parse()?;
+    if world.nodes().contains_key(&name) {
+        return Ok(name);
+    }
+    let message = format!("node {name} does not exist: see lockstepctl node list");
+    Err(Reject::not_found(format!("node/{name}"), message))
+}
+
+/// What a task waits for or how it ended, and what else is said of its slot.
+fn of_task(world: &World, reasons: &[Reason], id: TaskId) -> Result<Vec<Reason>, Reject> {
+    let Some(task) = world.task(id).map(|task| &task.value) else {
+        let message =
+            format!("task {id} does not exist or is forgotten: see lockstepctl task list");
+        return Err(Reject::not_found(format!("task/{id}"), message));
+    };
+    let text = match &task.ended {
+        None => waiting_for(world, task),
+        Some(ended) => {
+            let colon = if ended.outcome.message.is_empty() { "" } else { ": " };
+            let outcome = &ended.outcome;
+            format!(
+                "{} ended {} at {}{colon}{}",
+                task.node, outcome.kind, ended.at, outcome.message
+            )
+        }
+    };
+    let mut found = vec![reason(format!("task/{id}"), "task", text)];
+    let subject = part(&task.slot(), &task.node);
+    let newest = world.newest(&task.node, &task.slot()).is_some_and(|newest| newest.id == id);
+    // The slot's reasons are about its newest task, and repeat what was said of a live one.
+    if newest && !task.is_live() {
+        found.extend(reasons.iter().filter(|reason| reason.subject == subject).cloned());
+    }
+    Ok(found)
+}
+
+fn health(world: &World, node: &NodeName, now: Timestamp) -> Option<Reason> {
+    let status = world.node_health(node, now);
+    if status.health == NodeHealth::Healthy {
+        return None;
+    }
+    let since = status.since.map_or(String::new(), |since| format!(" since {since}"));
+    let text = format!("{node} is {}{since}: {}", status.health, status.why);
+    Some(reason(format!("node/{node}"), "health", text))
+}
+
+/// What the agents of a sync say is not as it should be.
+fn reported(world: &World, sync: &Sync) -> Vec<Reason> {
+    let mut found = Vec::new();
+    let mut say = |node: &NodeName, text| {
+        found.push(reason(format!("sync/{}/{node}", sync.name), "reported", text));
+    };
+    let of = |node| Some(&world.seen(node)?.sync(&sync.name)?.report);
+    let source = &sync.source.node;
+    if let Some(SyncReport::Source(report)) = of(source) {
+        if report.engine != EngineState::Watching {
+            let engine = report.engine.as_str();
+            say(source, format!("{source}: the watcher is {engine}: {}", report.problem));
+        }
+        for delivery in &report.deliveries {
+            if let Some(text) = trouble(source, delivery) {
+                say(&delivery.target, text);
+            }
+        }
+    }
+    for target in sync.targets.iter().map(|target| &target.node) {
+        if let Some(SyncReport::Target(report)) = of(target) {
+            if !report.problem.is_empty() {
+                say(target, format!("{target}: {}", report.problem));
+            }
+            if !report.filled {
+                say(target, format!("{target} has not got its first complete copy yet"));
+            }
+        }
+    }
+    found
+}
+
+fn trouble(source: &NodeName, delivery: &Delivery) -> Option<String> {
+    let Delivery { target, state, lag, last_error, .. } = delivery;
+    let fine = matches!(state, DeliveryState::Idle | DeliveryState::Syncing | DeliveryState::Dirty);
+    if fine && last_error.is_empty() {
+        return None;
+    }
+    let colon = if last_error.is_empty() { "" } else { ": " };
+    let state = state.as_str();
+    Some(format!("delivery from {source} to {target} is {state}, {lag} behind{colon}{last_error}"))
+}
+
+fn reason(subject: String, rule: &'static str, text: String) -> Reason {
+    Reason { subject, rule, text, until: None }
 }

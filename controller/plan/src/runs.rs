@@ -1,6 +1,71 @@
-//! Tasks that people asked for and that end by themselves: retried a few times, never given anew.
+//! Tasks that people asked for and that end by themselves: retried a few times, never given anew,
+//! cancelled when they have lost their sense.
 
-use lockstep_model::Millis;
+use lockstep_model::node::NodeAdmin;
+use lockstep_model::record::{Record, Write};
+use lockstep_model::task::{OutcomeKind, Slot, Task, TaskSpec};
+use lockstep_model::{Millis, NodeName};
+
+use crate::World;
+use crate::draft::{Draft, NewTask};
+use crate::tasks::{is_due, is_of_lost_past, part, superseded, wait_for_node};
 
 /// A complete pass over a large directory takes hours.
 pub const RESYNC_RUN_LIMIT: Millis = Millis::from_secs(24 * 3600);
+/// Tries of one run, the first included.
+pub const RUN_ATTEMPTS_MAX: u32 = 5;
+
+pub(crate) fn keep(draft: &mut Draft<'_>, node: &NodeName, slot: &Slot) {
+    let Some(newest) = draft.world.newest(node, slot) else { return };
+    let moot = is_moot(draft.world, newest);
+    let again = |attempt| NewTask {
+        node: node.clone(),
+        spec: newest.spec.clone(),
+        attempt,
+        run_limit: newest.run_limit,
+        traceparent: newest.traceparent.clone(),
+    };
+    let Some(ended) = &newest.ended else {
+        if moot && !newest.cancel_requested {
+            let task = Task { cancel_requested: true, ..newest.clone() };
+            draft.write("run_moot", [Write::Put(Record::Task(task))]);
+        } else if is_of_lost_past(draft.world, newest) && !newest.cancel_requested {
+            draft.give("run", again(1), superseded(newest, draft.now));
+        } else {
+            wait_for_node(draft, "run", newest);
+        }
+        return;
+    };
+    let failed = matches!(
+        ended.outcome.kind,
+        OutcomeKind::Failed | OutcomeKind::Interrupted | OutcomeKind::Unknown
+    );
+    if !failed || newest.cancel_requested || moot {
+        return;
+    }
+    if newest.attempt >= RUN_ATTEMPTS_MAX {
+        let text = format!(
+            "{} {} gave up after {} tries: {}; ask for it again when the cause is gone",
+            newest.spec.kind(),
+            newest.id,
+            newest.attempt,
+            ended.outcome.message
+        );
+        draft.wait(part(slot, node), "gave_up", text, None);
+    } else if is_due(draft, newest, ended) {
+        draft.give("retry", again(newest.attempt.saturating_add(1)), None);
+    }
+}
+
+/// Whether nobody can want it any more.
+fn is_moot(world: &World, task: &Task) -> bool {
+    let TaskSpec::SyncResync { sync, target } = &task.spec else { return false };
+    let works = |name: &NodeName| {
+        let node = world.nodes().get(name);
+        node.is_some_and(|n| matches!(n.value.admin, NodeAdmin::Enabled | NodeAdmin::Draining))
+    };
+    let sync = world.syncs().get(sync).map(|sync| &sync.value);
+    let wanted =
+        sync.is_some_and(|sync| sync.source.node == task.node && sync.target(target).is_some());
+    !wanted || !works(&task.node) || !works(target)
+}

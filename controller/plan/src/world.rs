@@ -195,6 +195,11 @@ impl World {
         self.slots.iter().map(|((node, slot), ids)| (node, slot, ids))
     }
 
+    /// The tasks of one slot, oldest first.
+    pub fn ids(&self, node: &NodeName, slot: &Slot) -> impl Iterator<Item = &TaskId> {
+        self.slots.get(&(node.clone(), slot.clone())).into_iter().flatten()
+    }
+
     /// The newest task of a slot, which says what is in force or on its way there.
     pub fn newest(&self, node: &NodeName, slot: &Slot) -> Option<&Task> {
         let ids = self.slots.get(&(node.clone(), slot.clone()))?;

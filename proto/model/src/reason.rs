@@ -4,7 +4,8 @@ use crate::time::Timestamp;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reason {
-    /// `sync/webroot`, `node/web1`, `task/42.0`.
+    /// `sync/webroot`, `sync/webroot/web1` (one node's part in it), `node/web1`, `task/42.0`,
+    /// `store`.
     pub subject: String,
     /// Name of the rule, as it stands in the log.
     pub rule: &'static str,

@@ -1,1 +1,6 @@
-//! Whole stories.
+//! Whole stories and laws; tables of one module's cases stand beside it.
+
+pub(crate) mod dsl;
+mod laws;
+mod refusals;
+mod stories;

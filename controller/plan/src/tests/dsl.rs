@@ -1,0 +1,267 @@
+//! A small fleet for tests: requests go through `admit`, every change through a log, and the laws
+//! are held against each plan.
+
+use std::fmt::Write as _;
+
+use lockstep_model::identity::{Role, Subject, TokenFor, User};
+use lockstep_model::node::{Node, NodeAdmin};
+use lockstep_model::observation::{Observation, Told};
+use lockstep_model::record::{Actor, Change, Fleet, Record, Txn, Write};
+use lockstep_model::request::{NodeAction, Request};
+use lockstep_model::task::{Outcome, OutcomeKind, Task, TaskSpec};
+use lockstep_model::{Incarnation, KeyHash, Millis, NodeName, Reject, Revision, Timestamp};
+
+use crate::admit::{Admitted, admit};
+use crate::check::{check_plan, check_world};
+use crate::{PLAN_ROUNDS_MAX, Plan, World, plan};
+
+/// 2026-11-21T00:00:00Z
+pub const START: Timestamp = Timestamp(1_795_219_200_000);
+pub const INCARNATION: Incarnation = Incarnation(7);
+
+pub struct Lab {
+    pub world: World,
+    pub now: Timestamp,
+    pub log: Vec<Change>,
+}
+
+impl Lab {
+    /// A store after `init`: a fleet and its first admin, with a key.
+    pub fn new() -> Self {
+        let mut lab = Self { world: World::default(), now: START, log: Vec::new() };
+        let fleet =
+            Fleet { name: "prod".parse().unwrap(), incarnation: INCARNATION, created_at: START };
+        let admin = User {
+            name: "anna".parse().unwrap(),
+            role: Role::Admin,
+            disabled: false,
+            key_hash: Some(key("anna")),
+            created_at: START,
+        };
+        let writes = [Record::Fleet(fleet), Record::User(admin)].map(Write::Put).to_vec();
+        lab.commit(Txn {
+            base: Revision::ZERO,
+            raise_to: Revision::ZERO,
+            at: START,
+            actor: Actor::Offline,
+            cause: "init".to_owned(),
+            writes,
+        });
+        lab
+    }
+
+    /// With nodes that joined, announced an address, and are connected.
+    pub fn with_nodes(names: &[&str]) -> Self {
+        let mut lab = Self::new();
+        for name in names {
+            lab.join(name);
+            lab.connect(name);
+        }
+        lab
+    }
+
+    pub fn commit(&mut self, txn: Txn) {
+        assert_eq!(txn.base, self.world.revision());
+        let change = Change::of(txn);
+        self.world.apply(&change);
+        self.log.push(change);
+        let broken = check_world(&self.world);
+        assert!(broken.is_empty(), "{broken:#?}");
+    }
+
+    /// As admin anna; does not plan.
+    pub fn try_ask(&mut self, request: Request) -> Result<Admitted, Reject> {
+        self.ask_as(&user("anna"), request)
+    }
+
+    pub fn ask_as(&mut self, who: &Actor, request: Request) -> Result<Admitted, Reject> {
+        let admitted = admit(&self.world, who, &request, self.now)?;
+        if let Some(txn) = admitted.txn(&self.world, self.now, who, "test") {
+            self.commit(txn);
+        }
+        Ok(admitted)
+    }
+
+    /// Asks, and plans until it is quiet.
+    pub fn ask(&mut self, request: Request) -> Admitted {
+        let admitted = self.try_ask(request.clone()).unwrap_or_else(|e| panic!("{request:?}: {e}"));
+        self.settle();
+        admitted
+    }
+
+    pub fn refusal(&mut self, request: Request) -> String {
+        match self.try_ask(request.clone()) {
+            Ok(_) => panic!("{request:?} was admitted"),
+            Err(Reject { code, reason, subject, message }) => {
+                format!("{code:?} {reason} {subject}: {message}")
+            }
+        }
+    }
+
+    pub fn settle(&mut self) -> Plan {
+        let mut rounds = 0;
+        loop {
+            let plan = plan(&self.world, self.now);
+            let broken = check_plan(&self.world, &plan);
+            assert!(broken.is_empty(), "{broken:#?}\n{plan:#?}");
+            let Some(txn) = plan.txn(&self.world, self.now) else { return plan };
+            rounds += usize::from(!plan.cut);
+            assert!(rounds <= PLAN_ROUNDS_MAX, "no rest: {plan:#?}");
+            self.commit(txn);
+        }
+    }
+
+    pub fn join(&mut self, name: &str) {
+        let token = format!("t-{name}");
+        let grants = TokenFor::Node { name: name.parse().unwrap(), labels: Default::default() };
+        self.ask(Request::CreateToken {
+            id: token.parse().unwrap(),
+            secret_sha256: [1; 32],
+            grants,
+            ttl: Millis::from_secs(900),
+        });
+        self.ask(Request::Enroll {
+            token: token.parse().unwrap(),
+            secret_sha256: [1; 32],
+            key_hash: key(name),
+        });
+        let addresses = vec![format!("{name}:7402").parse().unwrap()];
+        let announce = Request::Announce { node: name.parse().unwrap(), addresses };
+        self.ask_as(&agent(name), announce).unwrap();
+        self.settle();
+    }
+
+    pub fn observe(&mut self, name: &str, observation: Observation) -> bool {
+        self.world.observe(&name.parse().unwrap(), observation, self.now)
+    }
+
+    pub fn connect(&mut self, name: &str) {
+        let told = Told { incarnation: INCARNATION, revision: self.world.revision() };
+        self.observe(name, Observation::Connected(told));
+        self.settle();
+    }
+
+    pub fn disconnect(&mut self, name: &str) {
+        self.observe(name, Observation::Disconnected { why: "link lost".to_owned() });
+        self.settle();
+    }
+
+    /// The node's agent ends its oldest live task; None when it has none.
+    pub fn end_one(&mut self, name: &str, kind: OutcomeKind, message: &str) -> Option<Task> {
+        let node: NodeName = name.parse().unwrap();
+        let task = self.world.live_tasks_of(&node).next()?.value.clone();
+        let outcome = Outcome::new(kind, message);
+        self.ask_as(&agent(name), Request::EndTask { node, id: task.id, outcome }).unwrap();
+        self.settle();
+        Some(task)
+    }
+
+    /// Agents do all they are told.
+    pub fn work(&mut self, names: &[&str]) {
+        for name in names {
+            while self.end_one(name, OutcomeKind::Ok, "").is_some() {}
+        }
+    }
+
+    pub fn pass(&mut self, secs: u64) {
+        self.now = self.now + Millis::from_secs(secs);
+        self.settle();
+    }
+
+    pub fn act(&mut self, name: &str, action: NodeAction) {
+        self.ask(Request::ChangeNode { node: name.parse().unwrap(), action });
+    }
+
+    /// All tasks and reasons. Revisions are counted from the first task, so that a test does not
+    /// depend on how many requests came before it.
+    pub fn show(&mut self) -> String {
+        let plan = self.settle();
+        let mut out = String::new();
+        for task in self.world.tasks() {
+            writeln!(out, "{}", show_task(&task.value)).unwrap();
+        }
+        for reason in &plan.reasons {
+            let until = reason.until.map_or(String::new(), |at| {
+                format!(" ({:.1}s)", at.since(self.now).0 as f64 / 1000.0)
+            });
+            writeln!(out, "? {} {}{until}: {}", reason.subject, reason.rule, reason.text).unwrap();
+        }
+        out
+    }
+}
+
+fn show_task(task: &Task) -> String {
+    let state = match &task.ended {
+        None if task.cancel_requested => "live, to be cancelled".to_owned(),
+        None => "live".to_owned(),
+        Some(ended) => ended.outcome.kind.to_string(),
+    };
+    let what = match &task.spec {
+        TaskSpec::SyncSource(source) => {
+            let peers: Vec<_> = source
+                .targets
+                .iter()
+                .map(|p| format!("{}@{}", p.node, p.addresses.first().unwrap()))
+                .collect();
+            format!("sync-source {} -> [{}]", source.sync, peers.join(" "))
+        }
+        TaskSpec::SyncTarget(target) => {
+            let from = target.source.as_ref().map_or("nobody", |peer| peer.node.as_str());
+            let serve = if target.serve { "" } else { " not-serving" };
+            format!("sync-target {} <- {from}{serve}", target.sync)
+        }
+        other => format!("{} {}", other.kind(), other.slot()),
+    };
+    format!("{} {} #{}: {what}: {state}", task.node, task.id, task.attempt)
+}
+
+pub fn key(name: &str) -> KeyHash {
+    let mut hash = [0; 32];
+    hash[..name.len()].copy_from_slice(name.as_bytes());
+    KeyHash(hash)
+}
+
+pub fn agent(name: &str) -> Actor {
+    Actor::Subject(Subject::Node(name.parse().unwrap()))
+}
+
+pub fn user(name: &str) -> Actor {
+    Actor::Subject(Subject::User(name.parse().unwrap()))
+}
+
+/// `addresses` are separated by spaces.
+pub fn node(name: &str, addresses: &str) -> Node {
+    Node {
+        name: name.parse().unwrap(),
+        labels: Default::default(),
+        admin: NodeAdmin::Enabled,
+        key_hash: key(name),
+        addresses: addresses.split_whitespace().map(|a| a.parse().unwrap()).collect(),
+        created_at: START,
+    }
+}
+
+/// `source` and each of `targets` look like `web1:/srv/www`.
+pub fn create_sync(name: &str, source: &str, targets: &[&str]) -> Request {
+    Request::CreateSync {
+        name: name.parse().unwrap(),
+        source: source.parse().unwrap(),
+        targets: targets.iter().map(|place| place.parse().unwrap()).collect(),
+        options: Default::default(),
+    }
+}
+
+pub fn add_targets(sync: &str, targets: &[&str]) -> Request {
+    let targets = targets.iter().map(|place| place.parse().unwrap()).collect();
+    Request::AddTargets { sync: sync.parse().unwrap(), targets }
+}
+
+pub fn remove_targets(sync: &str, nodes: &[&str]) -> Request {
+    let nodes = nodes.iter().map(|node| node.parse().unwrap()).collect();
+    Request::RemoveTargets { sync: sync.parse().unwrap(), nodes }
+}
+
+pub fn resync(sync: &str, nodes: &[&str]) -> Request {
+    let targets = nodes.iter().map(|node| node.parse().unwrap()).collect();
+    Request::Resync { sync: sync.parse().unwrap(), targets, traceparent: None }
+}
