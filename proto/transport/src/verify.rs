@@ -1,21 +1,22 @@
-//! Whom we believe: rustls verifiers that check a chain with webpki and a name with our own rules.
-//! Signatures are never skipped; only expiry may be waived, for keys that the caller vouches for.
+//! Whom we believe: a chain is checked with webpki, a name with our own rules. Signatures are never
+//! skipped; only expiry may be waived, for keys that the caller vouches for.
 
-use std::fmt;
+mod verifiers;
+
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use lockstep_model::identity::{SpiffeId, Subject};
 use lockstep_model::{FleetName, KeyHash, NodeName, Timestamp};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls13_signature};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
+use rustls::CertificateError;
+use rustls::crypto::CryptoProvider;
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 
 use crate::certificate::{CertError, PeerCert};
 use crate::identity::{Identity, certificate_sha256};
+
+pub(crate) use verifiers::{ClientVerifier, ServerVerifier};
 
 static PROVIDER: LazyLock<Arc<CryptoProvider>> =
     LazyLock::new(|| Arc::new(rustls::crypto::ring::default_provider()));
@@ -216,93 +217,11 @@ impl Waiver {
     }
 }
 
-fn timestamp(time: UnixTime) -> Timestamp {
-    Timestamp(time.as_secs().saturating_mul(1000))
-}
-
-/// Keeps what was found and says it in rustls' words.
-fn report(outcome: &Outcome, found: Result<PeerCert, Refusal>) -> Result<(), rustls::Error> {
-    let said = found.as_ref().map(|_| ()).map_err(|refusal| refusal.why.clone().into());
-    // A handshake asks once; were it to ask twice, the first answer stands.
-    let _ = outcome.set(found);
-    said
-}
-
-/// Checks clients, for one connection.
-pub(crate) struct ClientVerifier {
-    identity: Arc<Identity>,
-    policy: ClientPolicy,
-    outcome: Outcome,
-}
-
-impl ClientVerifier {
-    pub(crate) fn new(identity: Arc<Identity>, policy: ClientPolicy, outcome: Outcome) -> Self {
-        Self { identity, policy, outcome }
-    }
-}
-
-impl fmt::Debug for ClientVerifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ClientVerifier")
-    }
-}
-
 fn check_fleet(peer: &PeerCert, ours: &FleetName) -> Result<(), VerifyError> {
     if peer.spiffe.fleet == *ours {
         return Ok(());
     }
     Err(VerifyError::WrongFleet { got: peer.spiffe.fleet.clone(), want: ours.clone() })
-}
-
-impl ClientCertVerifier for ClientVerifier {
-    fn client_auth_mandatory(&self) -> bool {
-        !self.policy.anonymous
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        rest: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        let accept = |peer: &PeerCert| {
-            check_fleet(peer, &self.identity.spiffe.fleet)?;
-            Ok(Waiver::expiry_if((self.policy.accept_expired)(peer)))
-        };
-        let anchors = &self.identity.anchors;
-        let found = check(leaf, rest, anchors, KeyUsage::client_auth(), timestamp(now), accept);
-        report(&self.outcome, found).map(|()| ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(only_tls13())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &PROVIDER.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        PROVIDER.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-fn only_tls13() -> rustls::Error {
-    rustls::Error::General("only TLS 1.3 is spoken here".to_owned())
 }
 
 /// On what a client's belief stands.
@@ -313,42 +232,43 @@ pub(crate) enum Belief {
     Token { root_sha256: [u8; 32] },
 }
 
-/// Checks servers, for one connection. The name that was dialed means nothing: addresses move,
-/// SPIFFE ids do not.
-pub(crate) struct ServerVerifier {
-    belief: Belief,
-    outcome: Outcome,
+/// What a server makes of a client's certificate.
+fn check_client(
+    identity: &Identity,
+    policy: &ClientPolicy,
+    leaf: &CertificateDer<'_>,
+    rest: &[CertificateDer<'_>],
+    now: Timestamp,
+) -> Result<PeerCert, Refusal> {
+    check(leaf, rest, &identity.anchors, KeyUsage::client_auth(), now, |peer| {
+        check_fleet(peer, &identity.spiffe.fleet)?;
+        Ok(Waiver::expiry_if((policy.accept_expired)(peer)))
+    })
 }
 
-impl ServerVerifier {
-    pub(crate) fn new(belief: Belief, outcome: Outcome) -> Self {
-        Self { belief, outcome }
-    }
-
-    fn find(
-        &self,
-        leaf: &CertificateDer<'_>,
-        rest: &[CertificateDer<'_>],
-        now: Timestamp,
-    ) -> Result<PeerCert, Refusal> {
-        let usage = KeyUsage::server_auth();
-        match &self.belief {
-            Belief::Member { identity, expect } => {
-                let accept = |peer: &PeerCert| {
-                    check_fleet(peer, &identity.spiffe.fleet)?;
-                    expect.check(peer)
-                };
-                check(leaf, rest, &identity.anchors, usage, now, accept)
-            }
-            Belief::Token { root_sha256 } => {
-                let root = rest.iter().find(|cert| certificate_sha256(cert) == *root_sha256);
-                let claimed = || PeerCert::read(leaf).ok().map(|peer| peer.spiffe);
-                let anchors = root
-                    .ok_or(VerifyError::RootMismatch)
-                    .and_then(|root| Ok(anchors(std::slice::from_ref(root))?))
-                    .map_err(|why| Refusal { claimed: claimed(), why })?;
-                check(leaf, rest, &anchors, usage, now, |peer| Expect::Controller.check(peer))
-            }
+/// What a client makes of a server's certificate.
+fn check_server(
+    belief: &Belief,
+    leaf: &CertificateDer<'_>,
+    rest: &[CertificateDer<'_>],
+    now: Timestamp,
+) -> Result<PeerCert, Refusal> {
+    let usage = KeyUsage::server_auth();
+    match belief {
+        Belief::Member { identity, expect } => {
+            check(leaf, rest, &identity.anchors, usage, now, |peer| {
+                check_fleet(peer, &identity.spiffe.fleet)?;
+                expect.check(peer)
+            })
+        }
+        Belief::Token { root_sha256 } => {
+            let root = rest.iter().find(|cert| certificate_sha256(cert) == *root_sha256);
+            let claimed = || PeerCert::read(leaf).ok().map(|peer| peer.spiffe);
+            let anchors = root
+                .ok_or(VerifyError::RootMismatch)
+                .and_then(|root| Ok(anchors(std::slice::from_ref(root))?))
+                .map_err(|why| Refusal { claimed: claimed(), why })?;
+            check(leaf, rest, &anchors, usage, now, |peer| Expect::Controller.check(peer))
         }
     }
 }
@@ -368,47 +288,5 @@ impl Expect {
             },
             (Self::Node { name, .. }, _) => wrong(format!("node/{name}")),
         }
-    }
-}
-
-impl fmt::Debug for ServerVerifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ServerVerifier")
-    }
-}
-
-impl ServerCertVerifier for ServerVerifier {
-    fn verify_server_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        rest: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let found = self.find(leaf, rest, timestamp(now));
-        report(&self.outcome, found).map(|()| ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(only_tls13())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &PROVIDER.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        PROVIDER.signature_verification_algorithms.supported_schemes()
     }
 }

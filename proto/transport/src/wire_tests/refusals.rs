@@ -95,10 +95,15 @@ async fn an_expired_client_passes_where_its_key_is_vouched_for() {
     let known = old.current().key_hash;
     let mut gate = gate(&ca.node("web2"), Alpn::Data);
     gate.policy.accept_expired = Arc::new(move |peer| peer.key_hash == known);
-    let port = Port::echo(gate).await;
+    let port = Port::echo(gate.clone()).await;
     port.greet(&member(&old, expect_node("web2"))).await.unwrap();
     let error = refusal(port.greet(&member(&stranger, expect_node("web2"))).await);
     assert!(error.contains("expired"), "{error}");
+
+    // A controller that is long dead: both certificates have run out.
+    gate.identity = IdentityHandle::new(ca.identity(node("web2"), Dates::EXPIRED));
+    let expect = expect_pinned("web2", &gate.identity, true);
+    Port::echo(gate).await.greet(&member(&old, expect)).await.unwrap();
 }
 
 #[tokio::test]
