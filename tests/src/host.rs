@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::address::HostNo;
+use crate::disk::Disk;
 use crate::net::{World, logs};
 use crate::proc::{Output, Proc};
 
@@ -87,11 +88,24 @@ impl Host {
         self.spawn(command)?.output(RUN_WITHIN)
     }
 
-    /// Runs `work` on a thread of its own on the host's network: for sockets of the test itself. An
-    /// async runtime must be a current-thread one, made inside.
+    /// Runs `work` on a thread of its own on the host's network: for sockets of the test itself.
+    /// Threads that it starts are there too.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
         let ns = self.0.world.lock().ns(self.0.no)?;
         ns.enter(work)
+    }
+
+    /// Runs a future to its end on the host's network, on a runtime of its own.
+    pub fn block_on<T: Send>(&self, work: impl Future<Output = T> + Send) -> Result<T> {
+        self.enter(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            Ok(runtime.block_on(work))
+        })?
+    }
+
+    /// A small disk of its own at a path below the host's directory; for disks that get full.
+    pub fn disk(&self, below: &str, bytes: u64) -> Result<Disk> {
+        Disk::mount(self.path(below), bytes)
     }
 
     /// Its processes.

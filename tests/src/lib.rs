@@ -17,10 +17,11 @@
 //!
 //! A world needs root, `ip`, `bridge` and `tc` (iproute2). It leaves nothing in the root namespace
 //! at any time, and all of it ends with the last handle to it, also on a panic.
-//! `LOCKSTEP_TEST_KEEP=1` keeps the directories.
+//! `LOCKSTEP_TEST_KEEP=1` keeps the directories; `nsenter -n -t PID` looks at the host of a process.
 
 pub mod address;
 pub mod bins;
+pub mod disk;
 pub mod fleet;
 pub mod host;
 pub mod impair;
@@ -33,6 +34,7 @@ pub mod switch;
 pub mod wait;
 
 pub use bins::Bins;
+pub use disk::Disk;
 pub use fleet::Fleet;
 pub use host::Host;
 pub use impair::Impair;

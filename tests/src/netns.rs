@@ -43,8 +43,8 @@ impl NetNs {
         }
     }
 
-    /// Runs `work` on a thread of its own inside. Sockets it opens and processes it starts belong
-    /// to the namespace and stay in it; an async runtime must be a current-thread one, made inside.
+    /// Runs `work` on a thread of its own inside. Sockets it opens and processes and threads it
+    /// starts are in the namespace and stay there.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
         thread::scope(|scope| {
             let inside = scope.spawn(|| -> Result<T> {

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use anyhow::{Context, Result};
 use rustix::fs::{FlockOperation, flock};
 
+use crate::disk::unmount_below;
 use crate::netns::kill_where;
 
 static WORLDS: AtomicU8 = AtomicU8::new(0);
@@ -74,11 +75,18 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if std::env::var_os("LOCKSTEP_TEST_KEEP").is_none() {
-            let _ = fs::remove_dir_all(&self.dir);
+            remove(&self.dir);
         } else {
             eprintln!("kept {}", self.dir.display());
             let _ = fs::remove_file(self.dir.join("lock"));
         }
+    }
+}
+
+/// With the disks mounted below. What fails here is tried again by the next sweep.
+fn remove(dir: &Path) {
+    if let Err(e) = unmount_below(dir).and_then(|()| Ok(fs::remove_dir_all(dir)?)) {
+        eprintln!("left {}: {e:#}", dir.display());
     }
 }
 
@@ -95,7 +103,7 @@ fn sweep(root: &Path) -> Result<()> {
         };
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
             kill_where(|pid| belongs(pid, id))?;
-            let _ = fs::remove_dir_all(entry.path());
+            remove(&entry.path());
         }
     }
     Ok(())

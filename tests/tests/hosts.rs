@@ -76,6 +76,17 @@ fn hosts_talk_in_both_families() -> Result<()> {
 }
 
 #[test]
+fn async_code_runs_on_a_host() -> Result<()> {
+    let (_net, a, b) = pair()?;
+    let listener = b.enter(|| TcpListener::bind(b.at6(PORT)))??;
+    let connect = tokio::net::TcpStream::connect(b.at6(PORT));
+    let local = a.block_on(async { connect.await?.local_addr() })??;
+    assert_eq!(local.ip(), a.ip6());
+    assert_eq!(listener.accept()?.1, local);
+    Ok(())
+}
+
+#[test]
 fn worlds_do_not_meet() -> Result<()> {
     let (_one, a, b) = pair()?;
     let (_other, x, _y) = pair()?;
@@ -142,10 +153,10 @@ fn an_isolated_host_is_silent_until_it_rejoins() -> Result<()> {
 #[test]
 fn a_host_loses_every_process_with_its_power() -> Result<()> {
     let (net, a, b) = pair()?;
-    net.cut(&a, &b)?;
+    net.cut_one_way(&b, &a)?;
     // The second one leaves its parent's session, as daemons do.
-    let mut sleeper = b.spawn(cmd("sleep").arg("1000"))?;
-    b.run(cmd("setsid").args(["--fork", "sleep", "1000"]))?.ok()?;
+    let mut sleeper = b.spawn(cmd("sleep").arg("100"))?;
+    b.run(cmd("setsid").args(["--fork", "sleep", "100"]))?.ok()?;
     until(SOON, "both sleep", || b.pids().map(|pids| pids.len() == 2).unwrap_or(false));
     fs::write(b.path("kept"), "kept")?;
 
@@ -196,7 +207,7 @@ fn a_power_cut_is_not_heard_and_the_next_boot_knows_no_connection() -> Result<()
 #[test]
 fn a_process_ends_with_its_handle() -> Result<()> {
     let (_net, a, _b) = pair()?;
-    let mut stopped = a.spawn(cmd("sleep").arg("1000"))?;
+    let mut stopped = a.spawn(cmd("sleep").arg("100"))?;
     stopped.stop()?;
     assert_eq!(a.pids()?.len(), 1);
     drop(stopped);
@@ -207,7 +218,7 @@ fn a_process_ends_with_its_handle() -> Result<()> {
     assert!(failed.log().contains("/nowhere"), "{}", failed.log());
     assert!(failed.term().is_err());
 
-    let mut slow = a.spawn(cmd("sleep").arg("1000"))?;
+    let mut slow = a.spawn(cmd("sleep").arg("100"))?;
     assert!(slow.wait_timeout(Duration::from_millis(50)).is_err());
     slow.term()?;
     assert!(!slow.wait_timeout(SOON)?.success());
@@ -263,6 +274,27 @@ fn an_impaired_line_delays_and_loses_but_tcp_goes_on() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_disk_gets_full_and_read_only() -> Result<()> {
+    let (_net, a, _b) = pair()?;
+    let disk = a.disk("data", 1 << 20)?;
+    let file = disk.path().join("file");
+    fs::write(&file, "kept")?;
+
+    disk.fill()?;
+    let refused = fs::write(&file, [0; 65536]).map_err(|e| e.kind());
+    assert_eq!(refused, Err(ErrorKind::StorageFull));
+    disk.free()?;
+    fs::write(&file, [0; 65536])?;
+
+    disk.read_only(true)?;
+    let refused = fs::write(&file, "x").map_err(|e| e.kind());
+    assert_eq!(refused, Err(ErrorKind::ReadOnlyFilesystem));
+    disk.read_only(false)?;
+    fs::write(&file, "x")?;
+    Ok(())
+}
+
 /// Whether any process or descriptor holds this network namespace.
 fn is_held(ns: &Path) -> bool {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -286,16 +318,17 @@ fn nothing_is_left_of_a_world_even_after_a_panic() -> Result<()> {
     let panicked = thread::spawn(move || -> Result<()> {
         let (net, a, b) = pair()?;
         net.impair(&a, &b, Impair::default())?;
-        a.run(cmd("setsid").args(["--fork", "sleep", "1000"]))?.ok()?;
+        a.disk("data", 1 << 20)?;
+        a.run(cmd("setsid").args(["--fork", "sleep", "100"]))?.ok()?;
         let pid = until(SOON, "it sleeps", || a.pids().ok()?.first().copied());
         let ns = fs::read_link(format!("/proc/{pid}/ns/net"))?;
-        assert!(is_held(&ns) && processes_in(a.dir())? == 1);
-        sender.send((ns, a.dir().to_owned()))?;
+        assert!(is_held(&ns) && is_alive(pid));
+        sender.send((pid, ns, a.dir().to_owned()))?;
         panic!("as planned");
     });
     assert!(panicked.join().is_err());
-    let (ns, dir) = seen.recv()?;
-    assert_eq!(processes_in(&dir)?, 0);
+    let (pid, ns, dir) = seen.recv()?;
+    assert!(!is_alive(pid));
     assert!(!fs::exists(&dir)?);
     assert_eq!(links()?, before);
     // A world that another test makes may get the same number for a while.
@@ -310,8 +343,10 @@ fn a_world_that_is_killed() -> Result<()> {
         return Ok(());
     }
     let (_net, a, _b) = pair()?;
-    a.run(cmd("setsid").args(["--fork", "sleep", "1000"]))?.ok()?;
-    println!("doomed {}", a.dir().display());
+    a.disk("data", 1 << 20)?;
+    a.run(cmd("setsid").args(["--fork", "sleep", "100"]))?.ok()?;
+    let pid = until(SOON, "it sleeps", || a.pids().ok()?.first().copied());
+    println!("doomed {pid} {}", a.dir().display());
     let forever = try_until(Duration::from_secs(60), "somebody kills us", || false);
     Ok(forever?)
 }
@@ -324,24 +359,20 @@ fn the_next_world_sweeps_what_a_killed_one_left() -> Result<()> {
             .args(["--exact", "a_world_that_is_killed", "--nocapture"])
             .env("LOCKSTEP_TEST_DOOMED", "1"),
     )?;
-    let dir = until(SOON, "the doomed world stands", || {
+    let (pid, dir) = until(SOON, "the doomed world stands", || {
         let text = doomed.stdout();
-        Some(text.split_once("doomed ")?.1.lines().next()?.to_owned())
+        let (pid, dir) = text.split_once("doomed ")?.1.lines().next()?.split_once(' ')?;
+        Some((pid.parse().ok()?, dir.to_owned()))
     });
-    let host = fs::canonicalize(dir)?;
     doomed.kill()?;
-    assert!(processes_in(&host)? > 0, "the process outlived its world");
+    assert!(is_alive(pid) && fs::exists(&dir)?, "both outlive their world");
 
     let _next = Net::new()?;
-    assert_eq!(processes_in(&host)?, 0);
-    assert!(!fs::exists(host)?);
+    assert!(!is_alive(pid) && !fs::exists(&dir)?);
     Ok(())
 }
 
-/// How many processes have this directory as their current one.
-fn processes_in(dir: &Path) -> Result<usize> {
-    let processes = fs::read_dir("/proc")?.flatten();
-    Ok(processes
-        .filter(|p| fs::read_link(p.path().join("cwd")).is_ok_and(|cwd| cwd == dir))
-        .count())
+/// Whether there is such a process, other than one that ended and waits for its parent.
+fn is_alive(pid: u32) -> bool {
+    fs::read_link(format!("/proc/{pid}/ns/net")).is_ok()
 }
