@@ -5,6 +5,7 @@
 mod grpc;
 mod listener;
 mod plain;
+mod pulse;
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,7 @@ use tokio::sync::watch;
 
 pub use grpc::{HealthService, WATCHES_MAX};
 pub use listener::{CONNECTIONS_MAX, serve};
+pub use pulse::Pulse;
 
 /// The most names on one board.
 pub const NAMES_MAX: usize = 4096;

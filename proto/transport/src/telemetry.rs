@@ -16,6 +16,8 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::settings::{Kind, Setting, SettingError, Values};
+
 pub use trace_context::{
     TRACEPARENT, current_traceparent, extract_traceparent, inject_traceparent, set_parent,
 };
@@ -66,6 +68,45 @@ impl Default for Options {
     }
 }
 
+/// The setting behind [`Options::filter`].
+pub const LOG: Setting = Setting::new(
+    "log",
+    Kind::Checked { shape: "a log filter", check: check_filter },
+    "What is logged on stderr: error, warn, info, debug or trace, or target=level pairs.",
+    "lockstep_agent=debug,info",
+)
+.default("info");
+
+/// The setting behind [`Options::format`].
+pub const LOG_FORMAT: Setting = Setting::new(
+    "log-format",
+    Kind::OneOf(&["auto", "human", "json"]),
+    "How log lines look; auto is human on a terminal and JSON otherwise.",
+    "json",
+)
+.default("auto");
+
+/// The setting behind [`Options::otlp_endpoint`].
+pub const OTLP_ENDPOINT: Setting = Setting::new(
+    "otlp-endpoint",
+    Kind::Checked { shape: "a collector's address", check: check_endpoint },
+    "The OpenTelemetry collector that gets the spans over OTLP/gRPC, in plain text.",
+    "http://127.0.0.1:4317",
+);
+
+impl Options {
+    /// From a table that holds [`LOG`], [`LOG_FORMAT`] and [`OTLP_ENDPOINT`].
+    pub fn from_values(values: &Values, node: Option<String>) -> Result<Self, SettingError> {
+        let format: String = values.get(LOG_FORMAT.key)?;
+        Ok(Self {
+            filter: values.get(LOG.key)?,
+            format: format.parse().map_err(|error| SettingError::new(LOG_FORMAT.key, error))?,
+            otlp_endpoint: values.find(OTLP_ENDPOINT.key)?,
+            node,
+        })
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     #[error(
@@ -94,9 +135,19 @@ pub fn init(service: &'static str, options: &Options) -> Result<Guard, Telemetry
     Ok(guard)
 }
 
-/// True if `init` would take this log filter; for the check of settings.
+/// Says what is wrong with a log filter; for the table of settings.
 pub fn check_filter(filter: &str) -> Result<(), String> {
     parse_filter(filter).map(drop).map_err(|error| error.to_string())
+}
+
+/// Says what is wrong with a collector's address; for the table of settings.
+pub fn check_endpoint(endpoint: &str) -> Result<(), String> {
+    let uri: http::Uri = endpoint.parse().map_err(|_| "it is not a URL".to_owned())?;
+    match (uri.scheme_str(), uri.port_u16()) {
+        (Some("http"), Some(_)) => Ok(()),
+        (Some("https"), _) => Err("the collector is reached in plain text".into()),
+        _ => Err("it has no http:// or no port".into()),
+    }
 }
 
 fn parse_filter(filter: &str) -> Result<EnvFilter, TelemetryError> {
@@ -136,7 +187,11 @@ where
         Format::Json => false,
         Format::Auto => terminal,
     };
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(terminal);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .with_ansi(terminal)
+        // It would tell of a broken stderr on stderr, and panic.
+        .log_internal_errors(false);
     let lines = if human { lines.boxed() } else { lines.json().flatten_event(true).boxed() };
     let subscriber =
         tracing_subscriber::registry().with(parse_filter(&options.filter)?).with(spans).with(lines);

@@ -1,6 +1,8 @@
 //! The shipped HAProxy example, run by a real HAProxy against two health boards: what the boards say is
 //! where the requests go.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;

@@ -75,6 +75,24 @@ fn the_board_keeps_what_it_was_told() {
 }
 
 #[tokio::test]
+async fn live_needs_a_pulse() {
+    let board = HealthBoard::new();
+    let (pulse, judge) = board.pulse(Duration::from_millis(50));
+    let judge = tokio::spawn(judge);
+    let turns = async |verdict| {
+        let mut answers = board.answers.subscribe();
+        let turned = answers.wait_for(|answers| answers[LIVE].verdict == verdict);
+        timeout(SOON, turned).await.unwrap().unwrap()[LIVE].reason.clone()
+    };
+    assert_eq!(turns(Verdict::NotServing).await, "the main loop was silent for 50ms");
+    pulse.beat();
+    assert_eq!(turns(Verdict::Serving).await, "running");
+    drop(pulse);
+    timeout(SOON, judge).await.unwrap().unwrap();
+    assert_eq!(turns(Verdict::NotServing).await, "the main loop has ended");
+}
+
+#[tokio::test]
 async fn http_answers_what_the_board_says() {
     let it = start().await;
     it.board.set(NODE, Verdict::Serving, "healthy");

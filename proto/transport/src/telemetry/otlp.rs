@@ -17,7 +17,7 @@ use opentelemetry_sdk::trace::{
 };
 use tokio::runtime::{Builder, Runtime};
 
-use super::TelemetryError;
+use super::{TelemetryError, check_endpoint};
 
 /// The most spans that wait; more are dropped.
 const SPANS_MAX: usize = 4096;
@@ -43,9 +43,7 @@ impl Exporter {
     ) -> Result<Self, TelemetryError> {
         let refuse =
             |problem: String| TelemetryError::Endpoint { endpoint: endpoint.into(), problem };
-        if !endpoint.starts_with("http://") {
-            return Err(refuse("the collector is reached in plain text".into()));
-        }
+        check_endpoint(endpoint).map_err(refuse)?;
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("otlp")
