@@ -1,7 +1,6 @@
 //! The connection to the controller: one channel, every call traced, the user's certificate renewed
 //! in passing.
 
-use lockstep_model::Timestamp;
 use lockstep_model::identity::Subject;
 use lockstep_proto::v1;
 use lockstep_proto::v1::enrollment_service_client::EnrollmentServiceClient;
@@ -88,10 +87,11 @@ impl Client {
     async fn renew_if_due(&self) {
         let identity = self.context.identity.current();
         let is_user = matches!(identity.spiffe.subject, Subject::User(_));
-        if is_user && identity.renew_at() <= now() {
-            if let Err(error) = self.renew(&identity).await {
-                tracing::warn!(%error, "the certificate was not renewed; the next command tries again");
-            }
+        if !is_user || clock::now() < identity.renew_at() {
+            return;
+        }
+        if let Err(error) = self.renew(&identity).await {
+            tracing::warn!(%error, "the certificate was not renewed; the next command tries again");
         }
     }
 
@@ -103,10 +103,6 @@ impl Client {
         let fresh = identity.renewed(answer.chain, roots).map_err(|e| failed(&e))?;
         self.context.renewed(fresh)
     }
-}
-
-fn now() -> Timestamp {
-    clock::now()
 }
 
 impl Change {

@@ -60,7 +60,8 @@ impl TryFrom<v1::NodeReport> for NodeReport {
     fn try_from(report: v1::NodeReport) -> Result<Self, Invalid> {
         let v1::NodeReport { version, features, tools, warnings } = report;
         if features.len() > FEATURES_MAX || warnings.len() > WARNINGS_MAX {
-            let problem = format!("at most {FEATURES_MAX} features and {WARNINGS_MAX} warnings fit");
+            let problem =
+                format!("at most {FEATURES_MAX} features and {WARNINGS_MAX} warnings fit");
             return Err(Invalid::new("report", problem));
         }
         Ok(Self {
@@ -102,7 +103,7 @@ impl From<Tool> for v1::Tool {
 fn check_version(text: &str) -> Result<String, Invalid> {
     let parts: Vec<&str> = text.split('.').collect();
     let plain = |p: &&str| (1..=6).contains(&p.len()) && p.bytes().all(|b| b.is_ascii_digit());
-    if parts.len() == 3 && parts.iter().all(|p| plain(&p)) {
+    if parts.len() == 3 && parts.iter().all(plain) {
         return Ok(text.to_owned());
     }
     Err(Invalid::new("version", format!("must look like 1.2.3, not {}", quote(text))))

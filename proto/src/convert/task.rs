@@ -35,9 +35,12 @@ impl From<TaskSpec> for v1::TaskSpec {
             TaskSpec::SyncRelease { sync } => {
                 v1::task_spec::Kind::SyncRelease(v1::SyncRelease { sync: sync.to_string() })
             }
-            TaskSpec::SyncResync { sync, target } => v1::task_spec::Kind::SyncResync(
-                v1::SyncResync { sync: sync.to_string(), target: target.to_string() },
-            ),
+            TaskSpec::SyncResync { sync, target } => {
+                v1::task_spec::Kind::SyncResync(v1::SyncResync {
+                    sync: sync.to_string(),
+                    target: target.to_string(),
+                })
+            }
         };
         Self { kind: Some(kind) }
     }
