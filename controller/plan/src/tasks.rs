@@ -136,7 +136,7 @@ pub(crate) fn is_due(draft: &mut Draft<'_>, task: &Task, ended: &Ended) -> bool 
         return true;
     }
     let text = format!(
-        "{}: try {} of {} ended {} at {}: {}; next try at {due}",
+        "{}: try {} of {} ended {} at {}: {}; it is tried again",
         task.node,
         task.attempt,
         task.spec.kind(),

@@ -185,7 +185,7 @@ impl World {
         self.tasks.range((node.clone(), first)..=(node.clone(), last)).map(|(_, task)| task)
     }
 
-    /// What the node has to be told; oldest first. An agent that holds other tasks drops them.
+    /// What the node has to be told; oldest first.
     pub fn live_tasks_of(&self, node: &NodeName) -> impl Iterator<Item = &Versioned<Task>> {
         self.tasks_of(node).filter(|task| task.value.is_live())
     }

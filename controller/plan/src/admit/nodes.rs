@@ -80,7 +80,7 @@ pub(super) fn remove(world: &World, name: &NodeName) -> Result<Admitted, Reject>
     }
     if let Some(sync) = world.syncs().values().map(|s| &s.value).find(|s| s.involves(name)) {
         let (part, next) = if sync.source.node == *name {
-            ("source", format!("lockstepctl sync delete {}", sync.name))
+            ("the source", format!("lockstepctl sync delete {}", sync.name))
         } else {
             ("a target", format!("lockstepctl sync remove-target {} {name}", sync.name))
         };

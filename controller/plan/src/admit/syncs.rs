@@ -47,8 +47,8 @@ pub(super) fn create(
     for target in &sync.targets {
         check_node(world, "targets", &target.node)?;
     }
-    let count = sync.targets.len();
-    Ok(Admitted::put(Record::Sync(sync), format!("sync {name} created with {count} targets")))
+    let to = list(sync.targets.iter().map(|target| &target.node));
+    Ok(Admitted::put(Record::Sync(sync), format!("sync {name} created: {source} to {to}")))
 }
 
 pub(super) fn add_targets(
@@ -159,8 +159,8 @@ fn check_options(options: &SyncOptions) -> Result<(), Reject> {
         return Err(Invalid::new("excludes", problem).into());
     }
     if *delay > SyncOptions::DELAY_MAX || delay.0 % 1000 != 0 {
-        let problem =
-            format!("must be whole seconds from 0 to {}, not {delay}", SyncOptions::DELAY_MAX);
+        let max = SyncOptions::DELAY_MAX;
+        let problem = format!("must be whole seconds from 0s to {max}, not {} ms", delay.0);
         return Err(Invalid::new("delay", problem).into());
     }
     Ok(())
@@ -196,7 +196,8 @@ fn places(sync: &Sync) -> impl Iterator<Item = (&Place, bool)> {
     std::iter::once((&sync.source, false)).chain(sync.targets.iter().map(|place| (place, true)))
 }
 
-fn list<'a>(nodes: impl Iterator<Item = &'a NodeName>) -> String {
+/// The first few names, and how many more.
+pub(super) fn list<'a>(nodes: impl Iterator<Item = &'a NodeName>) -> String {
     const SHOWN_MAX: usize = 5;
     let mut names: Vec<String> = nodes.map(ToString::to_string).collect();
     let more = names.len().saturating_sub(SHOWN_MAX);

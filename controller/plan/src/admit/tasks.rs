@@ -7,7 +7,7 @@ use lockstep_model::record::{Actor, Record, TXN_WRITES_MAX, Write};
 use lockstep_model::task::{Ended, Outcome, Task, TaskSpec};
 use lockstep_model::{Code, Invalid, NodeName, Reject, SyncName, TaskId, Timestamp};
 
-use super::syncs::find;
+use super::syncs::{find, list};
 use super::{Admitted, check_speaks_for, precondition};
 use crate::World;
 use crate::draft::NewTask;
@@ -52,12 +52,14 @@ pub(super) fn resync(
         return Err(Invalid::new("targets", problem).into());
     }
     let mut admitted = Admitted::default();
+    let (mut new, mut under_way) = (Vec::new(), Vec::new());
     for target in wanted {
         check_enabled(world, target)?;
         let spec = TaskSpec::SyncResync { sync: name.clone(), target: target.clone() };
         let there = world.newest(&sync.source.node, &spec.slot()).filter(|task| task.is_live());
         if let Some(task) = there {
             admitted.tasks.push(task.id);
+            under_way.push(target);
             continue;
         }
         let n = u32::try_from(admitted.writes.len()).unwrap_or(u32::MAX);
@@ -69,14 +71,17 @@ pub(super) fn resync(
             run_limit: RESYNC_RUN_LIMIT,
             traceparent: traceparent.cloned(),
         };
+        new.push(target);
         admitted.tasks.push(id);
         admitted.writes.push(Write::Put(Record::Task(task.born(id, now))));
     }
-    let (new, all) = (admitted.writes.len(), admitted.tasks.len());
-    admitted.detail = match all - new {
-        0 => format!("{new} passes asked for"),
-        under_way if new == 0 => format!("{under_way} passes are under way already"),
-        under_way => format!("{new} passes asked for, {under_way} under way already"),
+    admitted.detail = match (new.is_empty(), under_way.is_empty()) {
+        (_, true) => format!("pass to {} asked for", list(new.into_iter())),
+        (true, _) => format!("pass to {} is under way already", list(under_way.into_iter())),
+        (false, false) => {
+            let (new, under_way) = (list(new.into_iter()), list(under_way.into_iter()));
+            format!("pass to {new} asked for; to {under_way} it is under way already")
+        }
     };
     Ok(admitted)
 }

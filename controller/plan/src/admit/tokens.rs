@@ -1,6 +1,6 @@
 //! Join tokens: made by admins, used once.
 
-use lockstep_model::identity::{Subject, Token, TokenFor, User};
+use lockstep_model::identity::{Principal, Subject, Token, TokenFor, User};
 use lockstep_model::label::LABELS_MAX;
 use lockstep_model::node::{Node, NodeAdmin};
 use lockstep_model::record::{Key, Record, Write};
@@ -8,6 +8,7 @@ use lockstep_model::{Code, Invalid, KeyHash, Millis, NodeName, Reject, Timestamp
 
 use super::{Admitted, NODES_MAX, TOKENS_MAX, check_room, precondition, users};
 use crate::World;
+use crate::authorize::authenticate;
 
 pub const TOKEN_TTL_MIN: Millis = Millis::from_secs(1);
 pub const TOKEN_TTL_MAX: Millis = Millis::from_secs(24 * 3600);
@@ -22,7 +23,7 @@ pub(super) fn create(
     now: Timestamp,
 ) -> Result<Admitted, Reject> {
     if ttl < TOKEN_TTL_MIN || ttl > TOKEN_TTL_MAX {
-        let problem = format!("must be {TOKEN_TTL_MIN} to {TOKEN_TTL_MAX}, not {ttl}");
+        let problem = format!("must be {TOKEN_TTL_MIN} to {TOKEN_TTL_MAX}, not {} ms", ttl.0);
         return Err(Invalid::new("ttl", problem).into());
     }
     match grants {
@@ -99,6 +100,12 @@ pub(super) fn enroll(
         TokenFor::Node { name, labels } => {
             check_name_is_free(world, name)?;
             check_room("nodes", world.nodes().len(), NODES_MAX)?;
+            if world.tasks_of(name).next().is_some() {
+                // They would count as this node's, which was never told of them.
+                let message = format!("a removed node {name} is being forgotten: try again");
+                let subject = format!("node/{name}");
+                return Err(Reject::new(Code::Unavailable, "node_leaving", subject, message));
+            }
             Record::Node(Node {
                 name: name.clone(),
                 labels: labels.clone(),
@@ -142,25 +149,20 @@ fn check_enabled(user: &User) -> Result<(), Reject> {
 
 /// The token was used, and then perhaps the node expelled or the user given another key.
 fn check_still_its_key(world: &World, subject: &Subject, key: KeyHash) -> Result<(), Reject> {
-    let principal = lockstep_model::identity::Principal { subject: subject.clone(), key_hash: key };
-    crate::authorize::authenticate(world, &principal).map(|_| ())
+    let principal = Principal { subject: subject.clone(), key_hash: key };
+    authenticate(world, &principal).map(|_| ())
 }
 
 /// One key, one name: a copied state directory does not become a second node.
 fn check_key_is_new(world: &World, subject: &Subject, key: KeyHash) -> Result<(), Reject> {
-    let node = world.nodes().values().find(|n| n.value.key_hash == key);
-    let user = world.users().values().find(|u| u.value.key_hash == Some(key));
-    let holder = node
-        .map(|n| Subject::Node(n.value.name.clone()))
-        .or(user.map(|u| Subject::User(u.value.name.clone())));
-    match holder {
-        Some(holder) if holder != *subject => {
-            let message = format!(
-                "the key belongs to {holder}: each node and user needs its own; was the state \
-                 directory copied? Start with an empty one"
-            );
-            Err(Reject::new(Code::AlreadyExists, "key_in_use", holder, message))
-        }
-        _ => Ok(()),
-    }
+    let nodes = world.nodes().values().map(|node| &node.value);
+    let users = world.users().values().map(|user| &user.value);
+    let nodes = nodes.filter(|n| n.key_hash == key).map(|n| Subject::Node(n.name.clone()));
+    let users = users.filter(|u| u.key_hash == Some(key)).map(|u| Subject::User(u.name.clone()));
+    let Some(holder) = nodes.chain(users).find(|holder| holder != subject) else { return Ok(()) };
+    let message = format!(
+        "the key belongs to {holder}: each node and user needs its own; was the state directory \
+         copied? Start with an empty one"
+    );
+    Err(Reject::new(Code::AlreadyExists, "key_in_use", holder, message))
 }

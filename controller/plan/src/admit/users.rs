@@ -17,8 +17,9 @@ pub(super) fn add(
         if user.value.role == role && !user.value.disabled {
             return Ok(Admitted::already(format!("user {name} has the role {role} already")));
         }
+        let state = if user.value.disabled { "disabled" } else { "enabled" };
         let message = format!(
-            "user {name} exists with the role {}: change it with lockstepctl user role",
+            "user {name} exists, {state}, with the role {}: change that instead",
             user.value.role
         );
         return Err(Reject::exists(format!("user/{name}"), message));

@@ -81,23 +81,23 @@ fn syncs() {
     check(
         &requests.map(|request| lab.refusal(request)),
         expect![[r#"
-        AlreadyExists already_exists sync/a: sync a exists and differs: see lockstepctl sync show a, choose another name or delete it first
-        NotFound not_found node/nobody: source: node nobody has not joined: make a token for it with lockstepctl token create --node nobody
-        FailedPrecondition node_expelled node/gone: targets: node gone was expelled: choose another
-        InvalidArgument invalid targets: targets: must name at least one node:/path
-        InvalidArgument invalid targets[1]: targets[1]: m is the source: a sync is between different nodes
-        InvalidArgument invalid targets[1]: targets[1]: w1:/y: w1:/x is a target already, and a node has one directory per sync; remove the old one first
-        FailedPrecondition overlap sync/a: w1:/srv/www/sub overlaps w1:/srv/www, which sync a writes: nothing may write a directory of another sync; choose another directory
-        FailedPrecondition overlap sync/a: m:/srv overlaps m:/srv/www, which sync a reads: nothing may write a directory of another sync; choose another directory
-        FailedPrecondition overlap sync/a: w1:/srv/www overlaps w1:/srv/www, which sync a writes: nothing may write a directory of another sync; choose another directory
-        InvalidArgument invalid delay: delay: must be whole seconds from 0 to 10m0s, not 1s
-        InvalidArgument invalid targets[0]: targets[0]: w1:/other: w1:/srv/www is a target already, and a node has one directory per sync; remove the old one first
-        InvalidArgument invalid targets: targets: must name at least one node:/path
-        NotFound not_found sync/b: sync b does not exist: see lockstepctl sync list
-        NotFound not_found sync/a/w2: node w2 is no target of sync a: see lockstepctl sync show a
-        NotFound not_found sync/a/w2: node w2 is no target of sync a: see lockstepctl sync show a
-        NotFound not_found sync/b: sync b does not exist: see lockstepctl sync list
-    "#]],
+            AlreadyExists already_exists sync/a: sync a exists and differs: see lockstepctl sync show a, choose another name or delete it first
+            NotFound not_found node/nobody: source: node nobody has not joined: make a token for it with lockstepctl token create --node nobody
+            FailedPrecondition node_expelled node/gone: targets: node gone was expelled: choose another
+            InvalidArgument invalid targets: targets: must name at least one node:/path
+            InvalidArgument invalid targets[1]: targets[1]: m is the source: a sync is between different nodes
+            InvalidArgument invalid targets[1]: targets[1]: w1:/y: w1:/x is a target already, and a node has one directory per sync; remove the old one first
+            FailedPrecondition overlap sync/a: w1:/srv/www/sub overlaps w1:/srv/www, which sync a writes: nothing may write a directory of another sync; choose another directory
+            FailedPrecondition overlap sync/a: m:/srv overlaps m:/srv/www, which sync a reads: nothing may write a directory of another sync; choose another directory
+            FailedPrecondition overlap sync/a: w1:/srv/www overlaps w1:/srv/www, which sync a writes: nothing may write a directory of another sync; choose another directory
+            InvalidArgument invalid delay: delay: must be whole seconds from 0s to 10m0s, not 1500 ms
+            InvalidArgument invalid targets[0]: targets[0]: w1:/other: w1:/srv/www is a target already, and a node has one directory per sync; remove the old one first
+            InvalidArgument invalid targets: targets: must name at least one node:/path
+            NotFound not_found sync/b: sync b does not exist: see lockstepctl sync list
+            NotFound not_found sync/a/w2: node w2 is no target of sync a: see lockstepctl sync show a
+            NotFound not_found sync/a/w2: node w2 is no target of sync a: see lockstepctl sync show a
+            NotFound not_found sync/b: sync b does not exist: see lockstepctl sync list
+        "#]],
     );
     let admitted = [
         create_sync("a", "m:/srv/www", &["w1:/srv/www"]),
@@ -108,11 +108,11 @@ fn syncs() {
     check(
         &admitted.map(|request| lab.ask(request).detail),
         expect![[r#"
-        sync a is just so already
-        sync a has these targets already
-        sync c created with 1 targets
-        sync d created with 1 targets
-    "#]],
+            sync a is just so already
+            sync a has these targets already
+            sync c created: m:/srv to w2
+            sync d created: m:/srv/www2 to w1
+        "#]],
     );
 }
 
@@ -143,16 +143,16 @@ fn nodes() {
     check(
         &requests.map(|request| lab.refusal(request)),
         expect![[r#"
-        NotFound not_found node/nobody: node nobody does not exist: see lockstepctl node list
-        FailedPrecondition wrong_state node/m: cannot drain node m, which is disabled: enable it first
-        FailedPrecondition wrong_state node/m: cannot resume node m, which is disabled: enable it first
-        FailedPrecondition wrong_state node/w1: cannot enable node w1, which is expelled: that is final; remove it, then join again with a new token
-        FailedPrecondition wrong_state node/w2: cannot enable node w2, which is draining: resume it
-        FailedPrecondition in_use node/m: node m is source of sync a: first lockstepctl sync delete a
-        FailedPrecondition in_use node/w1: node w1 is a target of sync a: first lockstepctl sync remove-target a w1
-        FailedPrecondition wrong_state node/w2: node w2 is draining: disable or expel it first
-        InvalidArgument invalid labels: labels: rack is set and removed at once
-    "#]],
+            NotFound not_found node/nobody: node nobody does not exist: see lockstepctl node list
+            FailedPrecondition wrong_state node/m: cannot drain node m, which is disabled: enable it first
+            FailedPrecondition wrong_state node/m: cannot resume node m, which is disabled: enable it first
+            FailedPrecondition wrong_state node/w1: cannot enable node w1, which is expelled: that is final; remove it, then join again with a new token
+            FailedPrecondition wrong_state node/w2: cannot enable node w2, which is draining: resume it
+            FailedPrecondition in_use node/m: node m is the source of sync a: first lockstepctl sync delete a
+            FailedPrecondition in_use node/w1: node w1 is a target of sync a: first lockstepctl sync remove-target a w1
+            FailedPrecondition wrong_state node/w2: node w2 is draining: disable or expel it first
+            InvalidArgument invalid labels: labels: rack is set and removed at once
+        "#]],
     );
     let admitted = [
         change("m", NodeAction::Disable),
@@ -204,19 +204,19 @@ fn tokens() {
     check(
         &requests.map(|request| lab.refusal(request)),
         expect![[r#"
-        AlreadyExists node_exists node/w1: node w1 has joined already: choose another name, or to replace the machine: lockstepctl node expel w1, then node remove w1
-        AlreadyExists node_exists node/w2: node w2 has joined already: free the name with lockstepctl node remove w2
-        NotFound not_found user/carol: user carol does not exist: see lockstepctl user list
-        FailedPrecondition user_disabled user/eve: user eve is disabled: enable it first
-        InvalidArgument invalid ttl: ttl: must be 1s to 1d0h, not 999ms
-        InvalidArgument invalid ttl: ttl: must be 1s to 1d0h, not 1d0h
-        AlreadyExists already_exists token/t1: token t1 exists: draw another id
-        NotFound not_found token/t4: token t4 does not exist: see lockstepctl token list
-        Unauthenticated token_unknown token/t4: the token is not known: it was mistyped, deleted, or expired long ago; ask an admin for a new one
-        Unauthenticated token_unknown token/t1: the token is not known: it was mistyped, deleted, or expired long ago; ask an admin for a new one
-        AlreadyExists key_in_use node/w1: the key belongs to node/w1: each node and user needs its own; was the state directory copied? Start with an empty one
-        AlreadyExists key_in_use user/anna: the key belongs to user/anna: each node and user needs its own; was the state directory copied? Start with an empty one
-    "#]],
+            AlreadyExists node_exists node/w1: node w1 has joined already: choose another name, or to replace the machine: lockstepctl node expel w1, then node remove w1
+            AlreadyExists node_exists node/w2: node w2 has joined already: free the name with lockstepctl node remove w2
+            NotFound not_found user/carol: user carol does not exist: see lockstepctl user list
+            FailedPrecondition user_disabled user/eve: user eve is disabled: enable it first
+            InvalidArgument invalid ttl: ttl: must be 1s to 1d0h, not 999 ms
+            InvalidArgument invalid ttl: ttl: must be 1s to 1d0h, not 86400001 ms
+            AlreadyExists already_exists token/t1: token t1 exists: draw another id
+            NotFound not_found token/t4: token t4 does not exist: see lockstepctl token list
+            Unauthenticated token_unknown token/t4: the token is not known: it was mistyped, deleted, or expired long ago; ask an admin for a new one
+            Unauthenticated token_unknown token/t1: the token is not known: it was mistyped, deleted, or expired long ago; ask an admin for a new one
+            AlreadyExists key_in_use node/w1: the key belongs to node/w1: each node and user needs its own; was the state directory copied? Start with an empty one
+            AlreadyExists key_in_use user/anna: the key belongs to user/anna: each node and user needs its own; was the state directory copied? Start with an empty one
+        "#]],
     );
 
     lab.ask(enroll("t1", 2, key("w3")));
@@ -258,11 +258,11 @@ fn users() {
     check(
         &requests.map(|request| lab.refusal(request)),
         expect![[r#"
-        FailedPrecondition last_admin user/anna: user anna is the last admin who can call: make another first
-        FailedPrecondition last_admin user/anna: user anna is the last admin who can call: make another first
-        NotFound not_found user/carol: user carol does not exist: see lockstepctl user list
-        AlreadyExists already_exists user/bob: user bob exists with the role admin: change it with lockstepctl user role
-    "#]],
+            FailedPrecondition last_admin user/anna: user anna is the last admin who can call: make another first
+            FailedPrecondition last_admin user/anna: user anna is the last admin who can call: make another first
+            NotFound not_found user/carol: user carol does not exist: see lockstepctl user list
+            AlreadyExists already_exists user/bob: user bob exists, enabled, with the role admin: change that instead
+        "#]],
     );
     lab.ask(token("t", for_user("bob"), 60_000));
     lab.ask(enroll("t", 2, key("bob")));

@@ -124,21 +124,21 @@ fn failures_are_retried_with_backoff() {
     check(
         &mut lab,
         expect![[r#"
-        master1 12.0 #1: sync-source webroot -> [web1@web1:7402]: ok
-        web1 12.1 #1: sync-target webroot <- master1: failed
-        ? sync/webroot/web1 retry (0.8s): web1: try 1 of sync-target ended failed at 2026-11-21T00:00:00Z: /srv is not a directory; next try at 2026-11-21T00:00:00Z
-    "#]],
+            master1 12.0 #1: sync-source webroot -> [web1@web1:7402]: ok
+            web1 12.1 #1: sync-target webroot <- master1: failed
+            ? sync/webroot/web1 retry (0.8s): web1: try 1 of sync-target ended failed at 2026-11-21T00:00:00Z: /srv is not a directory; it is tried again
+        "#]],
     );
     lab.pass(1);
     lab.end_one("web1", OutcomeKind::Interrupted, "agent was stopped");
     check(
         &mut lab,
         expect![[r#"
-        master1 12.0 #1: sync-source webroot -> [web1@web1:7402]: ok
-        web1 12.1 #1: sync-target webroot <- master1: failed
-        web1 15.0 #2: sync-target webroot <- master1: interrupted
-        ? sync/webroot/web1 retry (1.6s): web1: try 2 of sync-target ended interrupted at 2026-11-21T00:00:01Z: agent was stopped; next try at 2026-11-21T00:00:02Z
-    "#]],
+            master1 12.0 #1: sync-source webroot -> [web1@web1:7402]: ok
+            web1 12.1 #1: sync-target webroot <- master1: failed
+            web1 15.0 #2: sync-target webroot <- master1: interrupted
+            ? sync/webroot/web1 retry (1.6s): web1: try 2 of sync-target ended interrupted at 2026-11-21T00:00:01Z: agent was stopped; it is tried again
+        "#]],
     );
     lab.pass(2);
     lab.work(&["web1"]);
@@ -394,13 +394,13 @@ fn a_resync_runs_once_and_is_tried_a_few_times() {
     check(
         &mut lab,
         expect![[r#"
-        master1 12.0 #1: sync-source webroot -> [web1@web1:7402 web2@web2:7402]: ok
-        master1 16.0 #1: sync-resync sync/webroot/web1: failed
-        master1 16.1 #1: sync-resync sync/webroot/web2: cancelled
-        web1 12.1 #1: sync-target webroot <- master1: ok
-        web2 12.2 #1: sync-target webroot <- master1: ok
-        ? sync/webroot/web1 retry (0.9s): master1: try 1 of sync-resync ended failed at 2026-11-21T00:00:00Z: link lost; next try at 2026-11-21T00:00:00Z
-    "#]],
+            master1 12.0 #1: sync-source webroot -> [web1@web1:7402 web2@web2:7402]: ok
+            master1 16.0 #1: sync-resync sync/webroot/web1: failed
+            master1 16.1 #1: sync-resync sync/webroot/web2: cancelled
+            web1 12.1 #1: sync-target webroot <- master1: ok
+            web2 12.2 #1: sync-target webroot <- master1: ok
+            ? sync/webroot/web1 retry (0.9s): master1: try 1 of sync-resync ended failed at 2026-11-21T00:00:00Z: link lost; it is tried again
+        "#]],
     );
     for _ in 0..5 {
         lab.pass(60);
