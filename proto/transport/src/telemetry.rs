@@ -69,8 +69,8 @@ impl Default for Options {
 }
 
 /// The setting behind [`Options::filter`].
-pub const LOG: Setting = Setting::new(
-    "log",
+pub const LOG_FILTER: Setting = Setting::new(
+    "log-filter",
     Kind::Checked { shape: "a log filter", check: check_filter },
     "What is logged on stderr: error, warn, info, debug or trace, or target=level pairs.",
     "lockstep_agent=debug,info",
@@ -95,11 +95,11 @@ pub const OTLP_ENDPOINT: Setting = Setting::new(
 );
 
 impl Options {
-    /// From a table that holds [`LOG`], [`LOG_FORMAT`] and [`OTLP_ENDPOINT`].
+    /// From a table that holds [`LOG_FILTER`], [`LOG_FORMAT`] and [`OTLP_ENDPOINT`].
     pub fn from_values(values: &Values, node: Option<String>) -> Result<Self, SettingError> {
         let format: String = values.get(LOG_FORMAT.key)?;
         Ok(Self {
-            filter: values.get(LOG.key)?,
+            filter: values.get(LOG_FILTER.key)?,
             format: format.parse().map_err(|error| SettingError::new(LOG_FORMAT.key, error))?,
             otlp_endpoint: values.find(OTLP_ENDPOINT.key)?,
             node,
