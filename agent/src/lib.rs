@@ -1,10 +1,19 @@
 //! The agent: does on its node what the controller's tasks say, and goes on doing it when the
 //! controller is away. `main.rs` is only the command line.
 
+pub mod config;
 pub mod cursor;
 pub mod deliver;
 pub mod dispatch;
+pub mod health;
 pub mod host;
+pub mod identity;
+pub mod join;
 pub mod journal;
+pub mod ledger;
+pub mod link;
+pub mod lock;
 pub mod lsyncd;
 pub mod rsync;
+pub mod runner;
+pub mod tools;

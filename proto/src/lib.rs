@@ -12,6 +12,14 @@ pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/lockstep.v1.serde.rs"));
 }
 
+/// What agents keep on disk.
+pub mod agent {
+    pub mod v1 {
+        #![allow(clippy::all, clippy::pedantic, clippy::unwrap_used, clippy::disallowed_methods)]
+        tonic::include_proto!("lockstep.agent.v1");
+    }
+}
+
 /// Generated code of what is on disk and in backups; documented in the .proto file.
 pub mod store_v1 {
     #![allow(clippy::all, clippy::pedantic, clippy::unwrap_used, clippy::disallowed_methods)]

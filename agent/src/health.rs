@@ -1,0 +1,175 @@
+//! What this node tells load balancers. A copy that is complete keeps serving: a lost source or a
+//! lost controller takes nothing out. Only a drain, or being no target any more, does.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use lockstep_model::sync::{SyncReport, TargetReport};
+use lockstep_model::task::{SyncTarget, TaskSpec};
+use lockstep_transport::health::{HealthBoard, NODE, Verdict};
+use tokio::sync::watch;
+
+use crate::link::{Status, SyncReports};
+
+type Said = (Verdict, String);
+
+/// A target of a sync, by what holds and what its engine says. `report` None: the engine has not
+/// said anything yet.
+fn target_answer(target: &SyncTarget, report: Option<&TargetReport>) -> Said {
+    if !target.serve {
+        return (Verdict::NotServing, "this node is drained or disabled".to_owned());
+    }
+    match report {
+        Some(TargetReport { filled: true, problem }) if problem.is_empty() => {
+            (Verdict::Serving, "the copy is complete".to_owned())
+        }
+        Some(TargetReport { filled: true, problem }) => {
+            (Verdict::Serving, format!("the copy was complete; {problem}"))
+        }
+        _ => (Verdict::NotServing, "the first complete copy has not arrived".to_owned()),
+    }
+}
+
+fn node_answer(in_force: &[TaskSpec], link: &Status) -> Said {
+    let mut targets = in_force.iter().filter_map(as_target).peekable();
+    let drained = targets.peek().is_some() && targets.all(|target| !target.serve);
+    match link {
+        Status::Expelled { why } => (Verdict::NotServing, format!("expelled: {why}")),
+        _ if drained => (Verdict::NotServing, "this node is drained or disabled".to_owned()),
+        Status::Connected { controller } => (Verdict::Serving, format!("connected to {controller}")),
+        Status::Connecting => (Verdict::Serving, "connecting to a controller".to_owned()),
+        Status::Away { why } => {
+            (Verdict::Serving, format!("works without the controller; {why}"))
+        }
+    }
+}
+
+fn as_target(spec: &TaskSpec) -> Option<&SyncTarget> {
+    match spec {
+        TaskSpec::SyncTarget(target) => Some(target),
+        _ => None,
+    }
+}
+
+/// Keeps the board true; ends when its sources end.
+pub async fn keep(
+    board: HealthBoard,
+    mut in_force: watch::Receiver<Arc<[TaskSpec]>>,
+    mut syncs: watch::Receiver<Arc<SyncReports>>,
+    mut link: watch::Receiver<Status>,
+) {
+    let mut shown = BTreeSet::new();
+    loop {
+        {
+            let specs = in_force.borrow_and_update().clone();
+            let reports = syncs.borrow_and_update().clone();
+            shown = show_targets(&board, &specs, &reports, &shown);
+            let (verdict, reason) = node_answer(&specs, &link.borrow_and_update());
+            board.set(NODE, verdict, &reason);
+        }
+        let changed = tokio::select! {
+            changed = in_force.changed() => changed,
+            changed = syncs.changed() => changed,
+            changed = link.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
+    }
+}
+
+/// Sets each target's answer, withdraws those that are none any more, returns the names shown.
+fn show_targets(
+    board: &HealthBoard,
+    specs: &[TaskSpec],
+    reports: &SyncReports,
+    shown: &BTreeSet<String>,
+) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for target in specs.iter().filter_map(as_target) {
+        let report = match reports.get(&target.sync) {
+            Some(SyncReport::Target(report)) => Some(report),
+            _ => None,
+        };
+        let (verdict, reason) = target_answer(target, report);
+        let name = format!("sync/{}", target.sync);
+        board.set(&name, verdict, &reason);
+        names.insert(name);
+    }
+    for gone in shown.difference(&names) {
+        board.remove(gone);
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(serve: bool) -> SyncTarget {
+        let (sync, path) = ("webroot".parse().unwrap(), "/srv/www".parse().unwrap());
+        SyncTarget { sync, path, source: None, serve }
+    }
+
+    fn report(filled: bool, problem: &str) -> TargetReport {
+        TargetReport { filled, problem: problem.to_owned() }
+    }
+
+    #[test]
+    fn only_a_complete_copy_serves_and_only_a_drain_ends_it() {
+        for (serve, report, serving, words) in [
+            (true, None, false, "has not arrived"),
+            (true, Some(report(false, "")), false, "has not arrived"),
+            (true, Some(report(true, "")), true, "complete"),
+            (true, Some(report(true, "the source is away")), true, "the source is away"),
+            (false, Some(report(true, "")), false, "drained"),
+            (false, None, false, "drained"),
+        ] {
+            let (verdict, reason) = target_answer(&target(serve), report.as_ref());
+            assert_eq!(verdict == Verdict::Serving, serving, "{serve} {report:?}");
+            assert!(reason.contains(words), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_lost_controller_takes_no_node_out() {
+        let away = Status::Away { why: "cannot reach c1:7400".into() };
+        let expelled = Status::Expelled { why: "by admin".into() };
+        let connected = Status::Connected { controller: "c1:7400".parse().unwrap() };
+        let (serving, drained) = (TaskSpec::SyncTarget(target(true)), TaskSpec::SyncTarget(target(false)));
+        for (specs, link, expected) in [
+            (vec![], &Status::Connecting, Verdict::Serving),
+            (vec![serving.clone()], &away, Verdict::Serving),
+            (vec![serving.clone(), drained.clone()], &connected, Verdict::Serving),
+            (vec![drained], &connected, Verdict::NotServing),
+            (vec![serving], &expelled, Verdict::NotServing),
+        ] {
+            assert_eq!(node_answer(&specs, link).0, expected, "{specs:?} {link:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_board_follows() {
+        let board = HealthBoard::new();
+        let (specs, in_force) = watch::channel(Arc::from([TaskSpec::SyncTarget(target(true))]));
+        let (reports, syncs) = watch::channel(Arc::new(SyncReports::new()));
+        let (link, status) = watch::channel(Status::Connecting);
+        let keeper = tokio::spawn(keep(board.clone(), in_force, syncs, status));
+        let until = async |verdict: Option<Verdict>| {
+            let reached = async {
+                while board.get("sync/webroot").map(|a| a.verdict) != verdict {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(std::time::Duration::from_secs(10), reached).await.unwrap();
+        };
+        until(Some(Verdict::NotServing)).await;
+        let filled = SyncReport::Target(report(true, ""));
+        reports.send_replace(Arc::new([("webroot".parse().unwrap(), filled)].into()));
+        until(Some(Verdict::Serving)).await;
+        specs.send_replace(Arc::from([]));
+        until(None).await;
+        drop(link);
+        keeper.await.unwrap();
+    }
+}

@@ -1,0 +1,86 @@
+//! What this agent durably remembers of the controllers it spoke to, so that an old copy of a store
+//! is noticed. It judges nothing: the controller does.
+
+use std::path::PathBuf;
+
+use lockstep_model::observation::Told;
+use lockstep_model::{Incarnation, Revision};
+use lockstep_proto::agent;
+
+use super::file::{self, FileError};
+
+/// The file and its content.
+pub struct Memory {
+    path: PathBuf,
+    told: Told,
+}
+
+impl Memory {
+    /// A damaged file counts as absent; the error says so.
+    pub fn open(path: PathBuf) -> (Self, Option<FileError>) {
+        let (told, damage) = match file::read(&path) {
+            Ok(Some(agent::v1::Told { incarnation, revision })) => {
+                let incarnation = Incarnation(incarnation);
+                (Told { incarnation, revision: Revision(revision) }, None)
+            }
+            Ok(None) => (Told::default(), None),
+            Err(e) => (Told::default(), Some(e)),
+        };
+        (Self { path, told }, damage)
+    }
+
+    pub fn told(&self) -> Told {
+        self.told
+    }
+
+    /// Durable when it returns. Blocks on the disk only when something is new.
+    pub fn hear(&mut self, told: Told) -> Result<(), FileError> {
+        let next = heard(self.told, told);
+        if next == self.told {
+            return Ok(());
+        }
+        let Told { incarnation, revision } = next;
+        let message = agent::v1::Told { incarnation: incarnation.0, revision: revision.0 };
+        file::write(&self.path, &message)?;
+        self.told = next;
+        Ok(())
+    }
+}
+
+/// Another life of the store begins its own count; within one the revision only grows.
+fn heard(before: Told, now: Told) -> Told {
+    if before.incarnation != now.incarnation {
+        return now;
+    }
+    Told { revision: before.revision.max(now.revision), ..before }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(incarnation: u64, revision: u64) -> Told {
+        Told { incarnation: Incarnation(incarnation), revision: Revision(revision) }
+    }
+
+    #[test]
+    fn the_highest_revision_of_one_life_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("told");
+        for (hear, keep) in [
+            (told(1, 5), told(1, 5)),
+            (told(1, 4), told(1, 5)),
+            (told(1, 9), told(1, 9)),
+            (told(2, 3), told(2, 3)),
+        ] {
+            let (mut memory, damage) = Memory::open(path.clone());
+            assert!(damage.is_none());
+            memory.hear(hear).unwrap();
+            assert_eq!(Memory::open(path.clone()).0.told(), keep);
+        }
+        std::fs::write(&path, b"LSF1....").unwrap();
+        let (memory, damage) = Memory::open(path);
+        assert!(damage.is_some());
+        assert_eq!(memory.told(), Told::default());
+    }
+}

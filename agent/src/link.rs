@@ -1,0 +1,179 @@
+//! The link to a controller: dials, says who we are, and keeps one stream; again and again, for as
+//! long as the agent lives. It may not stop work: what runs goes on without it.
+
+mod backoff;
+mod controllers;
+mod session;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lockstep_model::node::{NodeAddress, NodeReport};
+use lockstep_model::sync::SyncReport;
+use lockstep_model::{HostPort, SyncName};
+use lockstep_transport::dial::{self, DialError};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::identity::{JOIN_AGAIN, Keeper};
+use crate::ledger::Memory;
+use crate::runner::Runner;
+
+pub use backoff::Backoff;
+use controllers::Controllers;
+use session::End;
+
+/// What the controller may plan for us: the kinds of tasks, and abilities of the stream.
+pub const FEATURES: [&str; 5] =
+    ["sync-source", "sync-target", "sync-release", "sync-resync", "tail-output"];
+/// An expelled agent asks again this seldom; somebody may have thought better of it.
+const EXPELLED_RETRY: Duration = Duration::from_secs(300);
+/// Another process has our identity and took the stream: we come back, and not at once.
+const REPLACED_RETRY: Duration = Duration::from_secs(60);
+/// A stream that lasted this long was a success.
+const GOOD_STREAM: Duration = Duration::from_secs(10);
+
+/// The latest report of each sync that this node has a part in.
+pub type SyncReports = BTreeMap<SyncName, SyncReport>;
+
+/// How the link is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Status {
+    Connecting,
+    Connected { controller: HostPort },
+    Away { why: String },
+    Expelled { why: String },
+}
+
+/// What the link tells controllers, as it changes.
+#[derive(Clone)]
+pub struct Sources {
+    pub runner: Runner,
+    pub report: watch::Receiver<NodeReport>,
+    pub syncs: watch::Receiver<Arc<SyncReports>>,
+    /// Of our data port; a change begins a new stream.
+    pub addresses: watch::Receiver<Vec<NodeAddress>>,
+}
+
+pub struct Link {
+    keeper: Keeper,
+    sources: Sources,
+    controllers: Arc<Mutex<Controllers>>,
+    memory: Arc<Mutex<Memory>>,
+    /// Random, new at each start.
+    instance: u64,
+    status: watch::Sender<Status>,
+}
+
+impl Link {
+    /// `instance` is random. Learnt controllers are kept in `data_dir`. Blocks on the disk.
+    pub fn new(
+        keeper: Keeper,
+        sources: Sources,
+        memory: Memory,
+        controllers: Vec<HostPort>,
+        data_dir: &Path,
+        instance: u64,
+    ) -> Self {
+        let controllers = Controllers::open(data_dir.join("controllers"), controllers);
+        Self {
+            keeper,
+            sources,
+            controllers: Arc::new(Mutex::new(controllers)),
+            memory: Arc::new(Mutex::new(memory)),
+            instance,
+            status: watch::Sender::new(Status::Connecting),
+        }
+    }
+
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
+    }
+
+    /// The controllers to call at any time, best first.
+    pub fn controllers(&self) -> impl Fn() -> Vec<HostPort> + use<> {
+        let controllers = self.controllers.clone();
+        move || controllers.lock().unwrap_or_else(PoisonError::into_inner).list()
+    }
+
+    /// Ends when `shutdown` is cancelled.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut backoff = Backoff::new(self.instance);
+        let mut first = true;
+        while !shutdown.is_cancelled() {
+            // After a mass loss nobody comes at once, not even the first time.
+            let mut wait = if first { Duration::ZERO } else { backoff.next() };
+            first = false;
+            for controller in self.controllers()() {
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    () = sleep(wait) => {}
+                }
+                let began = Instant::now();
+                let end = self.once(&controller, &shutdown).await;
+                wait = Duration::ZERO;
+                self.tell(&controller, &end);
+                match end {
+                    End::Shutdown => return,
+                    End::AddressesChanged => {
+                        first = true;
+                        break;
+                    }
+                    End::Expelled(_) => wait = backoff.spread(EXPELLED_RETRY),
+                    End::Replaced(_) => wait = backoff.spread(REPLACED_RETRY),
+                    End::Dial(_) => continue,
+                    End::Lost(_) if began.elapsed() < GOOD_STREAM => continue,
+                    End::Lost(_) => backoff.reset(),
+                }
+                // Back to the best one after the pause.
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    () = sleep(wait) => break,
+                }
+            }
+        }
+    }
+
+    /// One stream from the dialing to its end.
+    async fn once(&self, controller: &HostPort, shutdown: &CancellationToken) -> End {
+        let caller = self.keeper.caller();
+        let dialed = tokio::select! {
+            () = shutdown.cancelled() => return End::Shutdown,
+            dialed = dial::connect(std::slice::from_ref(controller), &caller) => dialed,
+        };
+        match dialed {
+            Ok(channel) => session::converse(self, controller, channel, shutdown).await,
+            Err(error) => End::Dial(error),
+        }
+    }
+
+    fn tell(&self, controller: &HostPort, end: &End) {
+        let status = match end {
+            End::Shutdown | End::AddressesChanged => return,
+            End::Expelled(why) => {
+                tracing::error!(%controller, why, "this node was expelled; work for the fleet has ended. {JOIN_AGAIN}");
+                Status::Expelled { why: why.clone() }
+            }
+            End::Replaced(why) => {
+                tracing::error!(%controller, why, "another agent has this node's identity; stop one of the two");
+                Status::Away { why: why.clone() }
+            }
+            End::Dial(error @ DialError::Refused { .. }) => {
+                tracing::error!(%controller, %error, "the controller refuses us; {JOIN_AGAIN}");
+                Status::Away { why: error.to_string() }
+            }
+            End::Dial(error) => {
+                tracing::warn!(%controller, %error, "no controller; work goes on without it");
+                Status::Away { why: error.to_string() }
+            }
+            End::Lost(why) => {
+                tracing::warn!(%controller, why, "lost the controller; work goes on without it");
+                Status::Away { why: why.clone() }
+            }
+        };
+        self.status.send_replace(status);
+    }
+}

@@ -1,0 +1,425 @@
+//! One stream with one controller: tells what changed, hears what is wanted, and notices silence.
+//! What it tells is always taken from what is, so a new stream needs nothing of the last one.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use lockstep_model::node::NodeReport;
+use lockstep_model::observation::Told;
+use lockstep_model::task::{Outcome, OutcomeKind, TaskPhase};
+use lockstep_model::{HostPort, Incarnation, Revision, TaskId};
+use lockstep_proto::status;
+use lockstep_proto::v1;
+use lockstep_proto::v1::agent_message::Kind as Say;
+use lockstep_proto::v1::agent_service_client::AgentServiceClient;
+use lockstep_proto::v1::controller_message::Kind as Heard;
+use lockstep_transport::dial::{DialError, dial_error_in};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, interval, sleep_until, timeout, timeout_at};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::transport::Channel;
+use tonic::{Code, Streaming};
+
+use super::{FEATURES, Link, Status, SyncReports};
+use crate::ledger::Offer;
+use crate::ledger::file::MESSAGE_BYTES_MAX;
+use crate::runner::{News, Tail};
+
+/// From the request to the controller's first message.
+const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
+/// A controller may choose a heartbeat between these.
+const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
+const HEARTBEAT_MAX: Duration = Duration::from_secs(60);
+/// Silence of so many heartbeats, and at least `SILENCE_MIN`, ends a stream.
+const SILENCE_BEATS: u32 = 3;
+const SILENCE_MIN: Duration = Duration::from_secs(1);
+/// Messages that wait for the network; when they wait too long the stream is dead.
+const OUT_MAX: usize = 64;
+/// Sync reports go out at most this often, the latest of each sync.
+const REPORT_INTERVAL: Duration = Duration::from_millis(300);
+/// Most readers of tasks' output at once.
+const TAILS_MAX: usize = 16;
+
+/// Why a stream ended, or never began.
+pub(super) enum End {
+    Shutdown,
+    AddressesChanged,
+    Dial(DialError),
+    Lost(String),
+    Expelled(String),
+    Replaced(String),
+}
+
+fn lost(why: impl Into<String>) -> End {
+    End::Lost(why.into())
+}
+
+pub(super) async fn converse(
+    link: &Link,
+    controller: &HostPort,
+    channel: Channel,
+    shutdown: &CancellationToken,
+) -> End {
+    let talk = async {
+        let (mut session, heard) = Session::open(link, channel).await?;
+        tracing::info!(%controller, "connected");
+        link.status.send_replace(Status::Connected { controller: controller.clone() });
+        session.run(heard).await
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => End::Shutdown,
+        end = talk => end.unwrap_or_else(|end| end),
+    }
+}
+
+struct Session<'a> {
+    link: &'a Link,
+    out: mpsc::Sender<v1::AgentMessage>,
+    heartbeat: Duration,
+    silence: Duration,
+    said_tasks: BTreeMap<TaskId, News>,
+    said_syncs: SyncReports,
+    said_report: NodeReport,
+    tails: BTreeMap<u64, AbortOnDropHandle<()>>,
+}
+
+impl<'a> Session<'a> {
+    /// Hello and Welcome.
+    async fn open(
+        link: &'a Link,
+        channel: Channel,
+    ) -> Result<(Self, Streaming<v1::ControllerMessage>), End> {
+        let (out, outgoing) = mpsc::channel(OUT_MAX);
+        let mut session = Self {
+            link,
+            out,
+            heartbeat: HEARTBEAT_MAX,
+            silence: WELCOME_TIMEOUT,
+            said_tasks: BTreeMap::new(),
+            said_syncs: BTreeMap::new(),
+            said_report: link.sources.report.borrow().clone(),
+            tails: BTreeMap::new(),
+        };
+        let hello = session.hello();
+        session.say(Say::Hello(hello)).await?;
+        let mut client =
+            AgentServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let greet = async {
+            let answer = client.connect(ReceiverStream::new(outgoing)).await;
+            let mut heard = answer.map_err(refusal)?.into_inner();
+            let first = heard.message().await.map_err(refusal)?;
+            Ok((heard, first))
+        };
+        let greeted = timeout(WELCOME_TIMEOUT, greet).await;
+        let (heard, first) =
+            greeted.map_err(|_| lost("the controller does not answer in time"))??;
+        match first.and_then(|message| message.kind) {
+            Some(Heard::Welcome(welcome)) => session.take_welcome(welcome).await?,
+            Some(Heard::Goodbye(goodbye)) => return Err(farewell(goodbye)),
+            _ => return Err(lost("its first message is no Welcome; is it a Lockstep controller?")),
+        }
+        Ok((session, heard))
+    }
+
+    fn hello(&mut self) -> v1::Hello {
+        let sources = &self.link.sources;
+        let live = |(id, news): (&TaskId, &News)| match news {
+            News::Live(phase) => Some((*id, news.clone(), *phase)),
+            News::Ended(_) => None,
+        };
+        let unsettled = sources.runner.unsettled().borrow().clone();
+        let mut tasks = Vec::new();
+        for (id, news, phase) in unsettled.iter().filter_map(live) {
+            self.said_tasks.insert(id, news);
+            tasks.push(update(id, phase));
+        }
+        let told = self.link.memory.lock().unwrap_or_else(PoisonError::into_inner).told();
+        let report = self.said_report.clone();
+        v1::Hello {
+            version: report.version.clone(),
+            features: FEATURES.map(str::to_owned).to_vec(),
+            instance: self.link.instance,
+            told_incarnation: told.incarnation.0,
+            told_revision: told.revision.0,
+            addresses: sources.addresses.borrow().iter().map(ToString::to_string).collect(),
+            report: Some(report.into()),
+            tasks,
+        }
+    }
+
+    async fn take_welcome(&mut self, welcome: v1::Welcome) -> Result<(), End> {
+        let v1::Welcome {
+            version,
+            features: _,
+            incarnation,
+            revision,
+            heartbeat_ms,
+            trust_bundle,
+            controllers,
+        } = welcome;
+        tracing::debug!(version, incarnation, revision, heartbeat_ms, "welcomed");
+        self.heartbeat = Duration::from_millis(heartbeat_ms).clamp(HEARTBEAT_MIN, HEARTBEAT_MAX);
+        self.silence = (self.heartbeat * SILENCE_BEATS).max(SILENCE_MIN);
+        let (incarnation, revision) = (Incarnation(incarnation), Revision(revision));
+        self.hear_revision(Some(incarnation), revision).await;
+        if let Some(bundle) = trust_bundle {
+            self.take_roots(bundle).await;
+        }
+        let list = self.link.controllers.clone();
+        let learnt = tokio::task::spawn_blocking(move || {
+            list.lock().unwrap_or_else(PoisonError::into_inner).learn(&controllers)
+        });
+        if let Ok(Err(error)) = learnt.await {
+            tracing::warn!(%error, "cannot keep the list of controllers");
+        }
+        Ok(())
+    }
+
+    async fn run(&mut self, mut heard: Streaming<v1::ControllerMessage>) -> Result<End, End> {
+        let sources = &self.link.sources;
+        let mut tasks = sources.runner.unsettled();
+        let mut report = sources.report.clone();
+        let mut syncs = sources.syncs.clone();
+        let mut addresses = sources.addresses.clone();
+        addresses.mark_unchanged();
+        self.tell_tasks().await?;
+        self.tell_syncs().await?;
+        let mut beat = interval(self.heartbeat);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut last_heard = Instant::now();
+        let mut syncs_told = last_heard;
+        let mut syncs_due = None;
+        loop {
+            let due = syncs_due.unwrap_or(last_heard);
+            tokio::select! {
+                message = timeout_at(last_heard + self.silence, heard.message()) => {
+                    let message = message.map_err(|_| {
+                        lost(format!("the controller was silent for {:?}", self.silence))
+                    })?;
+                    let message = message.map_err(refusal)?;
+                    let message = message.ok_or_else(|| lost("the controller ended the stream"))?;
+                    last_heard = Instant::now();
+                    self.hear(message).await?;
+                }
+                _ = beat.tick() => self.say(Say::Heartbeat(v1::Heartbeat { revision: 0 })).await?,
+                // The senders live as long as the agent; without one there is nothing to tell.
+                Ok(()) = tasks.changed() => self.tell_tasks().await?,
+                Ok(()) = report.changed() => self.tell_report().await?,
+                Ok(()) = syncs.changed() => {
+                    let due = || Instant::now().max(syncs_told + REPORT_INTERVAL);
+                    syncs_due = Some(syncs_due.unwrap_or_else(due));
+                }
+                () = sleep_until(due), if syncs_due.is_some() => {
+                    (syncs_due, syncs_told) = (None, Instant::now());
+                    self.tell_syncs().await?;
+                }
+                Ok(()) = addresses.changed() => return Ok(End::AddressesChanged),
+            }
+        }
+    }
+
+    async fn say(&self, kind: Say) -> Result<(), End> {
+        let message = v1::AgentMessage { kind: Some(kind) };
+        match timeout(self.silence, self.out.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(lost("the stream has ended")),
+            Err(_) => Err(lost(format!("the controller takes nothing for {:?}", self.silence))),
+        }
+    }
+
+    async fn hear(&mut self, message: v1::ControllerMessage) -> Result<(), End> {
+        let Some(kind) = message.kind else {
+            tracing::warn!("the controller said something that this version does not know; ignored");
+            return Ok(());
+        };
+        match kind {
+            Heard::Welcome(_) => return Err(lost("the controller said Welcome twice")),
+            Heard::Heartbeat(v1::Heartbeat { revision }) => {
+                self.hear_revision(None, Revision(revision)).await;
+            }
+            Heard::OfferTask(offer) => self.take_offer(offer).await?,
+            Heard::CancelTask(v1::CancelTask { id }) => match id.parse::<TaskId>() {
+                Ok(id) => {
+                    if let Some(news) = self.link.sources.runner.cancel(id).await {
+                        self.tell_task(id, news).await?;
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "cannot cancel"),
+            },
+            Heard::OutcomeAck(v1::OutcomeAck { id }) => match id.parse() {
+                Ok(id) => self.link.sources.runner.ack(id).await,
+                Err(error) => tracing::warn!(%error, "cannot note an acknowledgement"),
+            },
+            Heard::TailOutput(tail) => self.take_tail(tail),
+            Heard::Ping(v1::Ping { nonce }) => self.say(Say::Pong(v1::Pong { nonce })).await?,
+            Heard::TrustBundle(bundle) => self.take_roots(bundle).await,
+            Heard::Goodbye(goodbye) => return Err(farewell(goodbye)),
+        }
+        Ok(())
+    }
+
+    async fn take_offer(&mut self, offer: v1::OfferTask) -> Result<(), End> {
+        self.hear_revision(None, Revision(offer.revision)).await;
+        let id = match offer.id.parse::<TaskId>() {
+            Ok(id) => id,
+            Err(error) => {
+                tracing::error!(%error, "the controller offered a task without a number; ignored");
+                return Ok(());
+            }
+        };
+        let known = offer.spec.as_ref().is_some_and(|spec| spec.kind.is_some());
+        let news = match Offer::try_from(offer) {
+            _ if !known => {
+                let why = format!(
+                    "the agent, version {}, does not know this kind of task; upgrade it",
+                    env!("CARGO_PKG_VERSION")
+                );
+                News::Ended(Outcome::new(OutcomeKind::Unsupported, why))
+            }
+            Ok(offer) => self.link.sources.runner.offer(offer).await,
+            Err(error) => News::Ended(Outcome::new(OutcomeKind::Failed, error.to_string())),
+        };
+        if let News::Ended(outcome) = &news {
+            tracing::info!(%id, kind = %outcome.kind, message = outcome.message, "answered an offer");
+        }
+        self.tell_task(id, news).await
+    }
+
+    fn take_tail(&mut self, request: v1::TailOutput) {
+        let v1::TailOutput { tail, id, follow, stop } = request;
+        self.tails.remove(&tail);
+        if stop {
+            return;
+        }
+        self.tails.retain(|_, reader| !reader.is_finished());
+        let found = id.parse().ok().and_then(|id| self.link.sources.runner.tail(id, follow));
+        let reader = match found {
+            _ if self.tails.len() >= TAILS_MAX => Err("… too many readers of output on this node; try again later"),
+            Some(reader) => Ok(reader),
+            None => Err("… this node keeps no output of this task"),
+        };
+        let task = tokio::spawn(send_output(self.out.clone(), tail, reader));
+        self.tails.insert(tail, AbortOnDropHandle::new(task));
+    }
+
+    async fn take_roots(&self, bundle: v1::TrustBundle) {
+        if let Err(error) = self.link.keeper.trust(bundle).await {
+            tracing::error!(%error, "cannot take the controller's list of roots; keeping the old one");
+        }
+    }
+
+    /// `incarnation` None: that of the last one heard.
+    async fn hear_revision(&self, incarnation: Option<Incarnation>, revision: Revision) {
+        let memory = self.link.memory.clone();
+        let heard = tokio::task::spawn_blocking(move || {
+            let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
+            let incarnation = incarnation.unwrap_or(memory.told().incarnation);
+            memory.hear(Told { incarnation, revision })
+        });
+        if let Ok(Err(error)) = heard.await {
+            tracing::warn!(%error, "cannot keep the controller's revision");
+        }
+    }
+
+    async fn tell_tasks(&mut self) -> Result<(), End> {
+        let unsettled = self.link.sources.runner.unsettled().borrow().clone();
+        self.said_tasks.retain(|id, _| unsettled.contains_key(id));
+        for (id, news) in unsettled.iter() {
+            if self.said_tasks.get(id) != Some(news) {
+                self.tell_task(*id, news.clone()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn tell_task(&mut self, id: TaskId, news: News) -> Result<(), End> {
+        let say = match news.clone() {
+            News::Live(phase) => Say::TaskUpdate(update(id, phase)),
+            News::Ended(outcome) => {
+                Say::TaskEnd(v1::TaskEnd { id: id.to_string(), outcome: Some(outcome.into()) })
+            }
+        };
+        self.said_tasks.insert(id, news);
+        self.say(say).await
+    }
+
+    async fn tell_report(&mut self) -> Result<(), End> {
+        let report = self.link.sources.report.borrow().clone();
+        if report == self.said_report {
+            return Ok(());
+        }
+        self.said_report = report.clone();
+        self.say(Say::NodeReport(report.into())).await
+    }
+
+    async fn tell_syncs(&mut self) -> Result<(), End> {
+        let syncs = self.link.sources.syncs.borrow().clone();
+        let gone = self.said_syncs.keys().filter(|sync| !syncs.contains_key(*sync));
+        let gone = gone.map(|sync| v1::SyncReport { sync: sync.to_string(), role: None });
+        let fresh = syncs.iter().filter(|(sync, report)| self.said_syncs.get(*sync) != Some(*report));
+        let fresh = fresh.map(|(sync, report)| v1::SyncReport {
+            sync: sync.to_string(),
+            role: Some(report.clone().into()),
+        });
+        for report in gone.chain(fresh).collect::<Vec<_>>() {
+            self.say(Say::SyncReport(report)).await?;
+        }
+        self.said_syncs = (*syncs).clone();
+        Ok(())
+    }
+}
+
+/// Waits for the network as long as it takes; the session ends it with itself.
+async fn send_output(
+    out: mpsc::Sender<v1::AgentMessage>,
+    tail: u64,
+    reader: Result<Tail, &'static str>,
+) {
+    let say = async |lines, end| {
+        let output = v1::TaskOutput { tail, lines, end };
+        out.send(v1::AgentMessage { kind: Some(Say::TaskOutput(output)) }).await.is_ok()
+    };
+    match reader {
+        Ok(mut reader) => {
+            while let Some(lines) = reader.read().await {
+                if !say(lines, false).await {
+                    return;
+                }
+            }
+            say(Vec::new(), true).await;
+        }
+        Err(why) => {
+            say(vec![why.to_owned()], true).await;
+        }
+    }
+}
+
+fn update(id: TaskId, phase: TaskPhase) -> v1::TaskUpdate {
+    v1::TaskUpdate { id: id.to_string(), state: v1::TaskState::from(phase).into() }
+}
+
+/// What a controller's last status means.
+fn refusal(status: tonic::Status) -> End {
+    if let Some(error) = dial_error_in(&status) {
+        return End::Dial(error);
+    }
+    let status::Refusal { code, reason, subject: _, message } = status::read(&status);
+    match reason.as_str() {
+        "expelled" => End::Expelled(message),
+        "replaced" => End::Replaced(message),
+        _ if code == Code::Unimplemented => lost("it is no Lockstep controller"),
+        _ => lost(format!("the controller ended the stream: {message}")),
+    }
+}
+
+fn farewell(goodbye: v1::Goodbye) -> End {
+    let v1::Goodbye { reason, message } = goodbye;
+    match reason.as_str() {
+        "expelled" => End::Expelled(message),
+        "replaced" => End::Replaced(message),
+        _ => lost(format!("the controller said goodbye: {message}")),
+    }
+}
