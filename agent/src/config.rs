@@ -299,6 +299,10 @@ mod tests {
 
     #[test]
     fn the_example_is_a_config() {
+        TABLE.check().unwrap();
+        // UPDATE_EXPECT=1 writes it.
+        expect_test::expect_file!["../../deploy/config/agent.example.toml"]
+            .assert_eq(&TABLE.render_example());
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("example.toml");
         std::fs::write(&file, TABLE.render_example()).unwrap();

@@ -100,21 +100,19 @@ impl Table {
     /// example.
     pub fn render_example(&self) -> String {
         let mut text = format!(
-            "# Settings of {}. A flag wins over a LOCKSTEP_* variable, a variable over this file, this file over the \
-             default.\n# A line that is commented out shows the default, or an example where there is none.\n",
+            "# Settings of {}.\n\
+             # A flag wins over a LOCKSTEP_* variable, a variable over this file, this file over the default.\n\
+             # A line that is commented out shows the default, or an example where there is none.\n",
             self.program
         );
         for setting in self.settings {
-            text.push_str(&format!(
-                "\n# {}\n# Value: {}. {}\n",
-                setting.help,
-                setting.kind.shape(),
-                match (setting.default, setting.required) {
-                    (Some(_), _) => "Default:",
-                    (None, true) => "Required, for example:",
-                    (None, false) => "Not set by default; for example:",
-                }
-            ));
+            let stands = match (setting.default, setting.required) {
+                (Some(_), _) => "the default",
+                (None, true) => "required, an example",
+                (None, false) => "not set, an example",
+            };
+            let (help, shape) = (setting.help, setting.kind.shape());
+            text.push_str(&format!("\n# {help}\n# Value: {shape} ({stands})\n"));
             let comment = if setting.required { "" } else { "# " };
             let value = setting.written(setting.default.unwrap_or(setting.example));
             text.push_str(&format!("{comment}{} = {value}\n", setting.key));
