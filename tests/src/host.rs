@@ -2,14 +2,15 @@
 //! It shares the machine's files, users and pids, so tests use absolute paths below its directory.
 
 use std::collections::BTreeSet;
+use std::io::{Write, pipe};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::address::HostNo;
 use crate::disk::Disk;
@@ -18,6 +19,8 @@ use crate::proc::{Output, Proc};
 
 /// How long a command given to [`Host::run`] may take.
 const RUN_WITHIN: Duration = Duration::from_secs(60);
+/// What fits into a pipe, so that nobody waits for the command to read it.
+const INPUT_BYTES_MAX: usize = 64 * 1024;
 
 /// A handle to a host; all clones are the same host. It stays valid over power cycles.
 #[derive(Clone)]
@@ -36,8 +39,9 @@ impl Host {
         Self(Arc::new(Inner { world, no, name, dir, started: AtomicU32::new(0) }))
     }
 
-    pub(crate) fn no(&self) -> HostNo {
-        self.0.no
+    pub(crate) fn no_in(&self, world: &Arc<World>) -> Result<HostNo> {
+        ensure!(Arc::ptr_eq(&self.0.world, world), "{} is a host of another world", self.name());
+        Ok(self.0.no)
     }
 
     pub fn name(&self) -> &str {
@@ -75,17 +79,30 @@ impl Host {
     /// Starts a process on the host, in its directory, with its directory as `HOME`. Its output
     /// goes to files below `log/`; there is no input.
     pub fn spawn(&self, command: &mut Command) -> Result<Proc> {
+        self.spawn_with(command, Stdio::null())
+    }
+
+    fn spawn_with(&self, command: &mut Command, input: Stdio) -> Result<Proc> {
         let ns = self.0.world.lock().ns(self.0.no)?;
         let count = self.0.started.fetch_add(1, Ordering::Relaxed);
         let program = Path::new(command.get_program()).file_name().unwrap_or_default();
         let name = format!("{count:03}-{}", program.display());
-        command.current_dir(&self.0.dir).env("HOME", &self.0.dir);
-        ns.enter(|| Proc::start(command, &logs(&self.0.dir), name))?
+        command.stdin(input).current_dir(&self.0.dir).env("HOME", &self.0.dir);
+        ns.enter(|| Proc::start(command, &logs(&self.0.dir), &name))?
     }
 
     /// Runs a command to its end; an error if that takes longer than a minute.
     pub fn run(&self, command: &mut Command) -> Result<Output> {
         self.spawn(command)?.output(RUN_WITHIN)
+    }
+
+    /// As [`Host::run`], with something on its standard input: for secrets.
+    pub fn run_with(&self, command: &mut Command, input: &str) -> Result<Output> {
+        ensure!(input.len() <= INPUT_BYTES_MAX, "input is {} bytes: use a file", input.len());
+        let (reader, mut writer) = pipe()?;
+        writer.write_all(input.as_bytes())?;
+        drop(writer);
+        self.spawn_with(command, reader.into())?.output(RUN_WITHIN)
     }
 
     /// Runs `work` on a thread of its own on the host's network: for sockets of the test itself.

@@ -24,6 +24,7 @@ pub mod bins;
 pub mod disk;
 pub mod fleet;
 pub mod host;
+pub mod http;
 pub mod impair;
 pub mod net;
 pub mod netns;

@@ -1,13 +1,14 @@
 //! A world of hosts on one switch, and how the lines between them go. The state here is what should
 //! be so; a host that is powered on again gets it all back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::geteuid;
 
 use crate::address::{HOSTS_MAX, HostNo};
 use crate::host::Host;
@@ -27,6 +28,7 @@ pub struct Net(Arc<World>);
 impl Net {
     /// A new world without hosts. Needs root and iproute2.
     pub fn new() -> Result<Self> {
+        ensure!(geteuid().is_root(), "test hosts need root: run as root, or sudo -E tests/run");
         let scratch = Scratch::new()?;
         let state = State { switch: Switch::new()?, seats: Vec::new(), ways: BTreeMap::new() };
         Ok(Self(Arc::new(World { state: Mutex::new(state), scratch })))
@@ -59,26 +61,26 @@ impl Net {
 
     /// Silence in both directions: frames vanish, connections hang, and nobody is told.
     pub fn cut(&self, a: &Host, b: &Host) -> Result<()> {
-        self.both(a, b, Way::Nowhere)
+        self.both_ways(a, b, Way::Nowhere)
     }
 
     /// `to` hears no more of `from`, but `from` of `to`.
     pub fn cut_one_way(&self, from: &Host, to: &Host) -> Result<()> {
-        self.0.lock().direct(from.no(), to.no(), Way::Nowhere)
+        self.one_way(from, to, Way::Nowhere)
     }
 
     /// A bad line in both directions, so that delays count twice in a round trip.
     pub fn impair(&self, a: &Host, b: &Host, impair: Impair) -> Result<()> {
-        self.both(a, b, Way::Relayed(impair))
+        self.both_ways(a, b, Way::Relayed(impair))
     }
 
     pub fn impair_one_way(&self, from: &Host, to: &Host, impair: Impair) -> Result<()> {
-        self.0.lock().direct(from.no(), to.no(), Way::Relayed(impair))
+        self.one_way(from, to, Way::Relayed(impair))
     }
 
     /// A good line again: ends cuts and impairments between the two.
     pub fn heal(&self, a: &Host, b: &Host) -> Result<()> {
-        self.both(a, b, Way::Straight)
+        self.both_ways(a, b, Way::Straight)
     }
 
     /// The directory of the world; each host's is below it.
@@ -86,10 +88,14 @@ impl Net {
         self.0.scratch.dir()
     }
 
-    fn both(&self, a: &Host, b: &Host, way: Way) -> Result<()> {
-        let mut state = self.0.lock();
-        state.direct(a.no(), b.no(), way)?;
-        state.direct(b.no(), a.no(), way)
+    fn both_ways(&self, a: &Host, b: &Host, way: Way) -> Result<()> {
+        self.one_way(a, b, way)?;
+        self.one_way(b, a, way)
+    }
+
+    fn one_way(&self, from: &Host, to: &Host, way: Way) -> Result<()> {
+        let (from, to) = (from.no_in(&self.0)?, to.no_in(&self.0)?);
+        self.0.lock().direct(from, to, way)
     }
 }
 
@@ -215,22 +221,23 @@ impl State {
     }
 
     fn seat(&self, host: HostNo) -> Result<&Seat> {
-        self.seats.get(usize::from(host.0) - 1).context("a host of another world")
+        self.seats.get(usize::from(host.0) - 1).context("no such host")
     }
 
     fn seat_mut(&mut self, host: HostNo) -> Result<&mut Seat> {
-        self.seats.get_mut(usize::from(host.0) - 1).context("a host of another world")
+        self.seats.get_mut(usize::from(host.0) - 1).context("no such host")
     }
 }
 
 impl Seat {
     fn print_logs(&self) {
-        for entry in fs::read_dir(logs(&self.dir)).into_iter().flatten().flatten() {
-            let text = fs::read(entry.path()).unwrap_or_default();
+        let entries = fs::read_dir(logs(&self.dir)).into_iter().flatten().flatten();
+        let paths: BTreeSet<_> = entries.map(|entry| entry.path()).collect();
+        for path in paths {
+            let text = fs::read(&path).unwrap_or_default();
             if !text.is_empty() {
                 let tail = text.get(text.len().saturating_sub(TAIL_BYTES)..).unwrap_or_default();
-                let (host, file) = (&self.name, entry.file_name());
-                eprintln!("--- {host}: {}\n{}", file.display(), String::from_utf8_lossy(tail));
+                eprintln!("--- {}\n{}", path.display(), String::from_utf8_lossy(tail));
             }
         }
     }

@@ -32,9 +32,7 @@ impl NetNs {
         let made = thread::spawn(|| -> Result<File> {
             // Deprecated since FILES is unsound; NET changes nothing but this thread's network.
             #[allow(deprecated)]
-            rustix::thread::unshare(UnshareFlags::NEWNET).context(
-                "make a network namespace: the tests need root (try: sudo -E ./tests/run)",
-            )?;
+            rustix::thread::unshare(UnshareFlags::NEWNET).context("make a network namespace")?;
             Ok(File::open("/proc/thread-self/ns/net")?)
         });
         match made.join() {

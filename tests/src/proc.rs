@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -22,6 +22,7 @@ pub fn cmd(program: impl AsRef<OsStr>) -> Command {
 /// What a finished command left.
 #[derive(Clone, Debug)]
 pub struct Output {
+    pub command: String,
     pub status: ExitStatus,
     pub stdout: String,
     pub stderr: String,
@@ -48,12 +49,13 @@ impl Output {
 
 impl fmt::Display for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\n{}{}", self.status, self.stdout, self.stderr)
+        let Self { command, status, stdout, stderr } = self;
+        write!(f, "{command}\n{status}\n{stdout}{stderr}")
     }
 }
 
 pub struct Proc {
-    name: String,
+    command: String,
     child: Child,
     stdout: PathBuf,
     stderr: PathBuf,
@@ -62,16 +64,15 @@ pub struct Proc {
 impl Proc {
     /// Starts `command` as the calling thread would, with its output in `NAME.out` and `NAME.err`
     /// below `dir`.
-    pub(crate) fn start(command: &mut Command, dir: &Path, name: String) -> Result<Self> {
+    pub(crate) fn start(command: &mut Command, dir: &Path, name: &str) -> Result<Self> {
         let stdout = dir.join(format!("{name}.out"));
         let stderr = dir.join(format!("{name}.err"));
         let child = command
-            .stdin(Stdio::null())
             .stdout(File::create(&stdout)?)
             .stderr(File::create(&stderr)?)
             .spawn()
             .with_context(|| format!("start {:?}", command.get_program()))?;
-        Ok(Self { name, child, stdout, stderr })
+        Ok(Self { command: format!("{command:?}"), child, stdout, stderr })
     }
 
     pub fn pid(&self) -> u32 {
@@ -102,7 +103,7 @@ impl Proc {
     /// Sends a signal to the process alone; an error if it has ended.
     pub fn signal(&mut self, signal: Signal) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
-            bail!("{} has ended already: {status}\n{}", self.name, self.log());
+            bail!("{} has ended already: {status}\n{}", self.command, self.log());
         }
         // Not reaped yet, so the pid is still its own.
         Ok(kill_process(self.id()?, signal)?)
@@ -120,7 +121,7 @@ impl Proc {
         let held = pidfd_open(self.id()?, PidfdFlags::empty())?;
         let timeout = Timespec::try_from(within)?;
         if poll(&mut [PollFd::new(&held, PollFlags::IN)], Some(&timeout))? == 0 {
-            bail!("{} still runs after {within:?}\n{}", self.name, self.log());
+            bail!("{} still runs after {within:?}\n{}", self.command, self.log());
         }
         Ok(self.child.wait()?)
     }
@@ -128,7 +129,8 @@ impl Proc {
     /// As [`Proc::wait_timeout`], with the output.
     pub fn output(&mut self, within: Duration) -> Result<Output> {
         let status = self.wait_timeout(within)?;
-        Ok(Output { status, stdout: self.stdout(), stderr: self.stderr() })
+        let command = self.command.clone();
+        Ok(Output { command, status, stdout: self.stdout(), stderr: self.stderr() })
     }
 
     /// What it has written to standard output so far.

@@ -1,8 +1,9 @@
 //! Proves the library itself: what it promises about hosts, lines and cleanliness holds on this
 //! kernel.
 
+use std::env;
 use std::fs;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::mpsc;
@@ -88,9 +89,10 @@ fn async_code_runs_on_a_host() -> Result<()> {
 
 #[test]
 fn worlds_do_not_meet() -> Result<()> {
-    let (_one, a, b) = pair()?;
+    let (one, a, b) = pair()?;
     let (_other, x, _y) = pair()?;
     assert_eq!(a.ip(), x.ip());
+    assert!(one.cut(&a, &x).is_err());
     let _held = b.enter(|| TcpListener::bind(b.at(PORT)))??;
     let refused = x.enter(|| TcpStream::connect_timeout(&b.at(PORT), SOON))?;
     assert_eq!(refused.err().map(|e| e.kind()), Some(ErrorKind::ConnectionRefused));
@@ -218,6 +220,9 @@ fn a_process_ends_with_its_handle() -> Result<()> {
     assert!(failed.log().contains("/nowhere"), "{}", failed.log());
     assert!(failed.term().is_err());
 
+    let cat = a.run_with(&mut cmd("cat"), "secret")?;
+    assert_eq!(cat.ok()?, "secret");
+
     let mut slow = a.spawn(cmd("sleep").arg("100"))?;
     assert!(slow.wait_timeout(Duration::from_millis(50)).is_err());
     slow.term()?;
@@ -336,28 +341,19 @@ fn nothing_is_left_of_a_world_even_after_a_panic() -> Result<()> {
     Ok(())
 }
 
-/// Not a test by itself: the world of the next one, which dies without a chance to clean up.
-#[test]
-fn a_world_that_is_killed() -> Result<()> {
-    if std::env::var_os("LOCKSTEP_TEST_DOOMED").is_none() {
-        return Ok(());
-    }
-    let (_net, a, _b) = pair()?;
-    a.disk("data", 1 << 20)?;
-    a.run(cmd("setsid").args(["--fork", "sleep", "100"]))?.ok()?;
-    let pid = until(SOON, "it sleeps", || a.pids().ok()?.first().copied());
-    println!("doomed {pid} {}", a.dir().display());
-    let forever = try_until(Duration::from_secs(60), "somebody kills us", || false);
-    Ok(forever?)
-}
+/// Set for the copy of this test that makes the world to be killed.
+const DOOMED: &str = "LOCKSTEP_TEST_DOOMED";
 
 #[test]
 fn the_next_world_sweeps_what_a_killed_one_left() -> Result<()> {
+    if env::var_os(DOOMED).is_some() {
+        return be_doomed();
+    }
     let (_net, a, _b) = pair()?;
     let mut doomed = a.spawn(
-        cmd(std::env::current_exe()?)
-            .args(["--exact", "a_world_that_is_killed", "--nocapture"])
-            .env("LOCKSTEP_TEST_DOOMED", "1"),
+        cmd(env::current_exe()?)
+            .args(["--exact", "the_next_world_sweeps_what_a_killed_one_left", "--nocapture"])
+            .env(DOOMED, "1"),
     )?;
     let (pid, dir) = until(SOON, "the doomed world stands", || {
         let text = doomed.stdout();
@@ -370,6 +366,16 @@ fn the_next_world_sweeps_what_a_killed_one_left() -> Result<()> {
     let _next = Net::new()?;
     assert!(!is_alive(pid) && !fs::exists(&dir)?);
     Ok(())
+}
+
+/// A world with a daemon and a disk, that waits to be killed.
+fn be_doomed() -> Result<()> {
+    let (_net, a, _b) = pair()?;
+    a.disk("data", 1 << 20)?;
+    a.run(cmd("setsid").args(["--fork", "sleep", "100"]))?.ok()?;
+    let pid = until(SOON, "it sleeps", || a.pids().ok()?.first().copied());
+    writeln!(io::stdout(), "doomed {pid} {}", a.dir().display())?;
+    Ok(try_until(Duration::from_secs(60), "somebody kills us", || false)?)
 }
 
 /// Whether there is such a process, other than one that ended and waits for its parent.
