@@ -82,3 +82,70 @@ fn delete(draft: &mut Draft<'_>, rule: &'static str, key: Key) {
         draft.write(rule, [Write::Delete(key)]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lockstep_model::record::{Actor, Record, RequestDone, Versioned};
+    use lockstep_model::request::{NodeAction, Request};
+    use lockstep_model::task::OutcomeKind;
+    use lockstep_model::{NodeName, Revision};
+
+    use super::*;
+    use crate::tests::dsl::{Lab, START, create_sync, remove_targets};
+    use crate::{World, plan};
+
+    fn failed_often() -> Lab {
+        let mut lab = Lab::with_nodes(&["m", "w"]);
+        lab.ask(create_sync("s", "m:/srv", &["w:/srv"]));
+        for _ in 0..2 * TASKS_KEPT_MAX {
+            lab.end_one("w", OutcomeKind::Failed, "no space left").unwrap();
+            lab.pass(300);
+        }
+        lab
+    }
+
+    #[test]
+    fn few_old_tasks_are_kept_for_a_day_and_the_newest_for_ever() {
+        let w: NodeName = "w".parse().unwrap();
+        let mut lab = failed_often();
+        assert_eq!(lab.world.tasks_of(&w).count(), TASKS_KEPT_MAX);
+        lab.work(&["m", "w"]);
+        let due = lab.settle().wake_at.unwrap();
+        assert!(due.since(lab.now) < TASK_KEPT, "wakes for the oldest");
+        lab.pass(24 * 3600 + 60);
+        let kept: Vec<_> = lab.world.tasks_of(&w).map(|task| &task.value).collect();
+        assert!(matches!(kept[..], [newest] if newest.succeeded()), "{kept:#?}");
+        assert_eq!(lab.settle().wake_at, None, "nothing is left to forget");
+    }
+
+    #[test]
+    fn what_another_rule_deletes_is_not_deleted_again() {
+        let mut lab = failed_often();
+        lab.ask(remove_targets("s", &["w"]));
+        lab.act("w", NodeAction::Disable);
+        lab.now = lab.now + TASK_KEPT + TASK_KEPT;
+        lab.try_ask(Request::RemoveNode { node: "w".parse().unwrap() }).unwrap();
+        lab.settle();
+        assert_eq!(lab.world.tasks_of(&"w".parse().unwrap()).count(), 0);
+    }
+
+    #[test]
+    fn the_oldest_requests_go_when_there_are_too_many() {
+        let requests = (0..REQUESTS_MAX as u64 + 3).map(|n| {
+            let done = RequestDone {
+                // Ids in another order than times.
+                id: format!("r{}", REQUESTS_MAX as u64 * 2 - n).parse().unwrap(),
+                actor: Actor::Offline,
+                cause: "x".to_owned(),
+                at: START + Millis(n),
+            };
+            Versioned { revision: Revision(1), value: Record::Request(done) }
+        });
+        let world = World::from_records(Revision(1), requests);
+        let plan = plan(&world, START + Millis::from_secs(60));
+        let deleted: Vec<String> =
+            plan.writes.iter().map(|(rule, write)| format!("{rule} {}", write.key())).collect();
+        let expected = [19_998, 19_999, 20_000].map(|n| format!("prune_requests request/r{n}"));
+        assert_eq!(deleted, expected);
+    }
+}

@@ -205,3 +205,110 @@ impl World {
             .map(|(node, seen)| (node, seen.told))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lockstep_model::Revision;
+    use lockstep_model::sync::TargetReport;
+
+    use super::*;
+    use crate::tests::dsl::{INCARNATION, Lab, START, create_sync};
+
+    fn report(version: &str, warnings: &[&str]) -> Observation {
+        Observation::Node(NodeReport {
+            version: version.to_owned(),
+            warnings: warnings.iter().map(|&warning| warning.to_owned()).collect(),
+            ..NodeReport::default()
+        })
+    }
+
+    #[test]
+    fn health_follows_the_stream_and_the_warnings() {
+        let mut lab = Lab::new();
+        lab.join("w");
+        let told = Told { incarnation: INCARNATION, revision: Revision(1) };
+        let closed = || Observation::Disconnected { why: "link lost".to_owned() };
+        let mut shown = Vec::new();
+        for (after_secs, observation) in [
+            (1, None),
+            (1, Some(Observation::Connected(told))),
+            (1, Some(report("0.1.0", &[]))),
+            (1, Some(report("0.1.0", &["rsync is missing", "clock is off"]))),
+            (1, Some(report("0.1.0", &["rsync is missing"]))),
+            (1, Some(report("0.1.0", &[]))),
+            (1, Some(closed())),
+            (29, Some(closed())),
+            (1, None),
+            (1, Some(Observation::Connected(told))),
+        ] {
+            lab.now = lab.now + Millis::from_secs(after_secs);
+            if let Some(observation) = observation {
+                lab.observe("w", observation);
+            }
+            let NodeStatus { health, since, why } =
+                lab.world.node_health(&"w".parse().unwrap(), lab.now);
+            let at = |at: Timestamp| at.since(START).0 / 1000;
+            shown.push(format!("{} {health} {:?} {why}\n", at(lab.now), since.map(at)));
+        }
+        expect_test::expect![[r#"
+            1 unknown None not heard of since the controller started
+            2 healthy Some(2) 
+            3 healthy Some(2) 
+            4 warning Some(4) rsync is missing (and 1 more)
+            5 warning Some(4) rsync is missing
+            6 healthy Some(6) 
+            7 unavailable Some(7) not connected: link lost
+            36 unavailable Some(7) not connected: link lost
+            37 down Some(7) not connected: link lost
+            38 healthy Some(38) 
+        "#]].assert_eq(&shown.concat());
+    }
+
+    #[test]
+    fn only_what_rules_read_makes_them_run() {
+        let mut lab = Lab::with_nodes(&["m", "w"]);
+        lab.ask(create_sync("s", "m:/srv", &["w:/srv"]));
+        let id = lab.world.live_tasks_of(&"w".parse().unwrap()).next().unwrap().value.id;
+        let foreign = lab.world.live_tasks_of(&"m".parse().unwrap()).next().unwrap().value.id;
+        let phase = |id, phase| Observation::Task { id, phase };
+        let sync = |name: &str| Observation::Sync {
+            sync: name.parse().unwrap(),
+            report: Some(SyncReport::Target(TargetReport { filled: true, problem: String::new() })),
+        };
+        for (observation, affects) in [
+            (report("0.1.0", &[]), true),
+            (report("0.1.0", &[]), false),
+            (report("0.1.0", &["rsync is missing"]), false),
+            (report("0.2.0", &["rsync is missing"]), true),
+            (phase(id, TaskPhase::Accepted), true),
+            (phase(id, TaskPhase::Accepted), false),
+            (phase(id, TaskPhase::Running), true),
+            (phase(foreign, TaskPhase::Running), false),
+            (sync("s"), false),
+            (sync("unknown"), false),
+            (Observation::Disconnected { why: "link lost".to_owned() }, true),
+            (Observation::Disconnected { why: "again".to_owned() }, false),
+        ] {
+            assert_eq!(lab.observe("w", observation.clone()), affects, "{observation:?}");
+        }
+        assert!(!lab.observe("stranger", report("0.1.0", &[])));
+        let seen = lab.world.seen(&"w".parse().unwrap()).unwrap();
+        assert_eq!(seen.phase(foreign), None, "not its task");
+        assert!(seen.sync(&"s".parse().unwrap()).is_some());
+        assert!(seen.sync(&"unknown".parse().unwrap()).is_none());
+    }
+
+    #[test]
+    fn reports_of_parts_that_ended_are_forgotten() {
+        let mut lab = Lab::with_nodes(&["m", "w"]);
+        lab.ask(create_sync("s", "m:/srv", &["w:/srv"]));
+        let report = SyncReport::Target(TargetReport { filled: true, problem: String::new() });
+        let s: SyncName = "s".parse().unwrap();
+        lab.observe("w", Observation::Sync { sync: s.clone(), report: Some(report) });
+        let id = lab.world.live_tasks_of(&"w".parse().unwrap()).next().unwrap().value.id;
+        lab.observe("w", Observation::Task { id, phase: TaskPhase::Running });
+        lab.ask(crate::tests::dsl::remove_targets("s", &["w"]));
+        let seen = lab.world.seen(&"w".parse().unwrap()).unwrap();
+        assert_eq!((seen.sync(&s), seen.phase(id)), (None, None));
+    }
+}

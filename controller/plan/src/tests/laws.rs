@@ -161,6 +161,14 @@ fn restart(lab: &mut Lab) {
     lab.world = World::from_records(lab.world.revision(), lab.world.records());
 }
 
+/// All that comes from records, read apart from `World::records`.
+fn tables(world: &World) -> String {
+    let tasks: Vec<_> = world.tasks().collect();
+    let meta = (world.revision(), world.fleet(), world.nodes(), world.users());
+    let slots: Vec<_> = world.slots().collect();
+    format!("{:#?}", (meta, world.tokens(), world.syncs(), world.requests(), tasks, slots))
+}
+
 fn replay(log: &[Change]) -> World {
     let mut world = World::default();
     log.iter().for_each(|change| world.apply(change));
@@ -199,9 +207,7 @@ proptest! {
         let quiet = lab.settle();
         prop_assert_eq!(&plan(&lab.world, lab.now), &quiet, "equal worlds, equal plans");
 
-        let replayed = replay(&lab.log);
-        prop_assert_eq!(replayed.revision(), lab.world.revision());
-        prop_assert_eq!(replayed.records(), lab.world.records(), "the log is the state");
+        prop_assert_eq!(tables(&replay(&lab.log)), tables(&lab.world), "the log is the state");
 
         // Agents are silent after a restart, and that alone is no reason to do anything.
         restart(&mut lab);

@@ -435,21 +435,27 @@ fn a_resync_runs_once_and_is_tried_a_few_times() {
 #[test]
 fn a_resync_of_a_removed_target_is_cancelled() {
     let mut lab = in_force();
+    lab.ask(resync("webroot", &["web2"]));
+    lab.end_one("master1", OutcomeKind::Failed, "link lost");
     lab.ask(resync("webroot", &["web1"]));
-    lab.ask(remove_targets("webroot", &["web1"]));
+    lab.ask(remove_targets("webroot", &["web1", "web2"]));
+    lab.pass(60);
     check(
         &mut lab,
         expect![[r#"
-        master1 12.0 #1: sync-source webroot -> [web1@web1:7402 web2@web2:7402]: ok
-        master1 16.0 #1: sync-resync sync/webroot/web1: live, to be cancelled
-        master1 18.0 #1: sync-source webroot -> [web2@web2:7402]: live
-        web1 12.1 #1: sync-target webroot <- master1: ok
-        web1 18.1 #1: sync-release sync/webroot: live
-        web2 12.2 #1: sync-target webroot <- master1: ok
-        ? sync/webroot/master1 assign: master1 has not confirmed sync-source 18.0, given at 2026-11-21T00:00:00Z
-        ? sync/webroot/web1 run: master1 has not confirmed sync-resync 16.0, given at 2026-11-21T00:00:00Z
-        ? sync/webroot/web1 release: web1 has not confirmed sync-release 18.1, given at 2026-11-21T00:00:00Z
-    "#]],
+            master1 12.0 #1: sync-source webroot -> [web1@web1:7402 web2@web2:7402]: ok
+            master1 16.0 #1: sync-resync sync/webroot/web2: failed
+            master1 18.0 #1: sync-resync sync/webroot/web1: live, to be cancelled
+            master1 20.0 #1: sync-source webroot -> []: live
+            web1 12.1 #1: sync-target webroot <- master1: ok
+            web1 20.1 #1: sync-release sync/webroot: live
+            web2 12.2 #1: sync-target webroot <- master1: ok
+            web2 20.2 #1: sync-release sync/webroot: live
+            ? sync/webroot/master1 assign: master1 has not confirmed sync-source 20.0, given at 2026-11-21T00:00:00Z
+            ? sync/webroot/web1 run: master1 has not confirmed sync-resync 18.0, given at 2026-11-21T00:00:00Z
+            ? sync/webroot/web1 release: web1 has not confirmed sync-release 20.1, given at 2026-11-21T00:00:00Z
+            ? sync/webroot/web2 release: web2 has not confirmed sync-release 20.2, given at 2026-11-21T00:00:00Z
+        "#]],
     );
 }
 
