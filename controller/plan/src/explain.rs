@@ -2,7 +2,7 @@
 //! report. Reads only; decides nothing.
 
 use lockstep_model::id::quote;
-use lockstep_model::node::NodeHealth;
+use lockstep_model::node::{NodeAdmin, NodeHealth};
 use lockstep_model::reason::Reason;
 use lockstep_model::sync::{Delivery, DeliveryState, EngineState, Sync, SyncReport};
 use lockstep_model::{Code, NodeName, Reject, SyncName, TaskId, Timestamp};
@@ -30,10 +30,14 @@ pub fn explain(
         }
         ["store"] => planned(&|_| false),
         ["sync", name] => {
-            let sync = find_sync(world, name)?;
             let parts = format!("{subject}/");
             let mut found = planned(&|r| r.subject == subject || r.subject.starts_with(&parts));
-            found.extend(reported(world, sync));
+            match find_sync(world, name) {
+                Ok(sync) => found.extend(reported(world, sync)),
+                // Deleted, and some nodes have yet to release it.
+                Err(_) if !found.is_empty() => {}
+                Err(refusal) => return Err(refusal),
+            }
             found
         }
         ["sync", name, node] => {
@@ -49,6 +53,7 @@ pub fn explain(
             let part = format!("/{node}");
             let is_part = |r: &Reason| r.subject.starts_with("sync/") && r.subject.ends_with(&part);
             let mut found: Vec<Reason> = health(world, &node, now).into_iter().collect();
+            found.extend(admin(world, &node));
             found.extend(planned(&|reason| reason.subject == subject || is_part(reason)));
             let syncs = world.syncs().values().map(|sync| &sync.value);
             let reported = syncs.filter(|s| s.involves(&node)).flat_map(|s| reported(world, s));
@@ -114,6 +119,17 @@ fn of_task(world: &World, reasons: &[Reason], id: TaskId) -> Result<Vec<Reason>,
     Ok(found)
 }
 
+/// What people made of the node, which has its effect in every part of it.
+fn admin(world: &World, node: &NodeName) -> Option<Reason> {
+    let next = match world.nodes().get(node)?.value.admin {
+        NodeAdmin::Enabled => return None,
+        NodeAdmin::Draining => format!("draining: lockstepctl node resume {node} ends it"),
+        NodeAdmin::Disabled => format!("disabled: lockstepctl node enable {node} ends it"),
+        NodeAdmin::Expelled => format!("expelled for ever: lockstepctl node remove {node}"),
+    };
+    Some(reason(format!("node/{node}"), "admin", format!("{node} is {next}")))
+}
+
 fn health(world: &World, node: &NodeName, now: Timestamp) -> Option<Reason> {
     let status = world.node_health(node, now);
     if status.health == NodeHealth::Healthy {
@@ -175,7 +191,7 @@ fn reason(subject: String, rule: &'static str, text: String) -> Reason {
 mod tests {
     use expect_test::{Expect, expect};
     use lockstep_model::observation::Observation;
-    use lockstep_model::request::NodeAction;
+    use lockstep_model::request::{NodeAction, Request};
     use lockstep_model::sync::{SourceReport, TargetReport};
     use lockstep_model::task::OutcomeKind;
     use lockstep_model::{Millis, Revision};
@@ -233,48 +249,93 @@ mod tests {
     #[test]
     fn each_subject_has_its_reasons() {
         let mut lab = troubled();
-        check(&mut lab, "sync/a", expect![[r#"
+        check(
+            &mut lab,
+            "sync/a",
+            expect![[r#"
             sync/a/w1 retry: w1: try 1 of sync-target ended failed at 2026-11-21T00:00:00Z: /a is a file; it is tried again
             sync/a/w2 assign: w2 is not connected since 2026-11-21T00:00:00Z (link lost); sync-target 12.2 is carried out when it returns
             sync/a/m reported: m: the watcher is held: /a is empty
             sync/a/w2 reported: delivery from m to w2 is failing, 4s behind: connection refused
             sync/a/w1 reported: w1 has not got its first complete copy yet
-        "#]]);
-        check(&mut lab, "sync/b", expect![[r#"
+        "#]],
+        );
+        check(
+            &mut lab,
+            "sync/b",
+            expect![[r#"
             sync/b/w2 assign: w2 is not connected since 2026-11-21T00:00:00Z (link lost); sync-target 14.1 is carried out when it returns
-        "#]]);
-        check(&mut lab, "sync/a/w2", expect![[r#"
+        "#]],
+        );
+        check(
+            &mut lab,
+            "sync/a/w2",
+            expect![[r#"
             sync/a/w2 assign: w2 is not connected since 2026-11-21T00:00:00Z (link lost); sync-target 12.2 is carried out when it returns
             sync/a/w2 reported: delivery from m to w2 is failing, 4s behind: connection refused
-        "#]]);
-        check(&mut lab, "node/w2", expect![[r#"
+        "#]],
+        );
+        check(
+            &mut lab,
+            "node/w2",
+            expect![[r#"
             node/w2 health: w2 is unavailable since 2026-11-21T00:00:00Z: not connected: link lost
             sync/a/w2 assign: w2 is not connected since 2026-11-21T00:00:00Z (link lost); sync-target 12.2 is carried out when it returns
             sync/b/w2 assign: w2 is not connected since 2026-11-21T00:00:00Z (link lost); sync-target 14.1 is carried out when it returns
             sync/a/w2 reported: delivery from m to w2 is failing, 4s behind: connection refused
-        "#]]);
-        check(&mut lab, "node/m", expect![[r#"
+        "#]],
+        );
+        check(
+            &mut lab,
+            "node/m",
+            expect![[r#"
             sync/a/m reported: m: the watcher is held: /a is empty
-        "#]]);
+        "#]],
+        );
         let task = |lab: &Lab, node: &str| {
             let node = node.parse().unwrap();
             format!("task/{}", lab.world.tasks_of(&node).next().unwrap().value.id)
         };
         let (failed, live) = (task(&lab, "w1"), task(&lab, "w2"));
-        check(&mut lab, &failed, expect![[r#"
+        check(
+            &mut lab,
+            &failed,
+            expect![[r#"
             task/12.1 task: w1 ended failed at 2026-11-21T00:00:00Z: /a is a file
             sync/a/w1 retry: w1: try 1 of sync-target ended failed at 2026-11-21T00:00:00Z: /a is a file; it is tried again
-        "#]]);
-        check(&mut lab, &live, expect![[r#"
+        "#]],
+        );
+        check(
+            &mut lab,
+            &live,
+            expect![[r#"
             task/12.2 task: w2 is not connected since 2026-11-21T00:00:00Z (link lost); sync-target 12.2 is carried out when it returns
-        "#]]);
+        "#]],
+        );
         lab.act("w1", NodeAction::Drain);
-        check(&mut lab, "sync/a/w1", expect![[r#"
+        check(
+            &mut lab,
+            "sync/a/w1",
+            expect![[r#"
             sync/a/w1 node_draining: w1 is draining: its copy stays in step and load balancers are told NOT_SERVING; lockstepctl node resume w1
             sync/a/w1 assign: w1 has not confirmed sync-target 19.0, given at 2026-11-21T00:00:00Z
             sync/a/w1 reported: w1 has not got its first complete copy yet
-        "#]]);
-        check(&mut lab, "", expect![[r#"
+        "#]],
+        );
+        check(
+            &mut lab,
+            "node/w1",
+            expect![[r#"
+            node/w1 admin: w1 is draining: lockstepctl node resume w1 ends it
+            sync/a/w1 node_draining: w1 is draining: its copy stays in step and load balancers are told NOT_SERVING; lockstepctl node resume w1
+            sync/a/w1 assign: w1 has not confirmed sync-target 19.0, given at 2026-11-21T00:00:00Z
+            sync/a/w1 reported: w1 has not got its first complete copy yet
+        "#]],
+        );
+        check(
+            &mut lab,
+            "",
+            expect![[r#"
             sync/a/w1 node_draining: w1 is draining: its copy stays in step and load balancers are told NOT_SERVING; lockstepctl node resume w1
             sync/a/w1 assign: w1 has not confirmed sync-target 19.0, given at 2026-11-21T00:00:00Z
             sync/a/w2 assign: w2 is not connected since 2026-11-21T00:00:00Z (link lost); sync-target 12.2 is carried out when it returns
@@ -283,30 +344,69 @@ mod tests {
             sync/a/m reported: m: the watcher is held: /a is empty
             sync/a/w2 reported: delivery from m to w2 is failing, 4s behind: connection refused
             sync/a/w1 reported: w1 has not got its first complete copy yet
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_deleted_sync_is_explained_until_it_is_released() {
+        let mut lab = troubled();
+        lab.ask(Request::DeleteSync { sync: "b".parse().unwrap() });
+        lab.work(&["m"]);
+        check(&mut lab, "sync/b", expect![[r#"
+            sync/b/w2 release: w2 is not connected since 2026-11-21T00:00:00Z (link lost); sync-release 19.1 is carried out when it returns
+        "#]]);
+        lab.work(&["w2"]);
+        check(&mut lab, "sync/b", expect![[r#"
+            NotFound: sync b does not exist: see lockstepctl sync list
         "#]]);
     }
 
     #[test]
     fn unknown_subjects_are_refused() {
         let mut lab = Lab::with_nodes(&["m"]);
-        check(&mut lab, "sync/x", expect![[r#"
+        check(
+            &mut lab,
+            "sync/x",
+            expect![[r#"
             NotFound: sync x does not exist: see lockstepctl sync list
-        "#]]);
-        check(&mut lab, "sync/x/m", expect![[r#"
+        "#]],
+        );
+        check(
+            &mut lab,
+            "sync/x/m",
+            expect![[r#"
             NotFound: sync x does not exist: see lockstepctl sync list
-        "#]]);
-        check(&mut lab, "node/x", expect![[r#"
+        "#]],
+        );
+        check(
+            &mut lab,
+            "node/x",
+            expect![[r#"
             NotFound: node x does not exist: see lockstepctl node list
-        "#]]);
-        check(&mut lab, "task/1.0", expect![[r#"
+        "#]],
+        );
+        check(
+            &mut lab,
+            "task/1.0",
+            expect![[r#"
             NotFound: task 1.0 does not exist or is forgotten: see lockstepctl task list
-        "#]]);
-        check(&mut lab, "task/x", expect![[r#"
+        "#]],
+        );
+        check(
+            &mut lab,
+            "task/x",
+            expect![[r#"
             InvalidArgument: task id: must look like 42.0, not "x"
-        "#]]);
-        check(&mut lab, "node/../x", expect![[r#"
+        "#]],
+        );
+        check(
+            &mut lab,
+            "node/../x",
+            expect![[r#"
             InvalidArgument: subject must be sync/NAME, sync/NAME/NODE, node/NAME, task/ID or store, not "node/../x"
-        "#]]);
+        "#]],
+        );
         check(&mut lab, "store", expect![]);
     }
 
@@ -318,11 +418,19 @@ mod tests {
             revision: Revision(900),
         };
         lab.observe("m", Observation::Connected(told));
-        check(&mut lab, "store", expect![[r#"
+        check(
+            &mut lab,
+            "store",
+            expect![[r#"
             store store_behind: node m was told revision 900, this store is at 17: it is an old copy, and nothing is planned from it. Restore a newer copy, or accept what it lacks as lost: lockstepctl store adopt
-        "#]]);
-        check(&mut lab, "sync/b", expect![[r#"
+        "#]],
+        );
+        check(
+            &mut lab,
+            "sync/b",
+            expect![[r#"
             store store_behind: node m was told revision 900, this store is at 17: it is an old copy, and nothing is planned from it. Restore a newer copy, or accept what it lacks as lost: lockstepctl store adopt
-        "#]]);
+        "#]],
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! What agents said since the controller started, and the node health that follows from it. Lost at
 //! a restart; never desired state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_model::node::{NodeAdmin, NodeHealth, NodeReport};
 use lockstep_model::observation::{Observation, Told};
@@ -13,6 +13,9 @@ use crate::world::World;
 
 /// A node whose stream ended this long ago is down; before that it is unavailable.
 pub const DOWN_AFTER: Millis = Millis::from_secs(30);
+
+/// Most parts of one node that no record knows; more are noticed when these are released.
+const STRAYS_MAX: usize = 1000;
 
 /// One node's agent, as it last showed itself. Times are arrivals on the controller's clock.
 #[derive(Clone, Debug)]
@@ -27,6 +30,9 @@ pub struct Seen {
     /// When warnings came or went.
     pub warned_since: Timestamp,
     syncs: BTreeMap<SyncName, Reported>,
+    /// Syncs that the agent has a part in and the records give it none: left over from a lost
+    /// store, or from an earlier node of that name.
+    strays: BTreeSet<SyncName>,
     phases: BTreeMap<TaskId, TaskPhase>,
 }
 
@@ -60,6 +66,7 @@ impl Seen {
             version_since: now,
             warned_since: now,
             syncs: BTreeMap::new(),
+            strays: BTreeSet::new(),
             phases: BTreeMap::new(),
         }
     }
@@ -82,8 +89,20 @@ impl Seen {
         self.phases.remove(&id);
     }
 
+    pub(crate) fn strays(&self) -> impl Iterator<Item = &SyncName> {
+        self.strays.iter()
+    }
+
+    pub(crate) fn forget_stray(&mut self, sync: &SyncName) {
+        self.strays.remove(sync);
+    }
+
     pub(crate) fn forget_sync(&mut self, sync: &SyncName) {
         self.syncs.remove(sync);
+    }
+
+    fn add_stray(&mut self, sync: SyncName) -> bool {
+        self.strays.len() < STRAYS_MAX && self.strays.insert(sync)
     }
 
     /// True when planning could be affected.
@@ -110,9 +129,9 @@ impl World {
         if !self.nodes().contains_key(node) {
             return false;
         }
-        // Nothing is kept for tasks and syncs that the node has no part in, so memory is bounded.
-        let wanted = match &observation {
-            Observation::Sync { sync, report: Some(_) } => {
+        // Little is kept for tasks and syncs that the node has no part in, so memory is bounded.
+        let has_part = match &observation {
+            Observation::Sync { sync, .. } => {
                 self.syncs().get(sync).is_some_and(|sync| sync.value.involves(node))
             }
             Observation::Task { id, .. } => self.task_at(node, *id).is_some_and(|t| t.is_live()),
@@ -120,14 +139,12 @@ impl World {
         };
         let seen = self.seen.entry(node.clone()).or_insert_with(|| Seen::new(now));
         seen.last_contact_at = now;
-        if !wanted {
-            return false;
-        }
         match observation {
             Observation::Connected(told) => {
                 seen.stream = Stream::Open { since: now };
                 seen.told = told;
                 seen.phases.clear();
+                seen.strays.clear();
                 true
             }
             Observation::Disconnected { why } => {
@@ -138,6 +155,7 @@ impl World {
                 was_open
             }
             Observation::Node(report) => seen.report(report, now),
+            Observation::Sync { sync, report: Some(_) } if !has_part => seen.add_stray(sync),
             // No rule reads it; `explain` does.
             Observation::Sync { sync, report: Some(report) } => {
                 seen.syncs.insert(sync, Reported { at: now, report });
@@ -145,9 +163,11 @@ impl World {
             }
             Observation::Sync { sync, report: None } => {
                 seen.syncs.remove(&sync);
-                false
+                seen.strays.remove(&sync)
             }
-            Observation::Task { id, phase } => seen.phases.insert(id, phase) != Some(phase),
+            Observation::Task { id, phase } => {
+                has_part && seen.phases.insert(id, phase) != Some(phase)
+            }
         }
     }
 
@@ -261,7 +281,8 @@ mod tests {
             36 unavailable Some(7) not connected: link lost
             37 down Some(7) not connected: link lost
             38 healthy Some(38) 
-        "#]].assert_eq(&shown.concat());
+        "#]]
+        .assert_eq(&shown.concat());
     }
 
     #[test]
@@ -285,6 +306,7 @@ mod tests {
             (phase(id, TaskPhase::Running), true),
             (phase(foreign, TaskPhase::Running), false),
             (sync("s"), false),
+            (sync("unknown"), true),
             (sync("unknown"), false),
             (Observation::Disconnected { why: "link lost".to_owned() }, true),
             (Observation::Disconnected { why: "again".to_owned() }, false),

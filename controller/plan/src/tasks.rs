@@ -24,7 +24,8 @@ pub const ASSIGN_RUN_LIMIT: Millis = Millis::from_secs(120);
 pub(crate) fn reconcile(draft: &mut Draft<'_>, desired: &Desired) {
     let world = draft.world;
     let taken = world.slots().map(|(node, slot, _)| (node.clone(), slot.clone()));
-    let slots: BTreeSet<(NodeName, Slot)> = desired.keys().cloned().chain(taken).collect();
+    let known = desired.keys().cloned().chain(taken);
+    let slots: BTreeSet<(NodeName, Slot)> = known.chain(world.strays()).collect();
     for (node, slot) in &slots {
         let admin = world.nodes().get(node).map(|node| node.value.admin);
         match (admin, desired.get(&(node.clone(), slot.clone())), release(slot)) {

@@ -9,7 +9,7 @@ use lockstep_model::record::{
     Change, Fleet, Key, Record, RequestDone, RequestId, Versioned, Write,
 };
 use lockstep_model::sync::Sync;
-use lockstep_model::task::{Slot, Task};
+use lockstep_model::task::{Slot, Task, TaskSpec};
 use lockstep_model::{NodeName, Revision, SyncName, TaskId, TokenId, UserName};
 
 use crate::seen::Seen;
@@ -83,6 +83,11 @@ impl World {
                 if !value.is_live() {
                     self.forget_phase(&node, id);
                 }
+                if let (true, TaskSpec::SyncRelease { sync }) = (value.succeeded(), &value.spec)
+                    && let Some(seen) = self.seen.get_mut(&node)
+                {
+                    seen.forget_stray(sync);
+                }
                 self.slots.entry((node.clone(), value.slot())).or_default().insert(id);
                 self.homes.insert(id, node.clone());
                 self.tasks.insert((node, id), Versioned { revision, value });
@@ -134,10 +139,19 @@ impl World {
     /// Reports of nodes that have no part in the sync any more.
     fn forget_reports(&mut self, name: &SyncName, sync: Option<&Sync>) {
         for (node, seen) in &mut self.seen {
-            if !sync.is_some_and(|sync| sync.involves(node)) {
+            if sync.is_some_and(|sync| sync.involves(node)) {
+                seen.forget_stray(name);
+            } else {
                 seen.forget_sync(name);
             }
         }
+    }
+
+    /// Slots that agents fill and no record knows.
+    pub(crate) fn strays(&self) -> impl Iterator<Item = (NodeName, Slot)> {
+        self.seen.iter().flat_map(|(node, seen)| {
+            seen.strays().map(|sync| (node.clone(), Slot::Sync(sync.clone())))
+        })
     }
 
     pub fn revision(&self) -> Revision {

@@ -170,6 +170,7 @@ impl fmt::Display for Actor {
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(clippy::large_enum_variant)] // most writes are puts; a box would only add an allocation
 pub enum Write {
     Put(Record),
     Delete(Key),

@@ -6,6 +6,7 @@ use lockstep_model::node::{NodeAdmin, NodeReport};
 use lockstep_model::observation::{Observation, Told};
 use lockstep_model::record::Change;
 use lockstep_model::request::{NodeAction, Request};
+use lockstep_model::sync::{SyncReport, TargetReport};
 use lockstep_model::task::{Outcome, OutcomeKind, TaskPhase};
 use lockstep_model::{Incarnation, Millis, Revision};
 use proptest::collection::vec;
@@ -29,6 +30,8 @@ enum Step {
     /// The agent ends one of its tasks, live or not.
     End(&'static str, usize, OutcomeKind),
     Phase(&'static str, usize, TaskPhase),
+    /// The agent says that it has, or has no longer, a part in a sync.
+    Report(&'static str, &'static str, bool),
     Cancel(usize),
     Pass(u64),
     /// An agent remembers revisions that the store does not have.
@@ -91,6 +94,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (node(), 0..3u8).prop_map(|(node, version)| Step::Upgrade(node, version)),
         20 => (node(), 0..6usize, kind).prop_map(|(node, at, kind)| Step::End(node, at, kind)),
         4 => (node(), 0..6usize, phase).prop_map(|(node, at, phase)| Step::Phase(node, at, phase)),
+        3 => (node(), select(&SYNCS[..]), any::<bool>())
+            .prop_map(|(node, sync, some)| Step::Report(node, sync, some)),
         3 => (0..6usize).prop_map(Step::Cancel),
         8 => select(&[0, 1, 2, 10, 400, 5_000, 90_000][..]).prop_map(Step::Pass),
         1 => node().prop_map(Step::ToldMore),
@@ -123,6 +128,11 @@ fn take(lab: &mut Lab, step: Step) {
         Step::Phase(name, at, phase) => {
             let Some(id) = task_of(lab, name, at) else { return };
             lab.observe(name, Observation::Task { id, phase });
+        }
+        Step::Report(name, sync, some) => {
+            let target = TargetReport { filled: true, problem: String::new() };
+            let report = some.then_some(SyncReport::Target(target));
+            lab.observe(name, Observation::Sync { sync: sync.parse().unwrap(), report });
         }
         Step::Cancel(at) => {
             let Some(id) = lab.world.tasks().nth(at).map(|task| task.value.id) else { return };

@@ -2,5 +2,6 @@
 
 pub(crate) mod dsl;
 mod laws;
+mod policy;
 mod refusals;
 mod stories;

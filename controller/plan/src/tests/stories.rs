@@ -4,6 +4,7 @@ use expect_test::{Expect, expect};
 use lockstep_model::node::NodeReport;
 use lockstep_model::observation::{Observation, Told};
 use lockstep_model::request::{NodeAction, Request};
+use lockstep_model::sync::{SyncReport, TargetReport};
 use lockstep_model::task::{OutcomeKind, TaskPhase};
 use lockstep_model::{Incarnation, Revision};
 
@@ -495,6 +496,33 @@ fn an_old_copy_of_a_store_plans_nothing_until_it_is_adopted() {
         ? sync/docs/web1 assign: web1 has not confirmed sync-target 502.2, given at 2026-11-21T01:00:00Z
         ? sync/webroot/web1 assign: web1 has not confirmed sync-target 502.3, given at 2026-11-21T01:00:00Z
         ? sync/webroot/web2 assign: web2 has not confirmed sync-target 502.4, given at 2026-11-21T01:00:00Z
+    "#]],
+    );
+}
+
+#[test]
+fn a_part_that_no_record_knows_is_released() {
+    let mut lab = in_force();
+    let report = SyncReport::Target(TargetReport { filled: true, problem: String::new() });
+    let observed = Observation::Sync { sync: "lost".parse().unwrap(), report: Some(report) };
+    assert!(lab.observe("web1", observed));
+    check(
+        &mut lab,
+        expect![[r#"
+        master1 12.0 #1: sync-source webroot -> [web1@web1:7402 web2@web2:7402]: ok
+        web1 12.1 #1: sync-target webroot <- master1: ok
+        web1 16.0 #1: sync-release sync/lost: live
+        web2 12.2 #1: sync-target webroot <- master1: ok
+        ? sync/lost/web1 release: web1 has not confirmed sync-release 16.0, given at 2026-11-21T00:00:00Z
+    "#]],
+    );
+    lab.work(&["web1"]);
+    check(
+        &mut lab,
+        expect![[r#"
+        master1 12.0 #1: sync-source webroot -> [web1@web1:7402 web2@web2:7402]: ok
+        web1 12.1 #1: sync-target webroot <- master1: ok
+        web2 12.2 #1: sync-target webroot <- master1: ok
     "#]],
     );
 }
