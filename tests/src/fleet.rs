@@ -7,6 +7,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use lockstep_proto::v1;
+use serde::de::DeserializeOwned;
 
 use crate::bins::Bins;
 use crate::host::Host;
@@ -15,9 +17,9 @@ use crate::net::Net;
 use crate::proc::{Output, Proc, cmd};
 use crate::wait::until;
 
-const CONTROLLER_PORT: u16 = 7400;
-const CONTROLLER_HEALTH_PORT: u16 = 7401;
-const AGENT_HEALTH_PORT: u16 = 7403;
+pub const CONTROLLER_PORT: u16 = 7400;
+pub const CONTROLLER_HEALTH_PORT: u16 = 7401;
+pub const AGENT_HEALTH_PORT: u16 = 7403;
 /// How long a daemon may take until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
@@ -26,6 +28,18 @@ pub struct Fleet {
     nodes: BTreeMap<String, Member>,
     net: Net,
     bins: Bins,
+    flags: Flags,
+}
+
+/// Further flags of the programs of a fleet.
+#[derive(Clone, Default, Debug)]
+pub struct Flags {
+    /// Of `lockstep-controller run`.
+    pub controller: Vec<String>,
+    /// Of `lockstep-agent run`.
+    pub agent: Vec<String>,
+    /// Of every `lockstepctl`.
+    pub ctl: Vec<String>,
 }
 
 /// A host with the Lockstep daemon on it.
@@ -38,19 +52,26 @@ pub struct Member {
 impl Fleet {
     /// A controller with its first admin logged in, and a joined agent per name.
     pub fn start(net: &Net, nodes: &[&str]) -> Result<Self> {
+        Self::start_with(net, nodes, Flags::default())
+    }
+
+    pub fn start_with(net: &Net, nodes: &[&str], flags: Flags) -> Result<Self> {
         let bins = Bins::find()?;
         let host = net.host("controller")?;
         let listen = host.at(CONTROLLER_PORT).to_string();
         let mut init = cmd(bins.controller());
         init.arg("init").arg("--data-dir").arg(host.path("data"));
         let token = host.run(init.args(["--listen", &listen, "--name", "test"]))?.ok()?;
-        let controller = Member::start_controller(&bins, host)?;
-        let mut fleet = Self { controller, nodes: BTreeMap::new(), net: net.clone(), bins };
+        let controller = Member::controller(&bins, host, &flags)?;
+        controller.wait_ready();
+        let nodes_wanted = nodes;
+        let nodes = BTreeMap::new();
+        let mut fleet = Self { controller, nodes, net: net.clone(), bins, flags };
 
         let mut login = fleet.ctl_command();
         login.args(["login", "--controller", &listen, "--token", "-"]);
         fleet.controller.host.run_with(&mut login, &token)?.ok()?;
-        for name in nodes {
+        for name in nodes_wanted {
             fleet.add_node(name)?;
         }
         Ok(fleet)
@@ -58,18 +79,46 @@ impl Fleet {
 
     /// A new host whose agent joins with a token of its own and runs.
     pub fn add_node(&mut self, name: &str) -> Result<&mut Member> {
-        let token = self.ctl(&["token", "create", "--node", name])?.ok()?;
+        let token = self.token(name)?;
         let host = self.net.host(name)?;
-        let controller = self.controller.host.at(CONTROLLER_PORT).to_string();
-        let mut join = cmd(self.bins.agent());
-        join.arg("join").arg("--data-dir").arg(host.path("data"));
-        join.args(["--controller", &controller, "--token", "-"]);
-        host.run_with(&mut join, &token)?.ok()?;
-        let member = Member::start_agent(&self.bins, host)?;
-        Ok(self.nodes.entry(name.to_owned()).or_insert(member))
+        self.join(&host, &token)?.ok()?;
+        self.run_agent(host)?;
+        self.node_mut(name)
     }
 
-    pub fn node(&mut self, name: &str) -> Result<&mut Member> {
+    /// Runs an agent on a host that has joined; it takes the place of one of the same name.
+    pub fn run_agent(&mut self, host: Host) -> Result<()> {
+        let name = host.name().to_owned();
+        let member = Member::agent(&self.bins, host, &self.flags)?;
+        member.wait_ready();
+        self.nodes.insert(name, member);
+        Ok(())
+    }
+
+    /// A fresh token for a node.
+    pub fn token(&self, node: &str) -> Result<String> {
+        Ok(self.ctl(&["token", "create", "--node", node])?.ok()?.trim().to_owned())
+    }
+
+    /// `lockstep-agent join` on a host.
+    pub fn join(&self, host: &Host, token: &str) -> Result<Output> {
+        host.run_with(&mut self.join_command(host), token)
+    }
+
+    /// For `join` with further arguments; the token comes from standard input.
+    pub fn join_command(&self, host: &Host) -> Command {
+        let mut join = cmd(self.bins.agent());
+        join.arg("join").arg("--data-dir").arg(host.path("data"));
+        join.args(["--controller", &self.controller.host.at(CONTROLLER_PORT).to_string()]);
+        join.args(["--token", "-"]);
+        join
+    }
+
+    pub fn node(&self, name: &str) -> Result<&Member> {
+        self.nodes.get(name).with_context(|| format!("no node {name} in this fleet"))
+    }
+
+    pub fn node_mut(&mut self, name: &str) -> Result<&mut Member> {
         self.nodes.get_mut(name).with_context(|| format!("no node {name} in this fleet"))
     }
 
@@ -78,47 +127,87 @@ impl Fleet {
         self.controller.host.run(self.ctl_command().args(args))
     }
 
+    /// What `lockstepctl … -o json` prints, read as a message of the API.
+    pub fn ask<M: DeserializeOwned>(&self, args: &[&str]) -> Result<M> {
+        let text = self.ctl(&[args, &["-o", "json"]].concat())?.ok()?;
+        serde_json::from_str(&text).with_context(|| format!("{args:?} printed {text}"))
+    }
+
+    /// `lockstepctl` for [`Host::run`] or [`Host::spawn`].
+    pub fn ctl_command(&self) -> Command {
+        let mut command = cmd(self.bins.ctl());
+        command.env("LOCKSTEP_CONFIG_DIR", self.controller.host.path("ctl"));
+        command.args(&self.flags.ctl);
+        command
+    }
+
+    /// Waits until a node is in the given health, and returns it.
+    pub fn wait_health(&self, node: &str, health: v1::NodeHealth) -> v1::Node {
+        until(READY_WITHIN, &format!("{node} is {}", health.as_str_name()), || {
+            let node: v1::Node = self.ask(&["node", "show", node]).map_err(|e| e.to_string())?;
+            if node.health() == health { Ok(node) } else { Err(format!("{node:?}")) }
+        })
+    }
+
+    pub fn wait_healthy(&self, nodes: &[&str]) {
+        for node in nodes {
+            self.wait_health(node, v1::NodeHealth::Healthy);
+        }
+    }
+
     /// Kills the controller, if it still runs, and starts it again.
     pub fn restart_controller(&mut self) -> Result<()> {
+        self.start_controller()?;
+        self.controller.wait_ready();
+        Ok(())
+    }
+
+    /// As [`Fleet::restart_controller`], without a wait.
+    pub fn start_controller(&mut self) -> Result<()> {
         self.controller.daemon.kill()?;
-        self.controller = Member::start_controller(&self.bins, self.controller.host.clone())?;
+        let host = self.controller.host.clone();
+        self.controller = Member::controller(&self.bins, host, &self.flags)?;
         Ok(())
     }
 
     /// Kills a node's agent, if it still runs, and starts it again.
     pub fn restart_agent(&mut self, name: &str) -> Result<()> {
-        let node = self.node(name)?;
+        let node = self.node_mut(name)?;
         node.daemon.kill()?;
         let host = node.host.clone();
-        let member = Member::start_agent(&self.bins, host)?;
-        self.nodes.insert(name.to_owned(), member);
-        Ok(())
+        self.run_agent(host)
     }
 
-    fn ctl_command(&self) -> Command {
-        let mut command = cmd(self.bins.ctl());
-        command.env("LOCKSTEP_CONFIG_DIR", self.controller.host.path("ctl"));
-        command
+    pub fn bins(&self) -> &Bins {
+        &self.bins
+    }
+
+    pub fn net(&self) -> &Net {
+        &self.net
     }
 }
 
 impl Member {
-    fn start_controller(bins: &Bins, host: Host) -> Result<Self> {
+    fn controller(bins: &Bins, host: Host, flags: &Flags) -> Result<Self> {
         let health = host.at(CONTROLLER_HEALTH_PORT);
-        Self::start(cmd(bins.controller()), host, health)
+        Self::start(cmd(bins.controller()), host, health, &flags.controller)
     }
 
-    fn start_agent(bins: &Bins, host: Host) -> Result<Self> {
+    fn agent(bins: &Bins, host: Host, flags: &Flags) -> Result<Self> {
         let health = host.at(AGENT_HEALTH_PORT);
-        Self::start(cmd(bins.agent()), host, health)
+        Self::start(cmd(bins.agent()), host, health, &flags.agent)
     }
 
-    fn start(mut daemon: Command, host: Host, health: SocketAddr) -> Result<Self> {
+    fn start(
+        mut daemon: Command,
+        host: Host,
+        health: SocketAddr,
+        flags: &[String],
+    ) -> Result<Self> {
         daemon.arg("run").arg("--data-dir").arg(host.path("data"));
-        let daemon = host.spawn(daemon.arg("--health-listen").arg(health.to_string()))?;
-        let member = Self { host, daemon, health };
-        until(READY_WITHIN, &format!("{} is ready", member.host.name()), || member.is_ready());
-        Ok(member)
+        daemon.args(["--health-listen", &health.to_string()]);
+        let daemon = host.spawn(daemon.args(flags))?;
+        Ok(Self { host, daemon, health })
     }
 
     /// What the daemon's health listener says of a path such as `/sync/webroot`, asked on its host.
@@ -126,9 +215,16 @@ impl Member {
         http::get(&self.host, self.health, path)
     }
 
-    fn is_ready(&self) -> Result<()> {
-        let reply = self.health("/ready")?;
-        ensure!(reply.status == 200, "{reply:?}");
-        Ok(())
+    /// As [`Member::health`]: the status, or a number that is none.
+    pub fn status(&self, path: &str) -> u16 {
+        self.health(path).map_or(0, |reply| reply.status)
+    }
+
+    fn wait_ready(&self) {
+        until(READY_WITHIN, &format!("{} is ready", self.host.name()), || -> Result<()> {
+            let reply = self.health("/ready")?;
+            ensure!(reply.status == 200, "{reply:?}");
+            Ok(())
+        });
     }
 }

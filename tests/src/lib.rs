@@ -21,6 +21,7 @@
 
 pub mod address;
 pub mod bins;
+pub mod copies;
 pub mod disk;
 pub mod fleet;
 pub mod host;
@@ -32,11 +33,12 @@ pub mod proc;
 pub mod relay;
 pub mod scratch;
 pub mod switch;
+pub mod tree;
 pub mod wait;
 
 pub use bins::Bins;
 pub use disk::Disk;
-pub use fleet::Fleet;
+pub use fleet::{Flags, Fleet};
 pub use host::Host;
 pub use impair::Impair;
 pub use net::Net;
