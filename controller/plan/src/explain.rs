@@ -353,13 +353,21 @@ mod tests {
         let mut lab = troubled();
         lab.ask(Request::DeleteSync { sync: "b".parse().unwrap() });
         lab.work(&["m"]);
-        check(&mut lab, "sync/b", expect![[r#"
+        check(
+            &mut lab,
+            "sync/b",
+            expect![[r#"
             sync/b/w2 release: w2 is not connected since 2026-11-21T00:00:00Z (link lost); sync-release 19.1 is carried out when it returns
-        "#]]);
+        "#]],
+        );
         lab.work(&["w2"]);
-        check(&mut lab, "sync/b", expect![[r#"
+        check(
+            &mut lab,
+            "sync/b",
+            expect![[r#"
             NotFound: sync b does not exist: see lockstepctl sync list
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]

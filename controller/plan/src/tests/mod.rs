@@ -3,5 +3,6 @@
 pub(crate) mod dsl;
 mod laws;
 mod policy;
+mod recovery;
 mod refusals;
 mod stories;
