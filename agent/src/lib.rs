@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod cursor;
+pub mod data;
 pub mod deliver;
 pub mod dispatch;
 pub mod health;
@@ -14,6 +15,8 @@ pub mod ledger;
 pub mod link;
 pub mod lock;
 pub mod lsyncd;
+pub mod rsh;
 pub mod rsync;
 pub mod runner;
+pub mod sync;
 pub mod tools;

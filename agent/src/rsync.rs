@@ -62,8 +62,10 @@ pub fn argv(route: &Route<'_>, form: Form) -> Vec<OsString> {
             add(if delete { &["--delete-after"] } else { &[] });
         }
     }
-    // Without --force a directory in the way of a file stays, and rsync calls that success.
-    add(&["--force", "--numeric-ids", "--stats", "--no-human-readable", SILENCE_MAX]);
+    // Without --force a directory in the way of a file stays, and rsync calls that success. By
+    // default times are compared in seconds, and a second edit within one would be missed.
+    add(&["--force", "--numeric-ids", "--modify-window=-1"]);
+    add(&["--stats", "--no-human-readable", SILENCE_MAX]);
     let mut exclude_from = OsString::from("--exclude-from=");
     exclude_from.push(route.excludes);
     let mut source = route.source.as_os_str().to_owned();
@@ -176,6 +178,7 @@ mod tests {
                 "--delete-missing-args",
                 "--force",
                 "--numeric-ids",
+                "--modify-window=-1",
                 "--stats",
                 "--no-human-readable",
                 "--timeout=60",

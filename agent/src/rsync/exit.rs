@@ -72,11 +72,22 @@ pub fn backoff(exit: Exit, failures: u32) -> Millis {
     Millis(doubled.saturating_mul(first_ms).min(most_ms))
 }
 
+/// What one end says when the other one has left; the other one tells why.
+const AFTERMATH: [&str; 4] = [
+    "Broken pipe",
+    "connection unexpectedly closed",
+    "Connection reset",
+    "did not see server greeting",
+];
+
 /// One line for people: the first telling line of standard error.
 pub fn text(status: ExitStatus, stderr: &str) -> String {
     let lines = || stderr.lines().map(str::trim).filter(|line| !line.is_empty());
     let own = lines().find(|line| line.starts_with("lockstep rsh: "));
-    let said = own.or_else(|| lines().find(|line| !line.starts_with("rsync error: ")));
+    let tells = |line: &&str| {
+        !line.starts_with("rsync error: ") && !AFTERMATH.iter().any(|text| line.contains(text))
+    };
+    let said = own.or_else(|| lines().find(tells)).or_else(|| lines().next());
     let end = match (status.code(), status.signal()) {
         (Some(code), _) => format!("rsync exit code {code}"),
         (None, Some(signal)) => format!("rsync was ended by signal {signal}"),
@@ -143,6 +154,10 @@ mod tests {
         let stderr = "\nrsync: [receiver] mkstemp \"/a\n\" failed\nrsync error: some (code 23)\n";
         assert_eq!(text(code(23), stderr), "rsync exit code 23: rsync: [receiver] mkstemp \"/a");
         assert_eq!(text(ExitStatus::from_raw(9), ""), "rsync was ended by signal 9");
+        let full = "rsync: [sender] write error: Broken pipe (32)\n\
+                    rsync: [receiver] write failed on \"/a\": No space left on device (28)\n";
+        assert!(text(code(11), full).ends_with("No space left on device (28)"));
+        assert!(text(code(12), "rsync error: closed (code 12)\n").contains("closed"));
         let own = "x\nlockstep rsh: unreachable: web1:7402: timed out";
         assert!(text(code(5), own).ends_with("unreachable: web1:7402: timed out"));
         assert!(text(code(1), &"ä".repeat(900)).len() <= TEXT_MAX);

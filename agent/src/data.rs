@@ -1,0 +1,198 @@
+//! The data port: what another agent may do here, and the calls to others' data ports. A caller is
+//! checked against the current assignment before anything is read but its header, and rsync then
+//! runs confined to that one directory, writing only.
+
+pub mod header;
+pub mod pump;
+
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use lockstep_model::identity::Principal;
+use lockstep_model::task::Peer;
+use lockstep_transport::dial::dial_data;
+use lockstep_transport::identity::IdentityHandle;
+use lockstep_transport::tls::Caller;
+use lockstep_transport::verify::{Expect, Pin};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+
+use crate::host::{Child, Host, Program, tail};
+use crate::sync::target::{Admission, Targets};
+use header::{Answer, Header, Mark, Op};
+use pump::{IDLE_MAX, pump};
+
+/// For a caller's header, and for the answer to ours.
+const GREET_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest tail of rsync's messages that is logged, in bytes.
+const MESSAGES_MAX: usize = 2048;
+
+/// A connection to or from another agent.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// How other agents' data ports are reached.
+pub trait Dial: Send + Sync + 'static {
+    /// The error is one line for people that names the address.
+    fn dial<'a>(&'a self, peer: &'a Peer) -> BoxFuture<'a, Result<Box<dyn Stream>, String>>;
+}
+
+/// With the node's certificate, to exactly the peer of an assignment.
+#[derive(Clone)]
+pub struct MemberDial(pub IdentityHandle);
+
+impl Dial for MemberDial {
+    fn dial<'a>(&'a self, peer: &'a Peer) -> BoxFuture<'a, Result<Box<dyn Stream>, String>> {
+        // The key is pinned by the assignment, so a certificate that ran out while the controller
+        // is away does no harm.
+        let pin = Pin { key_hash: peer.key_hash, accept_expired: true };
+        let expect = Expect::Node { name: peer.node.clone(), pin: Some(pin) };
+        let caller = Caller::Member { identity: self.0.clone(), expect };
+        Box::pin(async move {
+            let (stream, _) =
+                dial_data(&peer.addresses, &caller).await.map_err(|error| error.to_string())?;
+            Ok(Box::new(stream) as Box<dyn Stream>)
+        })
+    }
+}
+
+/// Sends a header and reads the answer.
+pub async fn ask(stream: &mut impl Stream, header: &Header) -> Result<Answer, String> {
+    let asked = async {
+        stream.write_all(&header.encode()).await?;
+        stream.flush().await?;
+        Answer::read(stream).await
+    };
+    match tokio::time::timeout(GREET_TIMEOUT, asked).await {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err("it does not answer".to_owned()),
+    }
+}
+
+/// Tells a target what its source knows of it.
+pub async fn mark(dial: &dyn Dial, peer: &Peer, header: &Header) -> Result<Answer, String> {
+    let mut stream = dial.dial(peer).await?;
+    let answer = ask(&mut stream, header).await;
+    let _ = stream.shutdown().await;
+    answer
+}
+
+/// What a connection needs of the agent.
+#[derive(Clone, Copy)]
+pub struct Server<'a> {
+    pub targets: &'a Targets,
+    pub host: &'a Host,
+    pub rsync: &'a Path,
+}
+
+impl Server<'_> {
+    /// Serves one authenticated connection to its end.
+    pub async fn serve(&self, mut stream: impl Stream, caller: &Principal) {
+        let header = match tokio::time::timeout(GREET_TIMEOUT, Header::read(&mut stream)).await {
+            Ok(Ok(header)) => header,
+            Ok(Err(error)) => {
+                return refuse(&mut stream, caller, None, &error.to_string()).await;
+            }
+            Err(_) => return refuse(&mut stream, caller, None, "no header in time").await,
+        };
+        let admission = match self.targets.admit(&header.sync, caller) {
+            Ok(admission) => admission,
+            Err(why) => return refuse(&mut stream, caller, Some(&header), &why).await,
+        };
+        match header.op {
+            Op::Mark(mark) => {
+                let answer = note(&admission, mark).await;
+                let _ = answer.write(&mut stream).await;
+                let _ = stream.shutdown().await;
+            }
+            Op::Push { pass: false } if !admission.target.is_filled() => {
+                let _ = Answer::Unfilled.write(&mut stream).await;
+                let _ = stream.shutdown().await;
+            }
+            Op::Push { .. } => self.receive(stream, &admission).await,
+        }
+    }
+
+    async fn receive(&self, mut stream: impl Stream, admission: &Admission) {
+        let target = &admission.target;
+        // A newer push means that the older one's sender is gone.
+        let Some(turn) = target.take_turn().await else { return };
+        let child = match self.start(admission) {
+            Ok(child) => child,
+            Err(why) => {
+                target.set_problem(&why);
+                let _ = Answer::Refused(why).write(&mut stream).await;
+                let _ = stream.shutdown().await;
+                return;
+            }
+        };
+        tokio::select! {
+            () = admission.withdrawn.cancelled() => {
+                tracing::info!(target: "audit", sync = %target.sync(), "ended a transfer: the assignment was withdrawn");
+            }
+            () = turn.superseded() => {}
+            () = transfer(stream, child, admission) => {}
+        }
+    }
+
+    /// The child is killed with its group when it is dropped.
+    fn start(&self, admission: &Admission) -> Result<Child, String> {
+        let config = admission.target.prepare()?;
+        let mut option = std::ffi::OsString::from("--config=");
+        option.push(config);
+        let program = Program {
+            path: self.rsync.to_owned(),
+            args: vec!["--server".into(), "--daemon".into(), option, ".".into()],
+            fed: true,
+        };
+        self.host.spawn(&program).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => "rsync is not installed: apt install rsync".to_owned(),
+            _ => format!("cannot start {}: {error}", self.rsync.display()),
+        })
+    }
+}
+
+async fn transfer(mut stream: impl Stream, mut child: Child, admission: &Admission) {
+    let (Some(stdin), Some(stdout), Some(stderr)) =
+        (child.stdin.take(), child.stdout.take(), child.stderr.take())
+    else {
+        return;
+    };
+    if Answer::Go.write(&mut stream).await.is_err() {
+        return;
+    }
+    let (reader, writer) = tokio::io::split(stream);
+    let pumping = pump((stdout, writer), (reader, stdin), IDLE_MAX);
+    let (pumped, messages) = tokio::join!(pumping, tail(stderr, MESSAGES_MAX));
+    let ended = child.wait().await;
+    let fine = pumped.is_ok() && ended.as_ref().is_ok_and(|status| status.success());
+    let target = &admission.target;
+    if fine {
+        target.set_problem("");
+    } else {
+        let said = messages.trim();
+        tracing::warn!(sync = %target.sync(), ?ended, ?pumped, said, "a transfer to here failed");
+    }
+}
+
+async fn note(admission: &Admission, mark: Mark) -> Answer {
+    if let Err(error) = admission.target.note(mark).await {
+        let why = format!("cannot record the fill of {}: {error}", admission.target.sync());
+        admission.target.set_problem(&why);
+        return Answer::Refused(why);
+    }
+    if admission.target.is_filled() { Answer::Go } else { Answer::Unfilled }
+}
+
+async fn refuse(stream: &mut impl Stream, caller: &Principal, header: Option<&Header>, why: &str) {
+    tracing::warn!(
+        target: "audit",
+        caller = %caller.subject,
+        key = %caller.key_hash,
+        sync = header.map(|h| h.sync.as_str()),
+        why,
+        "refused a data connection"
+    );
+    let _ = Answer::Refused(why.to_owned()).write(stream).await;
+    let _ = stream.shutdown().await;
+}

@@ -1,0 +1,188 @@
+//! The first words on a connection between two agents' data ports: which sync and what for, and the
+//! answer. After a push's "go" the stream is rsync's. Both sides read with limits.
+
+use lockstep_model::{Invalid, SyncName, Timestamp};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// The only version so far; a peer that speaks another is refused by number.
+const VERSION: u8 = 1;
+/// Largest header, in bytes.
+pub const HEADER_MAX: usize = 128;
+/// Longest text of an answer, in bytes.
+pub const TEXT_MAX: usize = 512;
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Header {
+    pub sync: SyncName,
+    pub op: Op,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Op {
+    /// rsync follows; `pass` when it brings everything and not only what changed.
+    Push {
+        pass: bool,
+    },
+    Mark(Mark),
+}
+
+/// What the source knows of the target.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mark {
+    /// A complete pass has just come through.
+    pub filled: bool,
+    /// Everything up to this journal sequence is there.
+    pub acked: u64,
+    /// Source's clock.
+    pub at: Timestamp,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Answer {
+    Go,
+    /// The target needs a complete pass first.
+    Unfilled,
+    Refused(String),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum HeaderError {
+    #[error("the connection broke: {0}")]
+    Io(#[from] std::io::Error),
+    #[error("header version {0} is not known here: agents must be of about the same version")]
+    Version(u8),
+    #[error("header: {0}")]
+    Malformed(&'static str),
+    #[error(transparent)]
+    Name(#[from] Invalid),
+}
+
+impl Header {
+    pub fn encode(&self) -> Vec<u8> {
+        let name = self.sync.as_str().as_bytes();
+        // A name has at most 63 bytes.
+        let mut body = vec![VERSION, name.len() as u8];
+        body.extend_from_slice(name);
+        match self.op {
+            Op::Push { pass } => body.extend([0, u8::from(pass)]),
+            Op::Mark(Mark { filled, acked, at }) => {
+                body.extend([1, u8::from(filled)]);
+                body.extend(acked.to_be_bytes());
+                body.extend(at.0.to_be_bytes());
+            }
+        }
+        [&(body.len() as u16).to_be_bytes(), &body[..]].concat()
+    }
+
+    pub fn decode(body: &[u8]) -> Result<Self, HeaderError> {
+        let short = HeaderError::Malformed("it is cut short");
+        let [version, name_len, rest @ ..] = body else { return Err(short) };
+        if *version != VERSION {
+            return Err(HeaderError::Version(*version));
+        }
+        let Some((name, rest)) = rest.split_at_checked(usize::from(*name_len)) else {
+            return Err(short);
+        };
+        let name = std::str::from_utf8(name)
+            .map_err(|_| HeaderError::Malformed("the sync's name is not text"))?;
+        let op = match rest {
+            [0, pass @ (0 | 1)] => Op::Push { pass: *pass == 1 },
+            [1, filled @ (0 | 1), numbers @ ..] => {
+                let (acked, at) = numbers.split_at_checked(8).ok_or(short)?;
+                let number = |bytes: &[u8]| {
+                    let bytes = bytes.try_into();
+                    bytes.map(u64::from_be_bytes).map_err(|_| HeaderError::Malformed("bad mark"))
+                };
+                let (acked, at) = (number(acked)?, Timestamp(number(at)?));
+                Op::Mark(Mark { filled: *filled == 1, acked, at })
+            }
+            _ => return Err(HeaderError::Malformed("unknown request")),
+        };
+        Ok(Self { sync: name.parse()?, op })
+    }
+
+    pub async fn read(from: &mut (impl AsyncRead + Unpin)) -> Result<Self, HeaderError> {
+        let len = usize::from(from.read_u16().await?);
+        if len > HEADER_MAX {
+            return Err(HeaderError::Malformed("it is too long"));
+        }
+        let mut body = vec![0; len];
+        from.read_exact(&mut body).await?;
+        Self::decode(&body)
+    }
+}
+
+impl Answer {
+    fn encode(&self) -> Vec<u8> {
+        let (code, text) = match self {
+            Self::Go => (0, ""),
+            Self::Unfilled => (1, ""),
+            Self::Refused(why) => (2, &why[..why.floor_char_boundary(TEXT_MAX)]),
+        };
+        let mut out = vec![code];
+        out.extend((text.len() as u16).to_be_bytes());
+        out.extend(text.as_bytes());
+        out
+    }
+
+    pub async fn write(&self, to: &mut (impl AsyncWrite + Unpin)) -> std::io::Result<()> {
+        to.write_all(&self.encode()).await?;
+        to.flush().await
+    }
+
+    pub async fn read(from: &mut (impl AsyncRead + Unpin)) -> Result<Self, HeaderError> {
+        let code = from.read_u8().await?;
+        let len = usize::from(from.read_u16().await?);
+        if len > TEXT_MAX {
+            return Err(HeaderError::Malformed("the answer is too long"));
+        }
+        let mut text = vec![0; len];
+        from.read_exact(&mut text).await?;
+        match code {
+            0 => Ok(Self::Go),
+            1 => Ok(Self::Unfilled),
+            2 => Ok(Self::Refused(String::from_utf8_lossy(&text).into_owned())),
+            _ => Err(HeaderError::Malformed("unknown answer")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn any_op() -> impl Strategy<Value = Op> {
+        let mark = (any::<bool>(), any::<u64>(), any::<u64>())
+            .prop_map(|(filled, acked, at)| Op::Mark(Mark { filled, acked, at: Timestamp(at) }));
+        prop_oneof![any::<bool>().prop_map(|pass| Op::Push { pass }), mark]
+    }
+
+    proptest! {
+        #[test]
+        fn a_header_is_read_as_written(name in "[a-z0-9]{1,63}", op in any_op()) {
+            let header = Header { sync: name.parse().unwrap(), op };
+            let bytes = header.encode();
+            prop_assert!(bytes.len() <= HEADER_MAX + 2);
+            prop_assert_eq!(Header::decode(&bytes[2..]).unwrap(), header);
+            for cut in 2..bytes.len() {
+                prop_assert!(Header::decode(&bytes[2..cut]).is_err());
+            }
+        }
+
+        #[test]
+        fn garbage_is_an_error(bytes: Vec<u8>) {
+            let _ = Header::decode(&bytes);
+        }
+    }
+
+    #[tokio::test]
+    async fn answers_are_read_as_written_and_bounded() {
+        for answer in [Answer::Go, Answer::Unfilled, Answer::Refused("no".into())] {
+            assert_eq!(Answer::read(&mut &answer.encode()[..]).await.unwrap(), answer);
+        }
+        let long = Answer::Refused("ä".repeat(TEXT_MAX)).encode();
+        assert!(Answer::read(&mut &long[..]).await.is_ok());
+        assert!(Answer::read(&mut &[2, 255, 255, 0][..]).await.is_err());
+    }
+}

@@ -1,0 +1,99 @@
+//! Copies bytes both ways between a process and a connection, half-close included, until the main
+//! direction ends or nothing moves for too long. It never looks at the bytes.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// Without a byte in either direction for so long a connection is given up; rsync itself gives up
+/// after 60 s, so this only catches what it cannot see.
+pub const IDLE_MAX: Duration = Duration::from_secs(150);
+const CHUNK: usize = 64 << 10;
+
+/// Ends when `main`'s reader has ended and all of it was written; `other` is served meanwhile, and
+/// its writer is shut down when its reader ends.
+pub async fn pump(
+    main: (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
+    other: (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
+    idle_max: Duration,
+) -> io::Result<()> {
+    let moved = AtomicU64::new(0);
+    let served = async {
+        // Its failure shows in the main direction too, once the peer has noticed.
+        let _ = copy(other.0, other.1, &moved).await;
+        std::future::pending::<()>().await;
+    };
+    let idle = async {
+        let mut before = u64::MAX;
+        loop {
+            let seen = moved.load(Ordering::Relaxed);
+            if seen == before {
+                return;
+            }
+            before = seen;
+            tokio::time::sleep(idle_max).await;
+        }
+    };
+    tokio::select! {
+        done = copy(main.0, main.1, &moved) => done,
+        () = idle => Err(io::Error::new(io::ErrorKind::TimedOut, "nothing moved for too long")),
+        () = served => Ok(()),
+    }
+}
+
+async fn copy(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    moved: &AtomicU64,
+) -> io::Result<()> {
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let n = from.read(&mut chunk).await?;
+        if n == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(&chunk[..n]).await?;
+        // TLS keeps what it was given until it is told to send it.
+        to.flush().await?;
+        moved.fetch_add(n as u64, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn half_close_goes_through_and_the_main_direction_decides() {
+        let (mut process, ours) = tokio::io::duplex(16);
+        let (peers, mut peer) = tokio::io::duplex(16);
+        let (ours_r, ours_w) = tokio::io::split(ours);
+        let (peers_r, peers_w) = tokio::io::split(peers);
+        let pumping = tokio::spawn(async move {
+            pump((peers_r, ours_w), (ours_r, peers_w), Duration::from_secs(5)).await
+        });
+        process.write_all(b"question").await.unwrap();
+        process.shutdown().await.unwrap();
+        let mut question = Vec::new();
+        peer.read_to_end(&mut question).await.unwrap();
+        assert_eq!(question, b"question");
+        peer.write_all(&[b'x'; 1000]).await.unwrap();
+        drop(peer);
+        let mut answer = Vec::new();
+        process.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer.len(), 1000);
+        pumping.await.unwrap().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_it() {
+        let (_process, ours) = tokio::io::duplex(16);
+        let (peers, _peer) = tokio::io::duplex(16);
+        let (ours_r, ours_w) = tokio::io::split(ours);
+        let (peers_r, peers_w) = tokio::io::split(peers);
+        let error = pump((peers_r, ours_w), (ours_r, peers_w), IDLE_MAX).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+}

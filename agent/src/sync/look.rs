@@ -1,0 +1,67 @@
+//! Looks at the source directory for the planner: is it there, and what is at these paths. It reads
+//! names and types only, and never follows a link inside the source.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::context::Context;
+use crate::deliver::{Facts, Lists, Look, Pending, Source, resolve};
+
+pub async fn examine(context: &Context, pass_due: bool) -> Facts {
+    let path = context.source.clone();
+    let source = tokio::task::spawn_blocking(move || look_at_source(&path))
+        .await
+        .unwrap_or_else(|error| Source::Unreadable(error.to_string()));
+    Facts { source, known_device: context.known_device(), pass_due }
+}
+
+/// What rsync is to be told of `pending`.
+pub async fn list(context: &Arc<Context>, pending: Pending) -> Lists {
+    let context = context.clone();
+    let listed = tokio::task::spawn_blocking(move || {
+        let look = |path: &[u8]| look_at(&context.source, path);
+        resolve(&pending, &context.options().excludes, look)
+    });
+    listed.await.unwrap_or_default()
+}
+
+fn look_at_source(path: &Path) -> Source {
+    use std::io::ErrorKind;
+    let first = match fs::read_dir(path) {
+        Ok(mut entries) => entries.next(),
+        Err(error) => {
+            return match error.kind() {
+                ErrorKind::NotFound => Source::Missing,
+                ErrorKind::NotADirectory => Source::NotADirectory,
+                _ => Source::Unreadable(error.to_string()),
+            };
+        }
+    };
+    match first {
+        None => Source::Empty,
+        Some(Err(error)) => Source::Unreadable(error.to_string()),
+        // The file system's id and not the device number, which may change with a reboot.
+        Some(Ok(_)) => match rustix::fs::statvfs(path) {
+            Ok(system) => Source::Present { device: system.f_fsid },
+            Err(error) => Source::Unreadable(error.to_string()),
+        },
+    }
+}
+
+fn look_at(source: &Path, path: &[u8]) -> Look {
+    match fs::symlink_metadata(source.join(OsStr::from_bytes(path))) {
+        Ok(found) if found.is_dir() => Look::Directory,
+        Ok(_) => Look::Other,
+        // What cannot be looked at is left to rsync, which then says why.
+        Err(error)
+            if error.kind() != std::io::ErrorKind::NotFound
+                && error.kind() != std::io::ErrorKind::NotADirectory =>
+        {
+            Look::Other
+        }
+        Err(_) => Look::Nothing,
+    }
+}

@@ -1,0 +1,350 @@
+//! Being a target: who may write which directory now, whether it was filled, and the one-module
+//! configuration that confines rsync to it. It decides nothing about health; it tells facts.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use lockstep_model::SyncName;
+use lockstep_model::identity::{Principal, Subject};
+use lockstep_model::path::DirPath;
+use lockstep_model::sync::{SyncReport, TargetReport};
+use lockstep_model::task::{Peer, SyncTarget};
+use tokio_util::sync::CancellationToken;
+
+use super::Reports;
+use crate::cursor::write_durably;
+use crate::data::header::Mark;
+
+/// How long a newer push waits for the end of an older one.
+const TURN_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// What our two forms of push need of a receiving rsync, and no more: no reading, no other
+/// directories, no daemon options of the sender's choice.
+const ALLOWED: &str = "!recursive !links !perms !times !group !owner !devices !specials !D \
+     !relative !dirs !timeout !force !delete !delete-after !delete-missing-args \
+     !ignore-missing-args !numeric-ids !modify-window !stats";
+
+/// The assignments in force on this node.
+#[derive(Clone)]
+pub struct Targets {
+    table: Arc<Mutex<BTreeMap<SyncName, Assigned>>>,
+    reports: Reports,
+}
+
+struct Assigned {
+    target: Arc<Target>,
+    source: Option<Peer>,
+    /// Ends all transfers under this assignment.
+    withdrawn: CancellationToken,
+}
+
+/// A caller that was let in, for as long as `withdrawn` is not cancelled.
+pub struct Admission {
+    pub target: Arc<Target>,
+    pub withdrawn: CancellationToken,
+}
+
+impl Targets {
+    pub fn new(reports: Reports) -> Self {
+        Self { table: Arc::default(), reports }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<SyncName, Assigned>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts an assignment in force. `state_dir` exists. Transfers go on when neither the directory
+    /// nor the source has changed.
+    pub fn assign(&self, spec: &SyncTarget, state_dir: &Path) {
+        let mut table = self.lock();
+        if let Some(now) = table.get(&spec.sync) {
+            if now.target.path == spec.path && now.source == spec.source {
+                return;
+            }
+            now.withdrawn.cancel();
+        }
+        let target = Arc::new(Target {
+            sync: spec.sync.clone(),
+            path: spec.path.clone(),
+            state_dir: state_dir.to_owned(),
+            state: Mutex::new(State {
+                filled: filled_on_disk(state_dir, &spec.path),
+                problem: String::new(),
+                mark: None,
+            }),
+            turn: Mutex::default(),
+            busy: tokio::sync::Mutex::default(),
+            reports: self.reports.clone(),
+        });
+        target.publish();
+        let withdrawn = CancellationToken::new();
+        let assigned = Assigned { target, source: spec.source.clone(), withdrawn };
+        table.insert(spec.sync.clone(), assigned);
+    }
+
+    /// Takes an assignment out of force; its transfers end at once.
+    pub fn withdraw(&self, sync: &SyncName) {
+        if let Some(assigned) = self.lock().remove(sync) {
+            assigned.withdrawn.cancel();
+            self.reports.withdraw(sync);
+        }
+    }
+
+    pub fn withdraw_all(&self) {
+        for assigned in std::mem::take(&mut *self.lock()).into_values() {
+            assigned.withdrawn.cancel();
+        }
+    }
+
+    /// What the source last said of this node.
+    pub fn last_mark(&self, sync: &SyncName) -> Option<Mark> {
+        self.lock().get(sync)?.target.lock().mark
+    }
+
+    /// The error is for the caller: it names what does not fit.
+    pub fn admit(&self, sync: &SyncName, caller: &Principal) -> Result<Admission, String> {
+        let table = self.lock();
+        let assigned =
+            table.get(sync).ok_or_else(|| format!("this node is no target of {sync}"))?;
+        let source = assigned
+            .source
+            .as_ref()
+            .ok_or_else(|| format!("the source of {sync} is disabled or expelled"))?;
+        if caller.subject != Subject::Node(source.node.clone()) {
+            return Err(format!("{} is not the source of {sync}", caller.subject));
+        }
+        if caller.key_hash != source.key_hash {
+            return Err(format!("{} shows another key than its record's", caller.subject));
+        }
+        let (target, withdrawn) = (assigned.target.clone(), assigned.withdrawn.clone());
+        Ok(Admission { target, withdrawn })
+    }
+}
+
+pub struct Target {
+    sync: SyncName,
+    path: DirPath,
+    state_dir: PathBuf,
+    state: Mutex<State>,
+    /// Cancelled by the next push.
+    turn: Mutex<CancellationToken>,
+    /// Held while a push runs.
+    busy: tokio::sync::Mutex<()>,
+    reports: Reports,
+}
+
+struct State {
+    filled: bool,
+    problem: String,
+    mark: Option<Mark>,
+}
+
+/// The right to run a push, until a newer one comes.
+pub struct Turn<'a> {
+    superseded: CancellationToken,
+    _busy: tokio::sync::MutexGuard<'a, ()>,
+}
+
+impl Turn<'_> {
+    pub async fn superseded(&self) {
+        self.superseded.cancelled().await;
+    }
+}
+
+impl Target {
+    pub fn sync(&self) -> &SyncName {
+        &self.sync
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn is_filled(&self) -> bool {
+        self.lock().filled
+    }
+
+    /// One line; empty when fine.
+    pub fn set_problem(&self, problem: &str) {
+        problem.clone_into(&mut self.lock().problem);
+        self.publish();
+    }
+
+    /// Takes in what the source says; a fill is on disk when it returns.
+    pub async fn note(&self, mark: Mark) -> io::Result<()> {
+        if mark.filled && !self.is_filled() {
+            let path = self.state_dir.join("filled");
+            let content = self.path.to_string();
+            let write = move || write_durably(&path, content.as_bytes());
+            tokio::task::spawn_blocking(write).await.map_err(io::Error::other)??;
+            self.lock().filled = true;
+        }
+        self.lock().mark = Some(mark);
+        self.publish();
+        Ok(())
+    }
+
+    fn publish(&self) {
+        let report = {
+            let state = self.lock();
+            TargetReport { filled: state.filled, problem: state.problem.clone() }
+        };
+        self.reports.publish(&self.sync, SyncReport::Target(report));
+    }
+
+    /// Ends the push before, if one still runs. None when that one does not end, or when an even
+    /// newer push came meanwhile.
+    pub async fn take_turn(&self) -> Option<Turn<'_>> {
+        let superseded = CancellationToken::new();
+        {
+            let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *turn, superseded.clone()).cancel();
+        }
+        let busy = tokio::time::timeout(TURN_WAIT_MAX, self.busy.lock()).await.ok()?;
+        (!superseded.is_cancelled()).then_some(Turn { superseded, _busy: busy })
+    }
+
+    /// Makes the directory if only it is missing, and writes rsync's configuration.
+    pub fn prepare(&self) -> Result<PathBuf, String> {
+        let path = Path::new(self.path.as_str());
+        let made = match fs::metadata(path) {
+            Ok(found) if found.is_dir() => Ok(()),
+            Ok(_) => Err("it is not a directory".to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::DirBuilder::new().mode(0o755).create(path).map_err(|e| e.to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        made.map_err(|why| format!("cannot use target directory {}: {why}", self.path))?;
+        let text = config(&self.sync, &self.path, rustix::process::geteuid().is_root())?;
+        let file = self.state_dir.join("rsyncd.conf");
+        // Not durable: it is written before each use.
+        fs::write(&file, text).map_err(|e| format!("cannot write {}: {e}", file.display()))?;
+        Ok(file)
+    }
+}
+
+fn filled_on_disk(state_dir: &Path, path: &DirPath) -> bool {
+    fs::read(state_dir.join("filled")).is_ok_and(|content| content == path.as_str().as_bytes())
+}
+
+/// One module, written to only. Only root can chroot and keep owners; anyone else is confined by
+/// rsync's own path walk.
+fn config(sync: &SyncName, path: &DirPath, root: bool) -> Result<String, String> {
+    // rsync replaces `%NAME%` by its environment.
+    if path.as_str().contains('%') {
+        return Err(format!("cannot use target directory {path}: rsync cannot take a '%' in it"));
+    }
+    let (chroot, ids) = if root { ("yes", "uid = 0\ngid = 0\n") } else { ("no", "") };
+    // `/.`: a backslash or a blank at the end of a line would mean something else.
+    Ok(format!(
+        "use chroot = {chroot}
+munge symlinks = no
+reverse lookup = no
+max verbosity = 1
+log file = /dev/null
+[{sync}]
+path = {path}/.
+read only = no
+write only = yes
+list = no
+numeric ids = yes
+timeout = 120
+refuse options = * {ALLOWED}
+{ids}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lockstep_model::KeyHash;
+
+    fn principal(subject: Subject, key: u8) -> Principal {
+        Principal { subject, key_hash: KeyHash([key; 32]) }
+    }
+
+    fn spec(source: Option<u8>) -> SyncTarget {
+        let peer = |key| Peer {
+            node: "master1".parse().unwrap(),
+            key_hash: KeyHash([key; 32]),
+            addresses: vec![],
+        };
+        SyncTarget {
+            sync: "webroot".parse().unwrap(),
+            path: "/srv/www".parse().unwrap(),
+            source: source.map(peer),
+            serve: true,
+        }
+    }
+
+    #[test]
+    fn only_the_source_of_the_assignment_gets_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let targets = Targets::new(Reports::default());
+        targets.assign(&spec(Some(1)), dir.path());
+        let sync = "webroot".parse().unwrap();
+        let master = || Subject::Node("master1".parse().unwrap());
+        assert!(targets.admit(&sync, &principal(master(), 1)).is_ok());
+        let refused = [
+            (sync.clone(), principal(master(), 2)),
+            (sync.clone(), principal(Subject::Node("web1".parse().unwrap()), 1)),
+            (sync.clone(), principal(Subject::User("master1".parse().unwrap()), 1)),
+            ("other".parse().unwrap(), principal(master(), 1)),
+        ];
+        for (sync, caller) in refused {
+            assert!(targets.admit(&sync, &caller).is_err(), "{caller:?}");
+        }
+        targets.assign(&spec(None), dir.path());
+        assert!(targets.admit(&sync, &principal(master(), 1)).is_err());
+    }
+
+    #[test]
+    fn a_changed_assignment_ends_transfers_and_an_equal_one_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let targets = Targets::new(Reports::default());
+        targets.assign(&spec(Some(1)), dir.path());
+        let master = principal(Subject::Node("master1".parse().unwrap()), 1);
+        let sync = "webroot".parse().unwrap();
+        let admission = targets.admit(&sync, &master).unwrap();
+        targets.assign(&SyncTarget { serve: false, ..spec(Some(1)) }, dir.path());
+        assert!(!admission.withdrawn.is_cancelled());
+        targets.assign(&spec(Some(2)), dir.path());
+        assert!(admission.withdrawn.is_cancelled());
+        let other = principal(Subject::Node("master1".parse().unwrap()), 2);
+        let admission = targets.admit(&sync, &other).unwrap();
+        targets.withdraw(&sync);
+        assert!(admission.withdrawn.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn a_fill_is_kept_for_its_directory_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let targets = Targets::new(Reports::default());
+        targets.assign(&spec(Some(1)), dir.path());
+        let master = principal(Subject::Node("master1".parse().unwrap()), 1);
+        let sync = "webroot".parse().unwrap();
+        let target = targets.admit(&sync, &master).unwrap().target;
+        let mark = Mark { filled: false, acked: 1, at: lockstep_model::Timestamp(1) };
+        target.note(mark).await.unwrap();
+        assert!(!target.is_filled());
+        target.note(Mark { filled: true, ..mark }).await.unwrap();
+        assert!(target.is_filled());
+        assert!(filled_on_disk(dir.path(), &"/srv/www".parse().unwrap()));
+        assert!(!filled_on_disk(dir.path(), &"/srv/other".parse().unwrap()));
+    }
+
+    #[test]
+    fn the_configuration_confines() {
+        let sync = "webroot".parse().unwrap();
+        let text = config(&sync, &"/srv/www \\".parse().unwrap(), true).unwrap();
+        assert!(text.contains("\npath = /srv/www \\/.\n"));
+        assert!(text.contains("write only = yes") && text.contains("use chroot = yes"));
+        assert!(config(&sync, &"/srv/%HOME%".parse().unwrap(), true).is_err());
+    }
+}

@@ -1,0 +1,185 @@
+//! Keeps one lsyncd running for a source: starts it, reads its log, starts it again with backoff.
+//! It never touches files of the sync; lsyncd's events go to the journal by the dispatcher.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use lockstep_model::{Millis, SyncName};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::host::{Child, Host, Program};
+use crate::lsyncd::{Config, problem, render, start_problem};
+
+const BACKOFF_FIRST: Duration = Duration::from_millis(500);
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// An lsyncd that ran for so long starts with the first backoff again.
+const STABLE: Duration = Duration::from_secs(60);
+/// Longest line of lsyncd's log that is looked at, in bytes.
+const LINE_MAX: u64 = 4096;
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum WatchState {
+    Starting,
+    /// Every change from now on reaches the journal. With a remark, or empty.
+    Watching(String),
+    /// Not running; why, for people.
+    Failing(String),
+}
+
+/// Everything one lsyncd needs.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    pub sync: SyncName,
+    pub host: Host,
+    pub lsyncd: PathBuf,
+    pub source: PathBuf,
+    pub dispatcher: PathBuf,
+    pub config_file: PathBuf,
+    pub delay: Millis,
+    /// Counts the dispatcher's calls that lsyncd took for a success.
+    pub succeeded: Arc<AtomicU64>,
+    /// Told when the count has changed.
+    pub changed: Arc<Notify>,
+}
+
+impl Watch {
+    /// Runs until `stop`; then no lsyncd is left.
+    pub async fn run(self, state: watch::Sender<WatchState>, stop: CancellationToken) {
+        let mut pause = BACKOFF_FIRST;
+        loop {
+            state.send_replace(WatchState::Starting);
+            let started = tokio::time::Instant::now();
+            let why = match self.start() {
+                Ok(child) => match self.follow(child, &state, &stop).await {
+                    Some(why) => why,
+                    None => return,
+                },
+                Err(why) => why,
+            };
+            tracing::warn!(sync = %self.sync, why, "lsyncd does not run");
+            state.send_replace(WatchState::Failing(why));
+            if started.elapsed() >= STABLE {
+                pause = BACKOFF_FIRST;
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = (pause * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    fn start(&self) -> Result<Child, String> {
+        let config =
+            Config { source: &self.source, dispatcher: &self.dispatcher, delay: self.delay };
+        std::fs::write(&self.config_file, render(&config))
+            .map_err(|e| format!("cannot write {}: {e}", self.config_file.display()))?;
+        let program = Program {
+            path: self.lsyncd.clone(),
+            args: vec![self.config_file.clone().into()],
+            fed: false,
+        };
+        self.host.spawn(&program).map_err(|e| start_problem(&e, &self.lsyncd))
+    }
+
+    /// Why lsyncd ended; None when it was stopped.
+    async fn follow(
+        &self,
+        mut child: Child,
+        state: &watch::Sender<WatchState>,
+        stop: &CancellationToken,
+    ) -> Option<String> {
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let mut remark = Remark::default();
+        let ended = {
+            let read = async {
+                let mut out = Lines::new(stdout);
+                let mut err = Lines::new(stderr);
+                while out.is_open() || err.is_open() {
+                    let line = tokio::select! {
+                        line = out.next(), if out.is_open() => line,
+                        line = err.next(), if err.is_open() => line,
+                    };
+                    if let Some(line) = line {
+                        self.heed(&line, &mut remark, state);
+                    }
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => None,
+                (status, ()) = async { tokio::join!(child.wait(), read) } => Some(status),
+            }
+        };
+        match ended {
+            None => {
+                if let Err(error) = child.end().await {
+                    tracing::error!(sync = %self.sync, %error, "cannot end lsyncd");
+                }
+                None
+            }
+            Some(Err(error)) => Some(format!("cannot wait for lsyncd: {error}")),
+            Some(Ok(status)) => {
+                let said = remark.known.or(remark.error);
+                Some(said.unwrap_or_else(|| format!("lsyncd ended with {status}")))
+            }
+        }
+    }
+
+    fn heed(&self, line: &str, remark: &mut Remark, state: &watch::Sender<WatchState>) {
+        tracing::debug!(sync = %self.sync, "lsyncd: {line}");
+        if let Some(known) = problem(line) {
+            tracing::warn!(sync = %self.sync, "{known}");
+            remark.known = Some(known.to_owned());
+        } else if let Some((_, error)) = line.split_once("Error: ") {
+            remark.error = Some(format!("lsyncd: {}", error.trim()));
+        }
+        // lsyncd says both when the dispatcher has ended, at the earliest.
+        let started = line.contains("Startup of ") && line.ends_with(" finished.");
+        if started || line.ends_with("Finished a list after exitcode: 0") {
+            self.succeeded.fetch_add(1, Ordering::SeqCst);
+            self.changed.notify_one();
+        }
+        if started {
+            state.send_replace(WatchState::Watching(remark.known.clone().unwrap_or_default()));
+        }
+    }
+}
+
+/// What lsyncd said that tells why it fails.
+#[derive(Default)]
+struct Remark {
+    known: Option<String>,
+    error: Option<String>,
+}
+
+/// Lines of a stream, cut at `LINE_MAX`. `next` is cancel safe.
+struct Lines<R> {
+    from: Option<BufReader<R>>,
+    line: Vec<u8>,
+}
+
+impl<R: AsyncRead + Unpin> Lines<R> {
+    fn new(from: Option<R>) -> Self {
+        Self { from: from.map(BufReader::new), line: Vec::new() }
+    }
+
+    fn is_open(&self) -> bool {
+        self.from.is_some()
+    }
+
+    async fn next(&mut self) -> Option<String> {
+        use tokio::io::AsyncReadExt;
+        let from = self.from.as_mut()?;
+        let room = LINE_MAX - self.line.len() as u64;
+        match from.take(room).read_until(b'\n', &mut self.line).await {
+            Ok(1..) => {}
+            _ => self.from = None,
+        }
+        let line = std::mem::take(&mut self.line);
+        Some(String::from_utf8_lossy(&line).trim_end().to_owned())
+    }
+}
