@@ -1,14 +1,31 @@
 //! What must not be forgotten: every record, and the log of every transaction. Four methods; all
 //! queries run on the world in memory. Nothing above this trait may assume one process.
 
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod crash;
+mod lock;
 pub mod memory;
+pub mod sled;
 mod value;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use futures_util::future::BoxFuture;
 use lockstep_model::Revision;
 use lockstep_model::record::{Change, Key, Record, TXN_WRITES_MAX, Txn, Versioned, Write};
+
+/// Of the records on disk and in exports; each step up has a migration and a fixture.
+pub const SCHEMA: u32 = 1;
+
+/// Where records live; `meta/fleet` is the only one below `meta/`.
+const RECORD_PREFIXES: [&str; 7] =
+    ["meta/fleet", "node/", "token/", "user/", "sync/", "task/", "request/"];
+
+/// Below the data directory: exports that the controller makes by itself.
+pub const EXPORTS_DIR: &str = "exports";
 
 /// Most bytes of one transaction as it is stored, its log entry aside. Everything a planner may
 /// put into `TXN_WRITES_MAX` ordinary writes fits; a thousand targets with the longest paths do not.
@@ -58,19 +75,37 @@ impl Snapshot {
     }
 }
 
-/// Why a store cannot be opened or read.
+/// Why a store cannot be opened or read. Each text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// One value is not what was written.
+    #[error("{0} holds no store: create one with `lockstep-controller init --data-dir {0}`", dir.display())]
+    Missing { dir: PathBuf },
+    #[error("{} holds a store already: choose another directory, or move it away", dir.display())]
+    Exists { dir: PathBuf },
+    #[error("{} is not a store of this program: {problem}; choose another directory, or move it away", dir.display())]
+    Foreign { dir: PathBuf, problem: String },
+    #[error(
+        "the store has schema {found} and this program knows up to {known}: start the newer program, or import an export of the older one"
+    )]
+    Newer { found: u32, known: u32 },
+    #[error("{} cannot be written ({problem}): give it to the user that runs the controller, on a writable file system", dir.display())]
+    ReadOnly { dir: PathBuf, problem: String },
+    #[error("{} is in use by {by}: stop it first, two controllers on one store would destroy it", dir.display())]
+    InUse { dir: PathBuf, by: String },
+    /// One value is not what was written, or the whole cannot be read.
     #[error("the store is damaged at {key}: {problem}")]
     Damaged { key: String, problem: String },
-    #[error("{problem}")]
-    Io { problem: String },
+    #[error("{what}: {problem}")]
+    Io { what: String, problem: String },
 }
 
 impl StoreError {
     pub(crate) fn damaged(key: impl ToString, problem: impl ToString) -> Self {
         Self::Damaged { key: key.to_string(), problem: problem.to_string() }
+    }
+
+    pub(crate) fn io(path: &Path, problem: impl ToString) -> Self {
+        Self::Io { what: path.display().to_string(), problem: problem.to_string() }
     }
 }
 
@@ -109,4 +144,26 @@ fn check(txn: &Txn, at: Revision) -> Result<(), CommitError> {
         return Err(CommitError::TooLarge { problem });
     }
     Ok(())
+}
+
+/// What to do about a damaged store, as commands to copy.
+fn way_out(data_dir: &Path) -> String {
+    let dir = data_dir.display();
+    let newest = std::fs::read_dir(data_dir.join(EXPORTS_DIR)).ok().and_then(|entries| {
+        let paths = entries.flatten().map(|entry| entry.path());
+        let written = |path: &PathBuf| path.metadata().and_then(|m| m.modified()).ok();
+        paths.filter(|path| path.extension().is_some_and(|e| e == "ndjson")).max_by_key(written)
+    });
+    let (salvage, export) = match newest {
+        Some(path) => (String::new(), path.display().to_string()),
+        None => {
+            let salvaged = format!("{dir}/salvaged.ndjson");
+            (format!("lockstep-controller store export --data-dir {dir} > {salvaged}; "), salvaged)
+        }
+    };
+    format!(
+        "`lockstep-controller store check --data-dir {dir}` lists all damage; to restore: \
+         {salvage}mv {dir}/store {dir}/store.damaged && \
+         lockstep-controller store import --data-dir {dir} {export}"
+    )
 }

@@ -10,6 +10,8 @@ use super::{CommitError, StoreError, TXN_BYTES_MAX};
 
 /// Start of every key of the log.
 pub const LOG: &str = "log/";
+/// The first text after all of them: '0' follows '/'.
+pub const LOG_END: &str = "log0";
 
 pub fn log_key(revision: Revision) -> String {
     format!("{LOG}{:016x}", revision.0)

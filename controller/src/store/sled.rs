@@ -1,0 +1,402 @@
+//! The store on one machine's disk. The only file that names sled, and the place where what sled
+//! 0.34 does not do is made up for:
+//!
+//! * its flush is `sync_file_range`, which keeps neither the file's length nor what is in the
+//!   disk's own cache, so a commit also fsyncs the file;
+//! * a page of more than 128 KiB goes to a file of its own that is never synced at all, so long
+//!   values are cut into pieces of `PIECE_BYTES`, of which a page holds twenty at most;
+//! * it cleans its file only in the thread of its timed flush, so that stays on;
+//! * after some I/O errors it waits for ever, so every call has a time limit.
+
+use std::fs::File;
+use std::iter::Peekable;
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, FutureExt};
+use lockstep_model::Revision;
+use lockstep_model::record::{Change, Txn};
+use sled::{Batch, Db, IVec};
+
+use super::lock::DirLock;
+use super::{CHANGES_MAX, ChangesError, CommitError, SCHEMA, Snapshot, Store, StoreError, value};
+
+/// Below the data directory.
+pub const STORE_DIR: &str = "store";
+
+/// All reads but those of the start are served from the world in memory, so the cache is small.
+const CACHE_BYTES: u64 = 16 << 20;
+/// How often sled's own thread cleans the file.
+const CLEAN_EVERY_MS: u64 = 10_000;
+/// Longer values are cut; see above.
+const PIECE_BYTES: usize = 4096;
+/// Longest that one call may take, on a disk that is busy but works.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Entries of the log that are deleted at a time, so that nobody waits long for a compaction.
+const COMPACT_SLICE: usize = 256;
+
+const SCHEMA_KEY: &str = "meta/schema";
+const REVISION_KEY: &str = "meta/revision";
+const COMPACTED_KEY: &str = "meta/compacted";
+
+/// A handle; clones share one open store, which is closed with the last of them.
+#[derive(Clone)]
+pub struct SledStore(Arc<Opened>);
+
+pub(super) struct Opened {
+    db: Db,
+    /// sled's file once more, for the fsync that sled leaves out.
+    file: File,
+    data_dir: PathBuf,
+    state: Mutex<State>,
+    /// Last, so that it is given up after the database is closed.
+    _lock: DirLock,
+}
+
+struct State {
+    revision: Revision,
+    compacted: Revision,
+    /// Why no commit may build on this process's idea of the store any more.
+    failed: Option<String>,
+}
+
+impl SledStore {
+    /// An empty store at revision 0. Blocks. `Exists` when there is one that was ever written to.
+    pub fn create(data_dir: &Path) -> Result<Self, StoreError> {
+        let lock = DirLock::acquire(data_dir)?;
+        let dir = data_dir.join(STORE_DIR);
+        let db = open_db(&dir, data_dir)?;
+        if db.contains_key(REVISION_KEY).map_err(|e| unreadable(data_dir, e))? {
+            return Err(StoreError::Exists { dir: data_dir.into() });
+        }
+        if !db.is_empty() && !db.contains_key(SCHEMA_KEY).unwrap_or(false) {
+            let problem = "it is a sled database with other keys".to_owned();
+            return Err(StoreError::Foreign { dir, problem });
+        }
+        let mut batch = Batch::default();
+        batch.insert(SCHEMA_KEY, SCHEMA.to_string().as_str());
+        let opened = Opened::new(db, lock, data_dir)?;
+        opened.write(batch).map_err(|problem| StoreError::io(&dir, problem))?;
+        for path in [dir.join("conf"), dir, data_dir.into()] {
+            sync(&path).map_err(|e| StoreError::io(&path, e))?;
+        }
+        Ok(Self(Arc::new(opened)))
+    }
+
+    /// Blocks. The data directory must hold a store, and nobody else may have it open.
+    pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        let opened = Opened::open(data_dir)?;
+        let found = opened.schema()?;
+        if found > SCHEMA {
+            return Err(StoreError::Newer { found, known: SCHEMA });
+        }
+        Ok(Self(Arc::new(opened)))
+    }
+
+    /// Runs `call` where blocking is allowed, and no longer than a call may take.
+    async fn run<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&Opened) -> T + Send + 'static,
+    ) -> Result<T, String> {
+        let opened = self.0.clone();
+        let task = tokio::task::spawn_blocking(move || call(&opened));
+        match tokio::time::timeout(CALL_TIMEOUT, task).await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(panic)) => Err(panic.to_string()),
+            Err(_) => Err(format!("no answer from the disk in {} s", CALL_TIMEOUT.as_secs())),
+        }
+    }
+
+    fn failed(&self, problem: String) -> StoreError {
+        StoreError::io(&self.0.data_dir, problem)
+    }
+}
+
+impl Store for SledStore {
+    fn snapshot(&self) -> BoxFuture<'_, Result<Snapshot, StoreError>> {
+        async move { self.run(Opened::snapshot).await.map_err(|p| self.failed(p))? }.boxed()
+    }
+
+    fn commit(&self, txn: Txn) -> BoxFuture<'_, Result<Change, CommitError>> {
+        async move {
+            let done = self.run(move |opened| opened.commit(txn)).await;
+            done.unwrap_or_else(|problem| Err(CommitError::Unknown { problem }))
+        }
+        .boxed()
+    }
+
+    fn changes(&self, after: Revision) -> BoxFuture<'_, Result<Vec<Change>, ChangesError>> {
+        async move {
+            let done = self.run(move |opened| opened.changes(after)).await;
+            done.map_err(|problem| self.failed(problem))?
+        }
+        .boxed()
+    }
+
+    fn compact(&self, upto: Revision) -> BoxFuture<'_, Result<(), StoreError>> {
+        async move {
+            let upto = self.run(move |opened| opened.set_compacted(upto)).await;
+            upto.and_then(|done| done).map_err(|problem| self.failed(problem))?;
+            while self
+                .run(Opened::drop_compacted)
+                .await
+                .and_then(|done| done)
+                .map_err(|problem| self.failed(problem))?
+            {}
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+impl Opened {
+    pub(super) fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        let lock = DirLock::acquire(data_dir)?;
+        let dir = data_dir.join(STORE_DIR);
+        if !dir.join("db").exists() {
+            return Err(StoreError::Missing { dir: data_dir.into() });
+        }
+        let opened = Self::new(open_db(&dir, data_dir)?, lock, data_dir)?;
+        opened.schema()?;
+        Ok(opened)
+    }
+
+    fn new(db: Db, lock: DirLock, data_dir: &Path) -> Result<Self, StoreError> {
+        let path = data_dir.join(STORE_DIR).join("db");
+        let file = File::open(&path).map_err(|e| StoreError::io(&path, e))?;
+        let state =
+            Mutex::new(State { revision: Revision::ZERO, compacted: Revision::ZERO, failed: None });
+        let opened = Self { db, file, data_dir: data_dir.into(), state, _lock: lock };
+        let revision = Revision(opened.number(REVISION_KEY)?.unwrap_or_default());
+        let compacted = Revision(opened.number(COMPACTED_KEY)?.unwrap_or_default());
+        *opened.state() = State { revision, compacted, failed: None };
+        Ok(opened)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic in the middle of a commit leaves `failed` behind, which says all there is to say.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn revision(&self) -> Revision {
+        self.state().revision
+    }
+
+    pub(super) fn compacted(&self) -> Revision {
+        self.state().compacted
+    }
+
+    pub(super) fn schema(&self) -> Result<u32, StoreError> {
+        let schema = self.number(SCHEMA_KEY)?.and_then(|n| u32::try_from(n).ok());
+        schema.ok_or_else(|| match self.db.is_empty() {
+            true => StoreError::Missing { dir: self.data_dir.clone() },
+            false => StoreError::Foreign {
+                dir: self.data_dir.join(STORE_DIR),
+                problem: "it says no schema".to_owned(),
+            },
+        })
+    }
+
+    fn number(&self, key: &str) -> Result<Option<u64>, StoreError> {
+        let Some(value) = self.db.get(key).map_err(|e| unreadable(&self.data_dir, e))? else {
+            return Ok(None);
+        };
+        let number = std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok());
+        let damaged = || self.damaged(StoreError::damaged(key, "is not a number"));
+        number.map(Some).ok_or_else(damaged)
+    }
+
+    fn commit(&self, txn: Txn) -> Result<Change, CommitError> {
+        let mut state = self.state();
+        if let Some(problem) = state.failed.clone() {
+            return Err(CommitError::Unknown { problem });
+        }
+        super::check(&txn, state.revision)?;
+        let change = Change::of(txn);
+        let mut batch = Batch::default();
+        for (key, value) in value::encode(&change)? {
+            self.stage(&mut batch, &key, value.as_deref());
+        }
+        batch.insert(REVISION_KEY, change.revision.to_string().as_str());
+        // Stays if the write panics, or never returns and its caller stops waiting.
+        state.failed = Some("an earlier commit did not end".to_owned());
+        if let Err(problem) = self.write(batch) {
+            state.failed = Some(problem.clone());
+            return Err(CommitError::Unknown { problem });
+        }
+        state.failed = None;
+        state.revision = change.revision;
+        Ok(change)
+    }
+
+    /// Puts or deletes one value, and the pieces that an older and longer one left.
+    pub(super) fn stage(&self, batch: &mut Batch, key: &str, value: Option<&[u8]>) {
+        for old in self.db.range(piece_key(key, 0)..=piece_key(key, u32::MAX)).keys().flatten() {
+            batch.remove(old);
+        }
+        let Some(value) = value else {
+            batch.remove(key);
+            return;
+        };
+        let (first, rest) = value.split_at(value.len().min(PIECE_BYTES));
+        batch.insert(key, first);
+        for (n, piece) in (0..).zip(rest.chunks(PIECE_BYTES)) {
+            batch.insert(piece_key(key, n), piece);
+        }
+    }
+
+    /// All of a batch, for good.
+    pub(super) fn write(&self, batch: Batch) -> Result<(), String> {
+        self.db.apply_batch(batch).map_err(|e| e.to_string())?;
+        self.db.flush().map_err(|e| e.to_string())?;
+        self.file.sync_data().map_err(|e| e.to_string())
+    }
+
+    /// Of all keys that start with `prefix`, in order.
+    pub(super) fn values(&self, prefix: &str) -> Values<impl Iterator<Item = Pair>> {
+        Values(self.db.scan_prefix(prefix).peekable())
+    }
+
+    /// As `values`, but backwards from the last key until one that cannot be read: what a reader
+    /// who was stopped by damage can still get.
+    pub(super) fn values_from_the_end(&self, prefix: &str) -> Values<impl Iterator<Item = Pair>> {
+        let readable = self.db.scan_prefix(prefix).rev().map_while(Result::ok);
+        let mut pairs: Vec<_> = readable.collect();
+        pairs.reverse();
+        Values(pairs.into_iter().map(Ok).peekable())
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        let state = self.state();
+        let mut snapshot = Snapshot { revision: state.revision, ..Snapshot::default() };
+        for prefix in super::RECORD_PREFIXES {
+            for value in self.values(prefix) {
+                let (key, bytes) = value.map_err(|e| self.damaged(e))?;
+                let (key, record) =
+                    value::decode_record(&key, &bytes).map_err(|e| self.damaged(e))?;
+                snapshot.records.insert(key, record);
+            }
+        }
+        Ok(snapshot)
+    }
+
+    pub(super) fn changes(&self, after: Revision) -> Result<Vec<Change>, ChangesError> {
+        let state = self.state();
+        if after < state.compacted {
+            return Err(ChangesError::Compacted { oldest: state.compacted });
+        }
+        if after >= state.revision {
+            return Ok(Vec::new());
+        }
+        let range = value::log_key(after.next()).into_bytes()..value::LOG_END.into();
+        let entries = Values(self.db.range(range).peekable()).take(CHANGES_MAX).map(|value| {
+            let (key, bytes) = value?;
+            value::decode_entry(&key, &bytes)
+        });
+        Ok(entries.collect::<Result<_, _>>().map_err(|e| self.damaged(e))?)
+    }
+
+    fn set_compacted(&self, upto: Revision) -> Result<(), String> {
+        let mut state = self.state();
+        let upto = upto.min(state.revision).max(state.compacted);
+        let mut batch = Batch::default();
+        batch.insert(COMPACTED_KEY, upto.to_string().as_str());
+        self.write(batch)?;
+        state.compacted = upto;
+        Ok(())
+    }
+
+    /// Deletes some of the entries that nobody may ask for any more; false when none are left.
+    fn drop_compacted(&self) -> Result<bool, String> {
+        let state = self.state();
+        let end = piece_key(&value::log_key(state.compacted), u32::MAX);
+        let range = value::LOG.as_bytes().to_vec()..=end;
+        let keys: Result<Vec<IVec>, _> = self.db.range(range).keys().take(COMPACT_SLICE).collect();
+        let keys = keys.map_err(|e| e.to_string())?;
+        let mut batch = Batch::default();
+        let some = !keys.is_empty();
+        keys.into_iter().for_each(|key| batch.remove(key));
+        if some {
+            self.write(batch)?;
+        }
+        Ok(some)
+    }
+
+    /// The same error, with the way out.
+    fn damaged(&self, e: StoreError) -> StoreError {
+        match e {
+            StoreError::Damaged { key, problem } => {
+                let problem = format!("{problem}; {}", super::way_out(&self.data_dir));
+                StoreError::Damaged { key, problem }
+            }
+            other => other,
+        }
+    }
+}
+
+type Pair = Result<(IVec, IVec), sled::Error>;
+
+/// Whole values, their pieces joined; ends at the first that sled cannot read.
+pub(super) struct Values<I: Iterator<Item = Pair>>(Peekable<I>);
+
+impl<I: Iterator<Item = Pair>> Iterator for Values<I> {
+    type Item = Result<(String, Vec<u8>), StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (key, value) = match self.0.next()? {
+            Ok(pair) => pair,
+            Err(e) => return Some(Err(StoreError::damaged("a page of the database", e))),
+        };
+        let mut joined = value.to_vec();
+        let is_piece = |pair: &Pair| matches!(pair, Ok((k, _)) if is_piece_of(k, &key));
+        while let Some(Ok((_, piece))) = self.0.next_if(is_piece) {
+            joined.extend_from_slice(&piece);
+        }
+        let key = String::from_utf8_lossy(&key).into_owned();
+        Some(Ok((key, joined)))
+    }
+}
+
+/// Pieces sort right after the value's own key: no key holds a zero byte.
+fn piece_key(key: &str, n: u32) -> Vec<u8> {
+    format!("{key}\0{n:08x}").into_bytes()
+}
+
+fn is_piece_of(piece: &[u8], key: &[u8]) -> bool {
+    piece.strip_prefix(key).is_some_and(|rest| rest.first() == Some(&0))
+}
+
+fn open_db(dir: &Path, data_dir: &Path) -> Result<Db, StoreError> {
+    let config = sled::Config::new()
+        .path(dir)
+        .cache_capacity(CACHE_BYTES)
+        .flush_every_ms(Some(CLEAN_EVERY_MS));
+    // Some damage makes sled panic where it should return an error.
+    let opened = std::panic::catch_unwind(AssertUnwindSafe(|| config.open()));
+    match opened {
+        Ok(Ok(db)) => Ok(db),
+        Ok(Err(sled::Error::Unsupported(problem))) => {
+            Err(StoreError::Foreign { dir: dir.into(), problem })
+        }
+        Ok(Err(sled::Error::Io(e))) => match e.kind() {
+            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+                Err(StoreError::ReadOnly { dir: dir.into(), problem: e.to_string() })
+            }
+            _ => Err(StoreError::io(dir, e)),
+        },
+        Ok(Err(e)) => Err(unreadable(data_dir, e)),
+        Err(_) => Err(unreadable(data_dir, "sled panicked on it")),
+    }
+}
+
+fn unreadable(data_dir: &Path, problem: impl ToString) -> StoreError {
+    let dir = data_dir.join(STORE_DIR);
+    let problem = format!("{}; {}", problem.to_string(), super::way_out(data_dir));
+    StoreError::damaged(dir.display(), problem)
+}
+
+fn sync(path: &Path) -> std::io::Result<()> {
+    File::open(path)?.sync_all()
+}
