@@ -1,0 +1,195 @@
+//! The command line: what can be typed, what its help says, and what the exit codes mean.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Arg, ArgAction, Command, value_parser};
+use lockstep_controller::config::{self, TABLE};
+use lockstep_controller::driver::Fatal;
+use lockstep_controller::identity::ca::CaError;
+use lockstep_controller::init::{FIRST_ADMIN, InitError};
+use lockstep_transport::settings::EXIT_SETTINGS;
+
+const EXIT_CODES: &str = "Exit codes:
+  0  done
+  1  failed: see the message
+  2  wrong usage or settings
+  3  refused: what is there does not allow it
+  4  the outcome of a commit is not known; start again, what is on disk is right";
+
+/// What the program says to its caller when it ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exit {
+    Ok = 0,
+    Failed = 1,
+    Usage = EXIT_SETTINGS as isize,
+    Refused = 3,
+    Unknown = 4,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+impl Exit {
+    pub fn of(error: &anyhow::Error) -> Self {
+        if error.is::<Usage>() {
+            return Self::Usage;
+        }
+        if let Some(error) = error.downcast_ref::<Fatal>() {
+            return match error {
+                Fatal::Unknown(_) => Self::Unknown,
+                Fatal::Overtaken(_) => Self::Failed,
+            };
+        }
+        let refused = matches!(
+            error.downcast_ref::<InitError>(),
+            Some(
+                InitError::Refused(_) | InitError::Rejected(_) | InitError::Ca(CaError::Refused(_))
+            )
+        );
+        if refused || matches!(error.downcast_ref::<CaError>(), Some(CaError::Refused(_))) {
+            return Self::Refused;
+        }
+        Self::Failed
+    }
+}
+
+/// What was typed or configured cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+pub fn command() -> Command {
+    Command::new("lockstep-controller")
+        .about("The controller of a Lockstep fleet")
+        .version(lockstep_controller::VERSION)
+        .after_help(EXIT_CODES)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(init())
+        .subcommand(run())
+        .subcommand(admin_token())
+        .subcommand(ca())
+        .subcommand(store())
+}
+
+fn init() -> Command {
+    Command::new("init")
+        .about("Set up a new fleet: CA, store, first admin; prints the admin's single-use token")
+        .after_help(
+            "Example:\n  lockstep-controller init --data-dir /var/lib/lockstep-controller --listen 10.0.0.1:7400 --name prod",
+        )
+        .arg(data_dir().help("Where everything is made; must be empty or not there yet"))
+        .arg(
+            Arg::new("name")
+                .long("name")
+                .value_name("NAME")
+                .required(true)
+                .help("Name of the fleet; it stands in every certificate and cannot be changed"),
+        )
+        .arg(
+            Arg::new("listen")
+                .long("listen")
+                .value_name("IP:PORT")
+                .default_value(config::LISTEN_DEFAULT)
+                .help(config::LISTEN.help),
+        )
+        .arg(
+            Arg::new("advertise")
+                .long("advertise")
+                .value_name("HOST[:PORT]")
+                .action(ArgAction::Append)
+                .help(config::ADVERTISE.help),
+        )
+}
+
+fn run() -> Command {
+    Command::new("run")
+        .about("Serve, until SIGTERM or SIGINT")
+        .long_about(
+            "Serve, until SIGTERM or SIGINT.\n\nSettings come from flags, LOCKSTEP_* variables and the config file, \
+             in this order; the config file is --config, $LOCKSTEP_CONFIG, or controller.toml in the data directory.",
+        )
+        .after_help(
+            "Examples:\n  lockstep-controller run --data-dir /var/lib/lockstep-controller\n  \
+             lockstep-controller run --config /etc/lockstep/controller.toml --check-config",
+        )
+        .arg(config_file())
+        .arg(
+            Arg::new("check-config")
+                .long("check-config")
+                .action(ArgAction::SetTrue)
+                .help("Check the settings, print those in effect, and end"),
+        )
+        .args(TABLE.to_clap_args())
+}
+
+fn admin_token() -> Command {
+    Command::new("admin-token")
+        .about(
+            "Make a token for an admin who lost every other way in; the controller must be stopped",
+        )
+        .after_help(
+            "Example:\n  lockstep-controller admin-token --data-dir /var/lib/lockstep-controller",
+        )
+        .arg(data_dir())
+        .arg(
+            Arg::new("user")
+                .long("user")
+                .value_name("NAME")
+                .default_value(FIRST_ADMIN)
+                .help("Made, enabled and given the role admin, whatever it was"),
+        )
+}
+
+fn ca() -> Command {
+    Command::new("ca")
+        .about("The certificate authority of the fleet")
+        .subcommand_required(true)
+        .subcommand(Command::new("list").about("Show the roots").arg(data_dir()))
+        .subcommand(
+            Command::new("rotate")
+                .about("Begin a rotation: a new root beside the old one; members trust both")
+                .long_about(
+                    "Begin a rotation: a new root beside the old one. A running controller takes it up within \
+                     seconds: members are told to trust both, new certificates are issued under the new root and are \
+                     believed by those who know only the old one. `ca retire` ends the rotation.",
+                )
+                .arg(data_dir()),
+        )
+        .subcommand(
+            Command::new("retire")
+                .about("End a rotation: the old root is trusted no more")
+                .arg(config_file())
+                .arg(
+                    Arg::new("force")
+                        .long("force")
+                        .action(ArgAction::SetTrue)
+                        .help("Also when certificates under the old root may be in use; their holders must join again"),
+                )
+                .args(TABLE.to_clap_args()),
+        )
+}
+
+fn store() -> Command {
+    Command::new("store").about("Offline work on the store; the controller must be stopped")
+}
+
+fn data_dir() -> Arg {
+    Arg::new("data-dir")
+        .long("data-dir")
+        .value_name("PATH")
+        .env("LOCKSTEP_DATA_DIR")
+        .default_value(config::DATA_DIR_DEFAULT)
+        .value_parser(value_parser!(PathBuf))
+        .help(config::DATA_DIR.help)
+}
+
+fn config_file() -> Arg {
+    Arg::new("config").long("config").value_name("FILE").value_parser(value_parser!(PathBuf)).help(
+        "The config file [env: LOCKSTEP_CONFIG] [default: controller.toml in the data directory]",
+    )
+}

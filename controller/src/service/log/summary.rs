@@ -1,0 +1,68 @@
+//! One line of what a record says, for the log. Never a secret, nor a secret's hash.
+
+use lockstep_model::identity::{Token, User};
+use lockstep_model::node::Node;
+use lockstep_model::record::{Fleet, Record, RequestDone};
+use lockstep_model::sync::Sync;
+use lockstep_model::task::Task;
+
+/// Most names that a line lists.
+const NAMES_MAX: usize = 8;
+
+pub(super) fn of(record: &Record) -> String {
+    match record {
+        Record::Fleet(Fleet { name, incarnation, created_at: _ }) => {
+            format!("fleet {name}, incarnation {incarnation}")
+        }
+        Record::Node(Node { name: _, labels, admin, key_hash, addresses, created_at: _ }) => {
+            let labels = list(labels.iter().map(|(key, value)| format!("{key}={value}")));
+            let addresses = list(addresses.iter().map(ToString::to_string));
+            format!("{admin}; labels {labels}; addresses {addresses}; key {key_hash}")
+        }
+        Record::Token(Token {
+            id: _,
+            secret_sha256: _,
+            grants,
+            created_at: _,
+            expires_at,
+            used_by,
+        }) => {
+            let used = used_by.map_or(String::new(), |key| format!(", used by key {key}"));
+            format!("for {} until {expires_at}{used}", grants.subject())
+        }
+        Record::User(User { name: _, role, disabled, key_hash, created_at: _ }) => {
+            let state = if *disabled { "disabled" } else { "enabled" };
+            let key = key_hash.map_or("no key yet".to_owned(), |key| format!("key {key}"));
+            format!("{role}, {state}, {key}")
+        }
+        Record::Sync(Sync { name: _, source, targets, options: _, created_at: _ }) => {
+            format!("{source} to {}", list(targets.iter().map(ToString::to_string)))
+        }
+        Record::Task(task) => of_task(task),
+        Record::Request(RequestDone { id: _, actor, cause, at: _ }) => {
+            format!("{cause} by {actor}")
+        }
+    }
+}
+
+fn of_task(task: &Task) -> String {
+    let state = match &task.ended {
+        Some(ended) if ended.outcome.message.is_empty() => ended.outcome.kind.to_string(),
+        Some(ended) => format!("{}: {}", ended.outcome.kind, ended.outcome.message),
+        None if task.cancel_requested => "to be cancelled".to_owned(),
+        None => "to do".to_owned(),
+    };
+    format!("{} in {}, try {}: {state}", task.spec.kind(), task.slot(), task.attempt)
+}
+
+fn list(names: impl ExactSizeIterator<Item = String>) -> String {
+    let more = names.len().saturating_sub(NAMES_MAX);
+    let mut shown: Vec<String> = names.take(NAMES_MAX).collect();
+    if shown.is_empty() {
+        return "none".to_owned();
+    }
+    if more > 0 {
+        shown.push(format!("and {more} more"));
+    }
+    shown.join(", ")
+}

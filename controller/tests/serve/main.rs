@@ -1,0 +1,12 @@
+//! A whole controller, driven over real TLS by scripted agents and clients.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // all of it is test code
+
+mod agent;
+mod calls;
+mod certificates;
+mod durable;
+mod enroll;
+mod fleet;
+mod policy;
+mod stream;
