@@ -93,11 +93,8 @@ const SETTINGS: &[Setting] = &[
 ];
 
 /// All settings of the agent.
-pub const TABLE: Table = Table {
-    program: "lockstep-agent",
-    settings: SETTINGS,
-    other_variables: &["LOCKSTEP_BIN_DIR"],
-};
+pub const TABLE: Table =
+    Table { program: "lockstep-agent", settings: SETTINGS, other_variables: &["LOCKSTEP_BIN_DIR"] };
 
 fn check_host_port(text: &str) -> Result<(), String> {
     HostPort::parse(text, CONTROLLER_PORT).map(drop).map_err(|e| e.problem)
@@ -229,7 +226,11 @@ fn parse_all<T>(
 }
 
 /// What `join` writes: the settings that only it can know.
-pub fn write(controllers: &[HostPort], listen: Option<SocketAddr>, advertise: &[NodeAddress]) -> String {
+pub fn write(
+    controllers: &[HostPort],
+    listen: Option<SocketAddr>,
+    advertise: &[NodeAddress],
+) -> String {
     let list = |items: Vec<String>| {
         format!("[{}]", items.iter().map(|i| format!("{i:?}")).collect::<Vec<_>>().join(", "))
     };
@@ -242,7 +243,8 @@ pub fn write(controllers: &[HostPort], listen: Option<SocketAddr>, advertise: &[
         out += &format!("listen = \"{listen}\"\n");
     }
     if !advertise.is_empty() {
-        out += &format!("advertise = {}\n", list(advertise.iter().map(ToString::to_string).collect()));
+        out +=
+            &format!("advertise = {}\n", list(advertise.iter().map(ToString::to_string).collect()));
     }
     out
 }
@@ -282,7 +284,9 @@ mod tests {
         std::fs::write(&file, text).unwrap();
         let error = load(Some(&file), vec![], flags(&[("log-format", "xml")])).unwrap_err();
         let error = error.to_string();
-        for expected in ["did you mean controllers", "listen", "advertise", "allow-roots", "--log-format"] {
+        for expected in
+            ["did you mean controllers", "listen", "advertise", "allow-roots", "--log-format"]
+        {
             assert!(error.contains(expected), "{expected} in {error}");
         }
     }

@@ -1,5 +1,5 @@
 //! What this node tells load balancers. A copy that is complete keeps serving: a lost source or a
-//! lost controller takes nothing out. Only a drain, or being no target any more, does.
+//! lost controller takes nothing out. Only a drain, an expulsion, or being no target any more does.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,7 +15,10 @@ type Said = (Verdict, String);
 
 /// A target of a sync, by what holds and what its engine says. `report` None: the engine has not
 /// said anything yet.
-fn target_answer(target: &SyncTarget, report: Option<&TargetReport>) -> Said {
+fn target_answer(target: &SyncTarget, report: Option<&TargetReport>, link: &Status) -> Said {
+    if let Status::Expelled { why } = link {
+        return (Verdict::NotServing, format!("expelled: {why}"));
+    }
     if !target.serve {
         return (Verdict::NotServing, "this node is drained or disabled".to_owned());
     }
@@ -36,11 +39,11 @@ fn node_answer(in_force: &[TaskSpec], link: &Status) -> Said {
     match link {
         Status::Expelled { why } => (Verdict::NotServing, format!("expelled: {why}")),
         _ if drained => (Verdict::NotServing, "this node is drained or disabled".to_owned()),
-        Status::Connected { controller } => (Verdict::Serving, format!("connected to {controller}")),
-        Status::Connecting => (Verdict::Serving, "connecting to a controller".to_owned()),
-        Status::Away { why } => {
-            (Verdict::Serving, format!("works without the controller; {why}"))
+        Status::Connected { controller } => {
+            (Verdict::Serving, format!("connected to {controller}"))
         }
+        Status::Connecting => (Verdict::Serving, "connecting to a controller".to_owned()),
+        Status::Away { why } => (Verdict::Serving, format!("works without the controller; {why}")),
     }
 }
 
@@ -55,7 +58,7 @@ fn as_target(spec: &TaskSpec) -> Option<&SyncTarget> {
 pub async fn keep(
     board: HealthBoard,
     mut in_force: watch::Receiver<Arc<[TaskSpec]>>,
-    mut syncs: watch::Receiver<Arc<SyncReports>>,
+    mut syncs: watch::Receiver<SyncReports>,
     mut link: watch::Receiver<Status>,
 ) {
     let mut shown = BTreeSet::new();
@@ -63,8 +66,9 @@ pub async fn keep(
         {
             let specs = in_force.borrow_and_update().clone();
             let reports = syncs.borrow_and_update().clone();
-            shown = show_targets(&board, &specs, &reports, &shown);
-            let (verdict, reason) = node_answer(&specs, &link.borrow_and_update());
+            let link = link.borrow_and_update();
+            shown = show_targets(&board, &specs, &reports, &link, &shown);
+            let (verdict, reason) = node_answer(&specs, &link);
             board.set(NODE, verdict, &reason);
         }
         let changed = tokio::select! {
@@ -83,6 +87,7 @@ fn show_targets(
     board: &HealthBoard,
     specs: &[TaskSpec],
     reports: &SyncReports,
+    link: &Status,
     shown: &BTreeSet<String>,
 ) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
@@ -91,7 +96,7 @@ fn show_targets(
             Some(SyncReport::Target(report)) => Some(report),
             _ => None,
         };
-        let (verdict, reason) = target_answer(target, report);
+        let (verdict, reason) = target_answer(target, report, link);
         let name = format!("sync/{}", target.sync);
         board.set(&name, verdict, &reason);
         names.insert(name);
@@ -125,10 +130,14 @@ mod tests {
             (false, Some(report(true, "")), false, "drained"),
             (false, None, false, "drained"),
         ] {
-            let (verdict, reason) = target_answer(&target(serve), report.as_ref());
+            let away = Status::Away { why: "cannot reach c1:7400".into() };
+            let (verdict, reason) = target_answer(&target(serve), report.as_ref(), &away);
             assert_eq!(verdict == Verdict::Serving, serving, "{serve} {report:?}");
             assert!(reason.contains(words), "{reason}");
         }
+        let expelled = Status::Expelled { why: "by user/ann".into() };
+        let (verdict, _) = target_answer(&target(true), Some(&report(true, "")), &expelled);
+        assert_eq!(verdict, Verdict::NotServing);
     }
 
     #[test]
@@ -136,7 +145,8 @@ mod tests {
         let away = Status::Away { why: "cannot reach c1:7400".into() };
         let expelled = Status::Expelled { why: "by admin".into() };
         let connected = Status::Connected { controller: "c1:7400".parse().unwrap() };
-        let (serving, drained) = (TaskSpec::SyncTarget(target(true)), TaskSpec::SyncTarget(target(false)));
+        let (serving, drained) =
+            (TaskSpec::SyncTarget(target(true)), TaskSpec::SyncTarget(target(false)));
         for (specs, link, expected) in [
             (vec![], &Status::Connecting, Verdict::Serving),
             (vec![serving.clone()], &away, Verdict::Serving),
@@ -152,7 +162,7 @@ mod tests {
     async fn the_board_follows() {
         let board = HealthBoard::new();
         let (specs, in_force) = watch::channel(Arc::from([TaskSpec::SyncTarget(target(true))]));
-        let (reports, syncs) = watch::channel(Arc::new(SyncReports::new()));
+        let (reports, syncs) = watch::channel(SyncReports::new());
         let (link, status) = watch::channel(Status::Connecting);
         let keeper = tokio::spawn(keep(board.clone(), in_force, syncs, status));
         let until = async |verdict: Option<Verdict>| {
@@ -165,7 +175,7 @@ mod tests {
         };
         until(Some(Verdict::NotServing)).await;
         let filled = SyncReport::Target(report(true, ""));
-        reports.send_replace(Arc::new([("webroot".parse().unwrap(), filled)].into()));
+        reports.send_replace([("webroot".parse().unwrap(), filled)].into());
         until(Some(Verdict::Serving)).await;
         specs.send_replace(Arc::from([]));
         until(None).await;

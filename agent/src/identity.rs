@@ -44,7 +44,8 @@ pub enum RenewError {
 }
 
 /// What a person does about a certificate that is refused.
-pub const JOIN_AGAIN: &str = "if this does not end, make a new token and run: lockstep-agent join --replace";
+pub const JOIN_AGAIN: &str =
+    "if this does not end, make a new token and run: lockstep-agent join --replace";
 
 /// The node that an identity is for.
 pub fn node_name(identity: &Identity) -> Result<&NodeName, RenewError> {
@@ -135,9 +136,9 @@ impl Keeper {
                     let current = self.handle.current();
                     tracing::info!(until = %current.not_after, "certificate renewed");
                     // One that is due at once would have us ask without a pause.
-                    match current.renew_at() > due {
+                    match current.renew_at() > clock::now() {
                         true => backoff.reset(),
-                        false => sleep(backoff.next()).await,
+                        false => sleep(backoff.wait()).await,
                     }
                 }
                 Err(error) if error.is_refusal() => {
@@ -147,7 +148,7 @@ impl Keeper {
                 Err(error) => {
                     let until = self.handle.current().not_after;
                     tracing::warn!(%error, %until, "certificate not renewed; trying again");
-                    sleep(backoff.next()).await;
+                    sleep(backoff.wait()).await;
                 }
             }
         }

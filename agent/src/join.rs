@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lockstep_model::node::NodeAddress;
 use lockstep_model::identity::Subject;
+use lockstep_model::node::NodeAddress;
 use lockstep_model::{HostPort, Timestamp};
 use lockstep_proto::v1;
 use lockstep_proto::v1::enrollment_service_client::EnrollmentServiceClient;
@@ -58,7 +58,9 @@ pub struct Joined {
 pub enum JoinError {
     #[error(transparent)]
     Lock(#[from] LockError),
-    #[error("this machine is {who} already; to give it another identity use --replace, or another --data-dir")]
+    #[error(
+        "this machine is {who} already; to give it another identity use --replace, or another --data-dir"
+    )]
     Joined { who: String },
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -66,7 +68,9 @@ pub enum JoinError {
     Dial(#[from] DialError),
     #[error("the controller refuses to let us in: {0}")]
     Refused(String),
-    #[error("the answer was lost: {0}; give the same command again, the token still works for this machine")]
+    #[error(
+        "the answer was lost: {0}; give the same command again, the token still works for this machine"
+    )]
     Lost(String),
     #[error("the token is for {0}, not for a node; use it with lockstepctl")]
     NotNode(String),
@@ -172,3 +176,6 @@ fn same_fleet(former: &Identity, now: &Identity) -> bool {
     let is_node = matches!(now.spiffe.subject, Subject::Node(_));
     is_node && former.spiffe == now.spiffe && former.roots().iter().any(shared)
 }
+
+#[cfg(test)]
+mod tests;

@@ -171,10 +171,8 @@ impl Ledger {
         let oldest = spent.min_by_key(|entry| entry.task.id).map(Entry::slot);
         let slot = oldest.ok_or(LedgerError::Full)?;
         let path = self.dir.join(file_name(&slot));
-        fs::remove_file(&path).map_err(|source| FileError::Io {
-            file: path.display().to_string(),
-            source,
-        })?;
+        fs::remove_file(&path)
+            .map_err(|source| FileError::Io { file: path.display().to_string(), source })?;
         self.entries.remove(&slot);
         Ok(())
     }

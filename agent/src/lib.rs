@@ -15,8 +15,14 @@ pub mod ledger;
 pub mod link;
 pub mod lock;
 pub mod lsyncd;
+pub mod port;
 pub mod rsh;
 pub mod rsync;
+pub mod run;
 pub mod runner;
+pub mod status;
 pub mod sync;
 pub mod tools;
+
+#[cfg(test)]
+mod scripted;

@@ -5,7 +5,7 @@ mod backoff;
 mod controllers;
 mod session;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,12 +23,14 @@ use crate::ledger::Memory;
 use crate::runner::Runner;
 
 pub use backoff::Backoff;
-use controllers::Controllers;
+pub use controllers::Controllers;
 use session::End;
 
 /// What the controller may plan for us: the kinds of tasks, and abilities of the stream.
 pub const FEATURES: [&str; 5] =
     ["sync-source", "sync-target", "sync-release", "sync-resync", "tail-output"];
+/// The file of learnt controllers in the data directory.
+pub const CONTROLLERS: &str = "controllers";
 /// An expelled agent asks again this seldom; somebody may have thought better of it.
 const EXPELLED_RETRY: Duration = Duration::from_secs(300);
 /// Another process has our identity and took the stream: we come back, and not at once.
@@ -53,7 +55,7 @@ pub enum Status {
 pub struct Sources {
     pub runner: Runner,
     pub report: watch::Receiver<NodeReport>,
-    pub syncs: watch::Receiver<Arc<SyncReports>>,
+    pub syncs: watch::Receiver<SyncReports>,
     /// Of our data port; a change begins a new stream.
     pub addresses: watch::Receiver<Vec<NodeAddress>>,
 }
@@ -78,7 +80,7 @@ impl Link {
         data_dir: &Path,
         instance: u64,
     ) -> Self {
-        let controllers = Controllers::open(data_dir.join("controllers"), controllers);
+        let controllers = Controllers::open(data_dir.join(CONTROLLERS), controllers);
         Self {
             keeper,
             sources,
@@ -102,10 +104,11 @@ impl Link {
     /// Ends when `shutdown` is cancelled.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut backoff = Backoff::new(self.instance);
+        let mut outage = Outage::default();
         let mut first = true;
         while !shutdown.is_cancelled() {
             // After a mass loss nobody comes at once, not even the first time.
-            let mut wait = if first { Duration::ZERO } else { backoff.next() };
+            let mut wait = if first { Duration::ZERO } else { backoff.wait() };
             first = false;
             for controller in self.controllers()() {
                 tokio::select! {
@@ -115,7 +118,7 @@ impl Link {
                 let began = Instant::now();
                 let end = self.once(&controller, &shutdown).await;
                 wait = Duration::ZERO;
-                self.tell(&controller, &end);
+                self.tell(&controller, &end, &mut outage);
                 match end {
                     End::Shutdown => return,
                     End::AddressesChanged => {
@@ -124,7 +127,7 @@ impl Link {
                     }
                     End::Expelled(_) => wait = backoff.spread(EXPELLED_RETRY),
                     End::Replaced(_) => wait = backoff.spread(REPLACED_RETRY),
-                    End::Dial(_) => continue,
+                    End::Dial(_) | End::Refused(_) => continue,
                     End::Lost(_) if began.elapsed() < GOOD_STREAM => continue,
                     End::Lost(_) => backoff.reset(),
                 }
@@ -150,30 +153,53 @@ impl Link {
         }
     }
 
-    fn tell(&self, controller: &HostPort, end: &End) {
-        let status = match end {
+    fn tell(&self, controller: &HostPort, end: &End, outage: &mut Outage) {
+        if matches!(*self.status.borrow(), Status::Connected { .. }) {
+            outage.told.clear();
+        }
+        let why = match end {
             End::Shutdown | End::AddressesChanged => return,
-            End::Expelled(why) => {
-                tracing::error!(%controller, why, "this node was expelled; work for the fleet has ended. {JOIN_AGAIN}");
-                Status::Expelled { why: why.clone() }
+            End::Expelled(why) | End::Replaced(why) | End::Refused(why) | End::Lost(why) => {
+                why.clone()
             }
-            End::Replaced(why) => {
-                tracing::error!(%controller, why, "another agent has this node's identity; stop one of the two");
-                Status::Away { why: why.clone() }
-            }
-            End::Dial(error @ DialError::Refused { .. }) => {
-                tracing::error!(%controller, %error, "the controller refuses us; {JOIN_AGAIN}");
-                Status::Away { why: error.to_string() }
-            }
-            End::Dial(error) => {
-                tracing::warn!(%controller, %error, "no controller; work goes on without it");
-                Status::Away { why: error.to_string() }
-            }
-            End::Lost(why) => {
-                tracing::warn!(%controller, why, "lost the controller; work goes on without it");
-                Status::Away { why: why.clone() }
-            }
+            End::Dial(error) => error.to_string(),
         };
-        self.status.send_replace(status);
+        if outage.is_news(&why) {
+            let why = why.as_str();
+            match end {
+                End::Expelled(_) => {
+                    tracing::error!(%controller, why, "this node was expelled; {JOIN_AGAIN}");
+                }
+                End::Replaced(_) => {
+                    tracing::error!(%controller, why, "another agent has this node's identity; stop one of the two");
+                }
+                End::Refused(_) => tracing::error!(%controller, why, "the controller refuses us"),
+                End::Dial(DialError::Refused { .. }) => {
+                    tracing::error!(%controller, why, "the controller refuses us; {JOIN_AGAIN}");
+                }
+                _ => tracing::warn!(%controller, why, "no controller; work goes on without it"),
+            }
+        }
+        self.status.send_replace(match end {
+            End::Expelled(_) => Status::Expelled { why },
+            _ => Status::Away { why },
+        });
     }
 }
+
+/// What was logged since the last stream: an outage of a night is not a night of lines.
+#[derive(Default)]
+struct Outage {
+    told: BTreeSet<String>,
+}
+
+impl Outage {
+    const REASONS_MAX: usize = 16;
+
+    fn is_news(&mut self, why: &str) -> bool {
+        self.told.len() < Self::REASONS_MAX && self.told.insert(why.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests;

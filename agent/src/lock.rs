@@ -11,7 +11,9 @@ use rustix::fs::{FlockOperation, flock};
 pub enum LockError {
     #[error("data-dir {dir}: {source}; name a directory on a local disk that this user may write")]
     Dir { dir: String, source: io::Error },
-    #[error("data-dir {dir}: another agent uses it; stop that one first, or choose another directory")]
+    #[error(
+        "data-dir {dir}: another agent uses it; stop that one first, or choose another directory"
+    )]
     Taken { dir: String },
 }
 

@@ -32,8 +32,12 @@ const OUTPUTS_MAX: usize = 64;
 /// Carries out what a task says.
 pub trait Work: Send + Sync + 'static {
     /// Ends soon after `stop`, and then leaves no process behind. Repeating it is harmless.
-    fn carry_out(&self, spec: TaskSpec, stop: CancellationToken, output: Output)
-    -> BoxFuture<'static, Outcome>;
+    fn carry_out(
+        &self,
+        spec: TaskSpec,
+        stop: CancellationToken,
+        output: Output,
+    ) -> BoxFuture<'static, Outcome>;
 }
 
 /// What the controller is to hear of a task.
@@ -162,7 +166,8 @@ impl Runner {
             if repeatable || phase == TaskPhase::Accepted {
                 runner.launch(&mut jobs, task);
             } else {
-                let why = "the agent ended in the middle; ask for another pass if it is still wanted";
+                let why =
+                    "the agent ended in the middle; ask for another pass if it is still wanted";
                 let outcome = Outcome::new(OutcomeKind::Interrupted, why);
                 runner.shared.record_end(&task, outcome).await;
             }
@@ -210,21 +215,22 @@ impl Runner {
     /// Ends a task. What is returned is to be said at once; None: its end will be told in time.
     pub async fn cancel(&self, id: TaskId) -> Option<News> {
         let jobs = self.shared.jobs.lock().await;
-        if let Some(job) = jobs.values().find(|job| job.id == id && !job.done.is_finished()) {
-            job.stop.stop(Why::Cancelled);
-            return None;
-        }
         let state = self.shared.on_disk(move |ledger| {
             ledger.entries().find(|entry| entry.task.id == id).map(|entry| entry.state.clone())
         });
-        Some(match state.await {
-            Some(State::Ended { outcome, .. }) => News::Ended(outcome),
-            Some(State::Live(phase)) => News::Live(phase),
+        match state.await {
+            Some(State::Ended { outcome, .. }) => Some(News::Ended(outcome)),
+            Some(State::Live(_)) => {
+                if let Some(job) = jobs.values().find(|job| job.id == id) {
+                    job.stop.stop(Why::Cancelled);
+                }
+                None
+            }
             None => {
                 let why = "this node does not have the task";
-                News::Ended(Outcome::new(OutcomeKind::Cancelled, why))
+                Some(News::Ended(Outcome::new(OutcomeKind::Cancelled, why)))
             }
-        })
+        }
     }
 
     /// The controller has stored the outcome.

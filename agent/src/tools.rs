@@ -112,8 +112,7 @@ impl Inspector {
 
     /// Empty when the program does not say.
     async fn ask_version(&self, path: &Path) -> String {
-        let program =
-            Program { path: path.to_owned(), args: vec!["--version".into()], fed: false };
+        let program = Program { path: path.to_owned(), args: vec!["--version".into()], fed: false };
         let Ok(mut child) = self.host.spawn(&program) else { return String::new() };
         let Some(stdout) = child.stdout.take() else { return String::new() };
         let asked = async {

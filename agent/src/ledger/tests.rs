@@ -67,7 +67,8 @@ fn failed() -> Outcome {
 fn an_older_task_is_refused_and_a_repeated_one_is_known() {
     let dir = tempfile::tempdir().unwrap();
     let mut ledger = open(dir.path());
-    let accept = |ledger: &mut Ledger, revision, spec| ledger.accept(offer(revision, spec)).unwrap();
+    let accept =
+        |ledger: &mut Ledger, revision, spec| ledger.accept(offer(revision, spec)).unwrap();
     assert_eq!(accept(&mut ledger, 5, target("a", true)), Admission::New);
     for revision in [1, 4] {
         let said = accept(&mut ledger, revision, release("a"));

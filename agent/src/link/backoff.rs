@@ -23,7 +23,7 @@ impl Backoff {
         self.step = FIRST;
     }
 
-    pub fn next(&mut self) -> Duration {
+    pub fn wait(&mut self) -> Duration {
         let step = self.step;
         self.step = (step * 2).min(LAST);
         self.spread(step)
@@ -54,17 +54,24 @@ mod tests {
             let mut backoff = Backoff::new(seed);
             for n in 0..tries {
                 let full = (FIRST * (1 << n.min(6))).min(LAST);
-                let wait = backoff.next();
+                let wait = backoff.wait();
                 prop_assert!(wait >= full / 2 && wait <= full, "{wait:?} of {full:?}");
             }
             backoff.reset();
-            prop_assert!(backoff.next() <= FIRST);
+            prop_assert!(backoff.wait() <= FIRST);
         }
     }
 
     #[test]
     fn two_agents_do_not_wait_alike() {
-        let waits = |seed| (0..8).map({ let mut b = Backoff::new(seed); move |_| b.next() }).collect::<Vec<_>>();
+        let waits = |seed| {
+            (0..8)
+                .map({
+                    let mut b = Backoff::new(seed);
+                    move |_| b.wait()
+                })
+                .collect::<Vec<_>>()
+        };
         assert_ne!(waits(1), waits(2));
         assert_eq!(waits(3), waits(3));
     }

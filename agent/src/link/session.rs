@@ -49,6 +49,8 @@ pub(super) enum End {
     AddressesChanged,
     Dial(DialError),
     Lost(String),
+    /// The controller said why it does not want us.
+    Refused(String),
     Expelled(String),
     Replaced(String),
 }
@@ -232,7 +234,9 @@ impl<'a> Session<'a> {
 
     async fn hear(&mut self, message: v1::ControllerMessage) -> Result<(), End> {
         let Some(kind) = message.kind else {
-            tracing::warn!("the controller said something that this version does not know; ignored");
+            tracing::warn!(
+                "the controller said something that this version does not know; ignored"
+            );
             return Ok(());
         };
         match kind {
@@ -297,7 +301,9 @@ impl<'a> Session<'a> {
         self.tails.retain(|_, reader| !reader.is_finished());
         let found = id.parse().ok().and_then(|id| self.link.sources.runner.tail(id, follow));
         let reader = match found {
-            _ if self.tails.len() >= TAILS_MAX => Err("… too many readers of output on this node; try again later"),
+            _ if self.tails.len() >= TAILS_MAX => {
+                Err("… too many readers of output on this node; try again later")
+            }
             Some(reader) => Ok(reader),
             None => Err("… this node keeps no output of this task"),
         };
@@ -359,7 +365,8 @@ impl<'a> Session<'a> {
         let syncs = self.link.sources.syncs.borrow().clone();
         let gone = self.said_syncs.keys().filter(|sync| !syncs.contains_key(*sync));
         let gone = gone.map(|sync| v1::SyncReport { sync: sync.to_string(), role: None });
-        let fresh = syncs.iter().filter(|(sync, report)| self.said_syncs.get(*sync) != Some(*report));
+        let fresh =
+            syncs.iter().filter(|(sync, report)| self.said_syncs.get(*sync) != Some(*report));
         let fresh = fresh.map(|(sync, report)| v1::SyncReport {
             sync: sync.to_string(),
             role: Some(report.clone().into()),
@@ -367,7 +374,7 @@ impl<'a> Session<'a> {
         for report in gone.chain(fresh).collect::<Vec<_>>() {
             self.say(Say::SyncReport(report)).await?;
         }
-        self.said_syncs = (*syncs).clone();
+        self.said_syncs = syncs;
         Ok(())
     }
 }
@@ -411,7 +418,8 @@ fn refusal(status: tonic::Status) -> End {
         "expelled" => End::Expelled(message),
         "replaced" => End::Replaced(message),
         _ if code == Code::Unimplemented => lost("it is no Lockstep controller"),
-        _ => lost(format!("the controller ended the stream: {message}")),
+        "" => lost(format!("the stream broke: {message}")),
+        _ => End::Refused(message),
     }
 }
 

@@ -1,0 +1,206 @@
+//! One run of the agent: what is made of the settings, in which order it starts and how it ends.
+//! What is in force works before any controller is asked.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use lockstep_model::task::{Outcome, TaskSpec};
+use lockstep_transport::clock;
+use lockstep_transport::health::{HealthBoard, LIVE, READY, Verdict};
+use lockstep_transport::identity::{IdentityError, IdentityHandle};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::data::MemberDial;
+use crate::health;
+use crate::identity::{self, Keeper, RenewError};
+use crate::ledger::{Ledger, LedgerError, Memory};
+use crate::link::{Link, Sources};
+use crate::lock::{DataDirLock, LockError};
+use crate::port::Port;
+use crate::runner::{Output, Runner, Work};
+use crate::sync::{Settings, SyncEngine};
+use crate::tools::{self, Inspector};
+
+/// How long tasks may take to end when the agent ends, and then the syncs.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// Lines of a pass that wait for their place in the task's output.
+const PROGRESS_MAX: usize = 16;
+
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error("{0}; run lockstep-agent join first")]
+    Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Renew(#[from] RenewError),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error("setting health-listen: cannot listen on {at}: {source}")]
+    Health { at: std::net::SocketAddr, source: io::Error },
+    #[error("{what}: {source}")]
+    Io { what: &'static str, source: io::Error },
+    #[error("no randomness from the kernel: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+/// A started agent.
+pub struct Agent {
+    pub board: HealthBoard,
+    runner: Runner,
+    engine: SyncEngine,
+    tasks: JoinSet<()>,
+    shutdown: CancellationToken,
+    _lock: DataDirLock,
+}
+
+impl Agent {
+    pub async fn start(config: Config) -> Result<Self, RunError> {
+        let Config {
+            data_dir,
+            controllers,
+            listen,
+            advertise,
+            health_listen,
+            rsync,
+            lsyncd,
+            allow_roots,
+            telemetry: _,
+        } = config;
+        let lock = DataDirLock::take(&data_dir)?;
+        let keeper = Keeper::load(&data_dir.join(identity::DIR))?;
+        let name = identity::node_name(&keeper.handle.current())?.clone();
+        let listener = TcpListener::bind(health_listen).await;
+        let listener = listener.map_err(|source| RunError::Health { at: health_listen, source })?;
+        let board = HealthBoard::new();
+
+        let (ledger, damages) = Ledger::open(&data_dir.join("ledger"))?;
+        let (memory, damage) = Memory::open(data_dir.join("told"));
+        let damages =
+            damages.into_iter().chain(damage.map(|e| format!("{e}; it counts as absent")));
+        let damages: BTreeSet<String> = damages.collect();
+        for damage in &damages {
+            tracing::error!(damage, "something on disk was lost");
+        }
+        let instance = getrandom::u64()?;
+
+        let settings = Settings {
+            agent: own_path()?,
+            rsync: tools::find("rsync", rsync.as_deref())
+                .unwrap_or_else(|| "/usr/bin/rsync".into()),
+            lsyncd: tools::find("lsyncd", lsyncd.as_deref())
+                .unwrap_or_else(|| "/usr/bin/lsyncd".into()),
+            data_dir: data_dir.clone(),
+            allow_roots,
+        };
+        let dial = Arc::new(MemberDial(keeper.handle.clone()));
+        let engine = SyncEngine::open(settings, dial, clock::now).await;
+        let engine = engine.map_err(|source| RunError::Io { what: "data-dir", source })?;
+        engine.start(ledger.in_force().cloned().collect::<Vec<_>>()).await;
+        let runner = Runner::start(ledger, Arc::new(engine.clone())).await;
+
+        let (warnings, warned) = watch::channel(damages);
+        let (report_tx, report) = watch::channel(Inspector::blank());
+        let (addresses_tx, addresses) = watch::channel(Vec::new());
+        let syncs = engine.reports().subscribe();
+        let sources = Sources { runner: runner.clone(), report, syncs: syncs.clone(), addresses };
+        let link = Link::new(keeper.clone(), sources, memory, controllers, &data_dir, instance);
+        let port = Port {
+            engine: engine.clone(),
+            identity: keeper.handle.clone(),
+            listen,
+            advertise,
+            controllers: link.controllers(),
+            in_force: runner.in_force(),
+            addresses: addresses_tx,
+            warnings,
+        };
+        let inspector = Inspector {
+            host: engine.host().clone(),
+            rsync,
+            lsyncd,
+            in_force: runner.in_force(),
+            warnings: warned,
+        };
+        tracing::info!(node = %name, data_dir = %data_dir.display(), health = %health_listen, "agent starts");
+
+        let shutdown = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(lockstep_transport::health::serve(listener, board.clone(), shutdown.clone()));
+        tasks.spawn(health::keep(board.clone(), runner.in_force(), syncs, link.status()));
+        tasks.spawn(inspector.keep(report_tx));
+        tasks.spawn(port.keep());
+        let list = link.controllers();
+        tasks.spawn(async move { keeper.keep(list, instance).await });
+        tasks.spawn(link.run(shutdown.clone()));
+        board.set(READY, Verdict::Serving, "running");
+        Ok(Self { board, runner, engine, tasks, shutdown, _lock: lock })
+    }
+
+    /// Ends the syncs and tasks in order, within a bound; what they are to do stays on disk.
+    pub async fn stop(mut self) {
+        self.board.set(READY, Verdict::NotServing, "stopping");
+        self.board.set(LIVE, Verdict::Serving, "stopping");
+        self.runner.shut_down(STOP_PATIENCE).await;
+        if timeout(STOP_PATIENCE, self.engine.shut_down()).await.is_err() {
+            tracing::warn!("syncs did not stop in time; ending all the same");
+        }
+        self.shutdown.cancel();
+        self.tasks.shutdown().await;
+    }
+}
+
+fn own_path() -> Result<PathBuf, RunError> {
+    std::env::current_exe().map_err(|source| RunError::Io { what: "path of this program", source })
+}
+
+/// Tasks of syncs.
+impl Work for SyncEngine {
+    fn carry_out(
+        &self,
+        spec: TaskSpec,
+        stop: CancellationToken,
+        output: Output,
+    ) -> BoxFuture<'static, Outcome> {
+        let engine = self.clone();
+        async move {
+            match spec {
+                TaskSpec::SyncSource(spec) => engine.apply_source(spec).await,
+                TaskSpec::SyncTarget(spec) => engine.apply_target(spec).await,
+                TaskSpec::SyncRelease { sync } => engine.release(&sync).await,
+                TaskSpec::SyncResync { sync, target } => {
+                    let (progress, mut lines) = mpsc::channel::<String>(PROGRESS_MAX);
+                    let pass = engine.resync(&sync, &target, progress, stop);
+                    let copy = async {
+                        while let Some(line) = lines.recv().await {
+                            output.line(&line);
+                        }
+                    };
+                    // The pass drops its end of the channel.
+                    tokio::join!(pass, copy).0
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+/// The identity for `rsh`, which runs beside the agent and takes no lock.
+pub fn member_dial(data_dir: &std::path::Path) -> Result<MemberDial, IdentityError> {
+    let dir = data_dir.join(identity::DIR);
+    let identity = lockstep_transport::identity::disk::load(&dir)?;
+    Ok(MemberDial(IdentityHandle::new(identity)))
+}
+
+#[cfg(test)]
+mod tests;
