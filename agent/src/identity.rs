@@ -107,7 +107,7 @@ impl Keeper {
         }
         let dir = self.dir.clone();
         let saved = tokio::task::spawn_blocking(move || {
-            let identity = Identity::new(disk::load_or_make_key(&dir)?, chain, roots)?;
+            let identity = current.with(chain, roots)?;
             disk::save(&dir, &identity)?;
             Ok::<_, IdentityError>(identity)
         });

@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use lockstep_model::task::{Outcome, TaskSpec};
 use lockstep_transport::clock;
-use lockstep_transport::health::{HealthBoard, LIVE, READY, Verdict};
+use lockstep_transport::health::{HealthBoard, READY, Verdict};
 use lockstep_transport::identity::{IdentityError, IdentityHandle};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -150,7 +150,6 @@ impl Agent {
     /// Ends the syncs and tasks in order, within a bound; what they are to do stays on disk.
     pub async fn stop(mut self) {
         self.board.set(READY, Verdict::NotServing, "stopping");
-        self.board.set(LIVE, Verdict::Serving, "stopping");
         self.runner.shut_down(STOP_PATIENCE).await;
         if timeout(STOP_PATIENCE, self.engine.shut_down()).await.is_err() {
             tracing::warn!("syncs did not stop in time; ending all the same");

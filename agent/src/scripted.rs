@@ -174,6 +174,15 @@ impl Session {
         }
     }
 
+    /// Waits for so many heartbeats.
+    pub async fn heartbeats(&mut self, mut count: usize) {
+        while count > 0 {
+            let said = timeout(PATIENCE, self.said.message()).await.expect("something is said");
+            let said = said.unwrap().unwrap().kind.unwrap();
+            count -= usize::from(matches!(said, Said::Heartbeat(_)));
+        }
+    }
+
     /// The warnings of the next report of the node that has any, Hello's included.
     pub async fn warnings(&mut self) -> Vec<String> {
         let mut report = self.hello.report.clone();

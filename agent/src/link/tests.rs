@@ -220,9 +220,10 @@ async fn a_silent_controller_is_left_and_another_one_found() {
     let mut first = Controller::start(ca.clone()).await;
     let mut second = Controller::start(ca).await;
     let mut agent = Agent::start(&first.ca, &[&first.address]).await;
-    let session = first.session().await;
+    let mut session = first.session().await;
     let controllers = vec![second.address.to_string()];
     session.say(Say::Welcome(v1::Welcome { controllers, ..welcome() })).await;
+    session.heartbeats(2).await;
     let began = Instant::now();
     let silent = |status: &Status| matches!(status, Status::Away { why } if why.contains("silent"));
     agent.until(silent).await;

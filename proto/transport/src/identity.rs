@@ -97,6 +97,15 @@ impl Identity {
         Self::new(key, certificates(chain), certificates(roots))
     }
 
+    /// The same key with another chain or other roots.
+    pub fn with(
+        &self,
+        chain: Vec<CertificateDer<'static>>,
+        roots: Vec<CertificateDer<'static>>,
+    ) -> Result<Self, IdentityError> {
+        Self::new(PrivateKey::from_pem(&self.key.to_pem())?, chain, roots)
+    }
+
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.chain
     }
