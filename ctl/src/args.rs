@@ -285,7 +285,7 @@ pub enum StoreCommand {
     Export {
         /// With the log, not only the records.
         #[arg(long)]
-        log: bool,
+        with_log: bool,
     },
     /// Accept a store that agents know to be an old copy; what it lacks is lost.
     Adopt {
@@ -327,6 +327,24 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    /// An argument with the id of a global one would take its place, and panic only when it is read.
+    #[test]
+    fn no_command_takes_the_id_of_a_global_option() {
+        fn check(command: &clap::Command, globals: &[clap::Id]) {
+            for sub in command.get_subcommands() {
+                for arg in sub.get_arguments() {
+                    assert!(!globals.contains(arg.get_id()), "{}: {}", sub.get_name(), arg.get_id());
+                }
+                check(sub, globals);
+            }
+        }
+        let command = Args::command();
+        let globals = command.get_arguments().filter(|arg| arg.is_global_set());
+        let globals: Vec<_> = globals.map(|arg| arg.get_id().clone()).collect();
+        assert!(globals.len() > 4);
+        check(&command, &globals);
     }
 
     #[test]

@@ -10,8 +10,8 @@ use crate::{render, wait};
 
 pub async fn run(client: &Client, command: StoreCommand) -> Result<(), Failure> {
     match command {
-        StoreCommand::Export { log } => {
-            let request = v1::ExportStoreRequest { log };
+        StoreCommand::Export { with_log } => {
+            let request = v1::ExportStoreRequest { log: with_log };
             let mut chunks = client.store().export_store(request).await?.into_inner();
             while let Some(chunk) = chunks.message().await? {
                 render::raw(&chunk.ndjson)?;

@@ -177,8 +177,9 @@ where
     };
     let spans = exporter.as_ref().map(|exporter| {
         let tracer = exporter.provider().tracer(service);
+        // Whatever is logged: lockstepctl logs warnings only, and is where traces begin.
         let own = Targets::new()
-            .with_default(LevelFilter::TRACE)
+            .with_default(LevelFilter::INFO)
             .with_targets(EXPORT_CRATES.map(|name| (name, LevelFilter::OFF)));
         tracing_opentelemetry::layer().with_tracer(tracer).with_filter(own)
     });
@@ -193,8 +194,8 @@ where
         // It would tell of a broken stderr on stderr, and panic.
         .log_internal_errors(false);
     let lines = if human { lines.boxed() } else { lines.json().flatten_event(true).boxed() };
-    let subscriber =
-        tracing_subscriber::registry().with(parse_filter(&options.filter)?).with(spans).with(lines);
+    let lines = lines.with_filter(parse_filter(&options.filter)?);
+    let subscriber = tracing_subscriber::registry().with(spans).with(lines);
     Ok((subscriber, Guard { _exporter: exporter }))
 }
 
