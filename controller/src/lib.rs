@@ -7,6 +7,7 @@ pub mod driver;
 pub mod health;
 pub mod identity;
 pub mod init;
+pub mod offline;
 pub mod server;
 pub mod service;
 pub mod session;

@@ -9,7 +9,8 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::StoreError;
 
-const FILE: &str = "lock";
+/// Below the data directory.
+pub const LOCK_FILE: &str = "lock";
 
 /// Held until dropped.
 #[derive(Debug)]
@@ -17,7 +18,7 @@ pub struct DirLock(#[allow(dead_code)] File);
 
 impl DirLock {
     pub fn acquire(data_dir: &Path) -> Result<Self, StoreError> {
-        let path = data_dir.join(FILE);
+        let path = data_dir.join(LOCK_FILE);
         let open =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let mut file = open.map_err(|e| refused(data_dir, e))?;

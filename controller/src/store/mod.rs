@@ -1,14 +1,17 @@
 //! What must not be forgotten: every record, and the log of every transaction. Four methods; all
 //! queries run on the world in memory. Nothing above this trait may assume one process.
 
+pub mod audit;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod crash;
-mod lock;
+pub mod export;
+pub(crate) mod lock;
 pub mod memory;
+pub(crate) mod migrate;
 pub mod sled;
-mod value;
+pub(crate) mod value;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,10 +24,10 @@ use lockstep_model::record::{Change, Key, Record, TXN_WRITES_MAX, Txn, Versioned
 pub const SCHEMA: u32 = 1;
 
 /// Where records live; `meta/fleet` is the only one below `meta/`.
-const RECORD_PREFIXES: [&str; 7] =
+pub(crate) const RECORD_PREFIXES: [&str; 7] =
     ["meta/fleet", "node/", "token/", "user/", "sync/", "task/", "request/"];
 
-/// Below the data directory: exports that the controller makes by itself.
+/// Below the data directory: exports that the program makes before it changes the schema.
 pub const EXPORTS_DIR: &str = "exports";
 
 /// Most bytes of one transaction as it is stored, its log entry aside. Everything a planner may
@@ -149,21 +152,10 @@ fn check(txn: &Txn, at: Revision) -> Result<(), CommitError> {
 /// What to do about a damaged store, as commands to copy.
 fn way_out(data_dir: &Path) -> String {
     let dir = data_dir.display();
-    let newest = std::fs::read_dir(data_dir.join(EXPORTS_DIR)).ok().and_then(|entries| {
-        let paths = entries.flatten().map(|entry| entry.path());
-        let written = |path: &PathBuf| path.metadata().and_then(|m| m.modified()).ok();
-        paths.filter(|path| path.extension().is_some_and(|e| e == "ndjson")).max_by_key(written)
-    });
-    let (salvage, export) = match newest {
-        Some(path) => (String::new(), path.display().to_string()),
-        None => {
-            let salvaged = format!("{dir}/salvaged.ndjson");
-            (format!("lockstep-controller store export --data-dir {dir} > {salvaged}; "), salvaged)
-        }
-    };
     format!(
-        "`lockstep-controller store check --data-dir {dir}` lists all damage; to restore: \
-         {salvage}mv {dir}/store {dir}/store.damaged && \
-         lockstep-controller store import --data-dir {dir} {export}"
+        "`lockstep-controller store check --data-dir {dir}` lists all damage; to restore a backup: \
+         `mv {dir}/store {dir}/store.damaged && lockstep-controller store import --data-dir {dir} \
+         BACKUP.ndjson`; without one, first save what can be read: `lockstep-controller store \
+         export --data-dir {dir} > salvaged.ndjson`, and import that with --allow-incomplete"
     )
 }

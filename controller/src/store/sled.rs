@@ -20,8 +20,14 @@ use lockstep_model::Revision;
 use lockstep_model::record::{Change, Txn};
 use sled::{Batch, Db, IVec};
 
+use super::export::Import;
 use super::lock::DirLock;
-use super::{CHANGES_MAX, ChangesError, CommitError, SCHEMA, Snapshot, Store, StoreError, value};
+use super::migrate::{MIGRATIONS, Migration, Raw, migrate};
+use super::{
+    CHANGES_MAX, ChangesError, CommitError, RECORD_PREFIXES, SCHEMA, Snapshot, Store, StoreError,
+    value,
+};
+use crate::offline;
 
 /// Below the data directory.
 pub const STORE_DIR: &str = "store";
@@ -34,6 +40,8 @@ const CLEAN_EVERY_MS: u64 = 10_000;
 const PIECE_BYTES: usize = 4096;
 /// Longest that one call may take, on a disk that is busy but works.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Values that an import writes at a time.
+const FILL_SLICE: usize = 256;
 /// Entries of the log that are deleted at a time, so that nobody waits long for a compaction.
 const COMPACT_SLICE: usize = 256;
 
@@ -45,14 +53,14 @@ const COMPACTED_KEY: &str = "meta/compacted";
 #[derive(Clone)]
 pub struct SledStore(Arc<Opened>);
 
-pub(super) struct Opened {
+pub(crate) struct Opened {
     db: Db,
     /// sled's file once more, for the fsync that sled leaves out.
     file: File,
     data_dir: PathBuf,
     state: Mutex<State>,
-    /// Last, so that it is given up after the database is closed.
-    _lock: DirLock,
+    /// Last, so that it is given up after the database is closed. None when the caller has it.
+    _lock: Option<DirLock>,
 }
 
 struct State {
@@ -75,22 +83,22 @@ impl SledStore {
             let problem = "it is a sled database with other keys".to_owned();
             return Err(StoreError::Foreign { dir, problem });
         }
-        let mut batch = Batch::default();
-        batch.insert(SCHEMA_KEY, SCHEMA.to_string().as_str());
-        let opened = Opened::new(db, lock, data_dir)?;
-        opened.write(batch).map_err(|problem| StoreError::io(&dir, problem))?;
-        for path in [dir.join("conf"), dir, data_dir.into()] {
-            sync(&path).map_err(|e| StoreError::io(&path, e))?;
-        }
+        let opened = Opened::new(db, Some(lock), data_dir, &dir)?;
+        opened.write_meta(Revision::ZERO, Revision::ZERO)?;
+        opened.sync_names(data_dir)?;
         Ok(Self(Arc::new(opened)))
     }
 
     /// Blocks. The data directory must hold a store, and nobody else may have it open.
+    /// An older schema is migrated, after an export of it to `exports/` below the data directory.
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
-        let opened = Opened::open(data_dir)?;
-        let found = opened.schema()?;
-        if found > SCHEMA {
-            return Err(StoreError::Newer { found, known: SCHEMA });
+        Self::open_as(data_dir, SCHEMA, MIGRATIONS)
+    }
+
+    fn open_as(data_dir: &Path, schema: u32, steps: &[Migration]) -> Result<Self, StoreError> {
+        let mut opened = Opened::open(data_dir)?;
+        if opened.schema()? != schema {
+            opened.migrate(schema, steps)?;
         }
         Ok(Self(Arc::new(opened)))
     }
@@ -152,19 +160,40 @@ impl Store for SledStore {
 }
 
 impl Opened {
-    pub(super) fn open(data_dir: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn open(data_dir: &Path) -> Result<Self, StoreError> {
         let lock = DirLock::acquire(data_dir)?;
         let dir = data_dir.join(STORE_DIR);
         if !dir.join("db").exists() {
             return Err(StoreError::Missing { dir: data_dir.into() });
         }
-        let opened = Self::new(open_db(&dir, data_dir)?, lock, data_dir)?;
+        let opened = Self::new(open_db(&dir, data_dir)?, Some(lock), data_dir, &dir)?;
         opened.schema()?;
         Ok(opened)
     }
 
-    fn new(db: Db, lock: DirLock, data_dir: &Path) -> Result<Self, StoreError> {
-        let path = data_dir.join(STORE_DIR).join("db");
+    /// A new store in `dir` that holds these records and this log, complete and durable. The caller
+    /// has the lock.
+    pub(crate) fn fill(data_dir: &Path, dir: &Path, import: &Import) -> Result<(), StoreError> {
+        let opened = Self::new(open_db(dir, data_dir)?, None, data_dir, dir)?;
+        let records = import.records.iter().map(|(key, record)| {
+            let key = key.to_string();
+            let value = value::encode_raw(&key, record.revision, &(&record.value).into());
+            (key, value)
+        });
+        let mut values = records.chain(import.log.iter().map(value::encode_entry)).peekable();
+        while values.peek().is_some() {
+            let mut batch = Batch::default();
+            for (key, value) in values.by_ref().take(FILL_SLICE) {
+                opened.stage(&mut batch, &key, Some(&value));
+            }
+            opened.write(batch).map_err(|problem| StoreError::io(dir, problem))?;
+        }
+        opened.write_meta(Revision(import.header.revision), import.compacted)?;
+        opened.sync_names(dir)
+    }
+
+    fn new(db: Db, lock: Option<DirLock>, data_dir: &Path, dir: &Path) -> Result<Self, StoreError> {
+        let path = dir.join("db");
         let file = File::open(&path).map_err(|e| StoreError::io(&path, e))?;
         let state =
             Mutex::new(State { revision: Revision::ZERO, compacted: Revision::ZERO, failed: None });
@@ -175,20 +204,72 @@ impl Opened {
         Ok(opened)
     }
 
+    fn write_meta(&self, revision: Revision, compacted: Revision) -> Result<(), StoreError> {
+        let mut batch = Batch::default();
+        batch.insert(SCHEMA_KEY, SCHEMA.to_string().as_str());
+        if revision > Revision::ZERO {
+            batch.insert(REVISION_KEY, revision.to_string().as_str());
+            batch.insert(COMPACTED_KEY, compacted.to_string().as_str());
+        }
+        self.write(batch).map_err(|problem| StoreError::io(&self.data_dir, problem))
+    }
+
+    /// The names of sled's files, without which a machine that loses power may lose a new store.
+    fn sync_names(&self, dir: &Path) -> Result<(), StoreError> {
+        let dirs = [dir.to_owned(), dir.join(STORE_DIR)];
+        let files = dirs.iter().map(|dir| dir.join("conf"));
+        for path in files.chain(dirs.iter().cloned()).filter(|path| path.exists()) {
+            let synced = File::open(&path).and_then(|file| file.sync_all());
+            synced.map_err(|e| StoreError::io(&path, e))?;
+        }
+        Ok(())
+    }
+
+    /// Brings all records to another schema in one batch. The log is of the older one and goes.
+    fn migrate(&mut self, to: u32, steps: &[Migration]) -> Result<(), StoreError> {
+        let (from, at) = (self.schema()?, self.revision());
+        let export = offline::export_before_migration(self)?;
+        let mut raw = Raw::new();
+        for prefix in RECORD_PREFIXES {
+            for value in self.values(prefix) {
+                let (key, bytes) = value.map_err(|e| self.damaged(e))?;
+                let record = value::decode_raw(&key, &bytes).map_err(|e| self.damaged(e))?;
+                raw.insert(key, record);
+            }
+        }
+        let before: Vec<String> = raw.keys().cloned().collect();
+        let taken = migrate(&mut raw, from, to, steps)?;
+
+        let mut batch = Batch::default();
+        for key in before.iter().filter(|key| !raw.contains_key(*key)) {
+            self.stage(&mut batch, key, None);
+        }
+        for (key, (revision, record)) in &raw {
+            self.stage(&mut batch, key, Some(&value::encode_raw(key, *revision, record)));
+        }
+        batch.insert(SCHEMA_KEY, to.to_string().as_str());
+        batch.insert(COMPACTED_KEY, at.to_string().as_str());
+        self.write(batch).map_err(|problem| StoreError::io(&self.data_dir, problem))?;
+        self.state().compacted = at;
+        let (steps, export) = (taken.join(", "), export.display().to_string());
+        tracing::info!(from, to, steps, export, "the store was migrated");
+        Ok(())
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic in the middle of a commit leaves `failed` behind, which says all there is to say.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn revision(&self) -> Revision {
+    pub(crate) fn revision(&self) -> Revision {
         self.state().revision
     }
 
-    pub(super) fn compacted(&self) -> Revision {
+    pub(crate) fn compacted(&self) -> Revision {
         self.state().compacted
     }
 
-    pub(super) fn schema(&self) -> Result<u32, StoreError> {
+    pub(crate) fn schema(&self) -> Result<u32, StoreError> {
         let schema = self.number(SCHEMA_KEY)?.and_then(|n| u32::try_from(n).ok());
         schema.ok_or_else(|| match self.db.is_empty() {
             true => StoreError::Missing { dir: self.data_dir.clone() },
@@ -232,7 +313,7 @@ impl Opened {
     }
 
     /// Puts or deletes one value, and the pieces that an older and longer one left.
-    pub(super) fn stage(&self, batch: &mut Batch, key: &str, value: Option<&[u8]>) {
+    pub(crate) fn stage(&self, batch: &mut Batch, key: &str, value: Option<&[u8]>) {
         for old in self.db.range(piece_key(key, 0)..=piece_key(key, u32::MAX)).keys().flatten() {
             batch.remove(old);
         }
@@ -248,30 +329,62 @@ impl Opened {
     }
 
     /// All of a batch, for good.
-    pub(super) fn write(&self, batch: Batch) -> Result<(), String> {
+    pub(crate) fn write(&self, batch: Batch) -> Result<(), String> {
         self.db.apply_batch(batch).map_err(|e| e.to_string())?;
         self.db.flush().map_err(|e| e.to_string())?;
         self.file.sync_data().map_err(|e| e.to_string())
     }
 
     /// Of all keys that start with `prefix`, in order.
-    pub(super) fn values(&self, prefix: &str) -> Values<impl Iterator<Item = Pair>> {
+    pub(crate) fn values(&self, prefix: &str) -> Values<impl Iterator<Item = Pair>> {
         Values(self.db.scan_prefix(prefix).peekable())
     }
 
-    /// As `values`, but backwards from the last key until one that cannot be read: what a reader
-    /// who was stopped by damage can still get.
-    pub(super) fn values_from_the_end(&self, prefix: &str) -> Values<impl Iterator<Item = Pair>> {
-        let readable = self.db.scan_prefix(prefix).rev().map_while(Result::ok);
-        let mut pairs: Vec<_> = readable.collect();
+    /// Every value that can be read, and what kept others from it. Where sled cannot read on, it
+    /// is read from the other end.
+    pub(crate) fn readable(
+        &self,
+        prefix: &str,
+        mut each: impl FnMut(&str, Result<Vec<u8>, StoreError>),
+    ) {
+        let mut last = String::new();
+        for value in self.values(prefix) {
+            match value {
+                Ok((key, bytes)) => {
+                    each(&key, Ok(bytes));
+                    last = key;
+                }
+                Err(e) => {
+                    each(&format!("{prefix}*, after {last:?}"), Err(e));
+                    break;
+                }
+            }
+        }
+        let mut pairs: Vec<_> = self.db.scan_prefix(prefix).rev().map_while(Result::ok).collect();
+        pairs.retain(|(key, _)| **key > *last.as_bytes() && !is_piece_of(key, last.as_bytes()));
         pairs.reverse();
-        Values(pairs.into_iter().map(Ok).peekable())
+        for (key, bytes) in Values(pairs.into_iter().map(Ok).peekable()).flatten() {
+            each(&key, Ok(bytes));
+        }
+    }
+
+    /// Keys that no version of this program writes.
+    pub(crate) fn strange_keys(&self) -> Vec<String> {
+        let known = RECORD_PREFIXES.iter().copied().chain([value::LOG, "meta/"]);
+        let known: Vec<&[u8]> = known.map(str::as_bytes).collect();
+        let keys = self.db.iter().keys().map_while(Result::ok);
+        let strange = keys.filter(|key| !known.iter().any(|prefix| key.starts_with(prefix)));
+        strange.map(|key| String::from_utf8_lossy(&key).into_owned()).collect()
+    }
+
+    pub(crate) fn data_dir(&self) -> &Path {
+        &self.data_dir
     }
 
     fn snapshot(&self) -> Result<Snapshot, StoreError> {
         let state = self.state();
         let mut snapshot = Snapshot { revision: state.revision, ..Snapshot::default() };
-        for prefix in super::RECORD_PREFIXES {
+        for prefix in RECORD_PREFIXES {
             for value in self.values(prefix) {
                 let (key, bytes) = value.map_err(|e| self.damaged(e))?;
                 let (key, record) =
@@ -282,7 +395,7 @@ impl Opened {
         Ok(snapshot)
     }
 
-    pub(super) fn changes(&self, after: Revision) -> Result<Vec<Change>, ChangesError> {
+    pub(crate) fn changes(&self, after: Revision) -> Result<Vec<Change>, ChangesError> {
         let state = self.state();
         if after < state.compacted {
             return Err(ChangesError::Compacted { oldest: state.compacted });
@@ -339,7 +452,7 @@ impl Opened {
 type Pair = Result<(IVec, IVec), sled::Error>;
 
 /// Whole values, their pieces joined; ends at the first that sled cannot read.
-pub(super) struct Values<I: Iterator<Item = Pair>>(Peekable<I>);
+pub(crate) struct Values<I: Iterator<Item = Pair>>(Peekable<I>);
 
 impl<I: Iterator<Item = Pair>> Iterator for Values<I> {
     type Item = Result<(String, Vec<u8>), StoreError>;
@@ -395,8 +508,4 @@ fn unreadable(data_dir: &Path, problem: impl ToString) -> StoreError {
     let dir = data_dir.join(STORE_DIR);
     let problem = format!("{}; {}", problem.to_string(), super::way_out(data_dir));
     StoreError::damaged(dir.display(), problem)
-}
-
-fn sync(path: &Path) -> std::io::Result<()> {
-    File::open(path)?.sync_all()
 }

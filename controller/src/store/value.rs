@@ -1,8 +1,8 @@
 //! Keys and values as they are stored: an envelope with a checksum around each record and each
 //! entry of the log. What is read is checked before it is believed.
 
-use lockstep_model::Revision;
 use lockstep_model::record::{Change, Key, Record, Versioned, Write};
+use lockstep_model::{Invalid, Revision};
 use lockstep_proto::store_v1 as wire;
 use prost::Message;
 
@@ -43,8 +43,7 @@ pub fn encode(change: &Change) -> Result<Values, CommitError> {
         let problem = format!("{bytes} bytes, at most {TXN_BYTES_MAX} fit");
         return Err(CommitError::TooLarge { problem });
     }
-    let key = log_key(change.revision);
-    let entry = seal(&key, change.revision, &wire::LogEntry::from(change));
+    let (key, entry) = encode_entry(change);
     values.push((key, Some(entry)));
     Ok(values)
 }
@@ -75,20 +74,47 @@ fn unseal<T: Message + Default>(key: &str, value: &[u8]) -> Result<(Revision, T)
     Ok((revision, T::decode(body.as_slice()).map_err(not_protobuf)?))
 }
 
-pub fn decode_record(key: &str, value: &[u8]) -> Result<(Key, Versioned<Record>), StoreError> {
-    let (revision, record) = unseal::<wire::Record>(key, value)?;
-    let record = Record::try_from(record).map_err(|e| StoreError::damaged(key, e))?;
-    let names = record.key();
-    if names.to_string() != key {
-        return Err(StoreError::damaged(key, format!("holds the record {names}")));
-    }
-    Ok((names, Versioned { revision, value: record }))
+/// A record as it is written, which an older schema's need not mean anything to the model.
+pub fn decode_raw(key: &str, value: &[u8]) -> Result<(Revision, wire::Record), StoreError> {
+    unseal::<wire::Record>(key, value)
 }
 
-pub fn decode_entry(key: &str, value: &[u8]) -> Result<Change, StoreError> {
+pub fn decode_record(key: &str, value: &[u8]) -> Result<(Key, Versioned<Record>), StoreError> {
+    let (revision, record) = decode_raw(key, value)?;
+    let (key, value) = understand(key, record).map_err(|e| StoreError::damaged(key, e))?;
+    Ok((key, Versioned { revision, value }))
+}
+
+/// The record that must be the one its key names.
+pub fn understand(key: &str, record: wire::Record) -> Result<(Key, Record), Invalid> {
+    let record = Record::try_from(record)?;
+    let names = record.key();
+    if names.to_string() != key {
+        return Err(Invalid::new("key", format!("{key} holds the record {names}")));
+    }
+    Ok((names, record))
+}
+
+pub fn encode_raw(key: &str, revision: Revision, record: &wire::Record) -> Vec<u8> {
+    seal(key, revision, record)
+}
+
+pub fn encode_entry(change: &Change) -> (String, Vec<u8>) {
+    let key = log_key(change.revision);
+    let entry = seal(&key, change.revision, &wire::LogEntry::from(change));
+    (key, entry)
+}
+
+/// An entry as it is written; see `decode_raw`.
+pub fn decode_raw_entry(key: &str, value: &[u8]) -> Result<(Revision, wire::LogEntry), StoreError> {
     let (revision, entry) = unseal::<wire::LogEntry>(key, value)?;
     if log_revision(key) != Some(revision) {
         return Err(StoreError::damaged(key, format!("holds the entry of revision {revision}")));
     }
+    Ok((revision, entry))
+}
+
+pub fn decode_entry(key: &str, value: &[u8]) -> Result<Change, StoreError> {
+    let (revision, entry) = decode_raw_entry(key, value)?;
     entry.into_change(revision).map_err(|e| StoreError::damaged(key, e))
 }
