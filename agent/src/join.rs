@@ -15,7 +15,7 @@ use lockstep_proto::v1::enrollment_service_client::EnrollmentServiceClient;
 use lockstep_transport::dial::{self, DialError};
 use lockstep_transport::identity::{Identity, IdentityError, disk};
 use lockstep_transport::tls::Caller;
-use lockstep_transport::token::JoinToken;
+use lockstep_transport::token::{self, JoinToken};
 use rustls_pki_types::CertificateDer;
 use tokio::time::timeout;
 
@@ -95,6 +95,9 @@ pub async fn join(wish: Wish) -> Result<Joined, JoinError> {
             return Err(JoinError::Joined { who });
         }
     };
+    if wish.token.id().as_str().starts_with(token::FOR_USER) {
+        return Err(JoinError::NotNode("a user".to_owned()));
+    }
     let joining = wish.data_dir.join(JOINING);
     let identity = enroll(&wish, &joining).await?;
     if let Err(identity::RenewError::NotNode(subject)) = identity::node_name(&identity) {

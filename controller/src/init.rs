@@ -18,7 +18,7 @@ use crate::config::CONFIG_FILE;
 use crate::identity::ca::{Ca, CaError};
 use crate::identity::{draw, files};
 use crate::server::CA_DIR;
-use crate::store::sled::SledStore;
+use crate::store::sled::{STORE_DIR, SledStore};
 use crate::store::{CommitError, Store, StoreError};
 
 /// The user that `init` makes.
@@ -71,52 +71,74 @@ fn host_name() -> String {
     if name.is_empty() { IpAddr::from([127, 0, 0, 1]).to_string() } else { name }
 }
 
-/// Makes the data directory: CA, store, first admin, config file. It appears whole or not at all.
-/// Returns the admin's token.
+/// Makes what the data directory holds: CA, store, first admin, config file. It is made in a draft
+/// below the directory, which may be a mount point or the only place its user may write, and moved
+/// into place when it is whole. Returns the admin's token.
 pub async fn init(setup: &Setup, now: Timestamp) -> Result<JoinToken, InitError> {
     let dir = &setup.data_dir;
-    let at = |path: &Path| {
-        let path = path.display().to_string();
-        move |source| InitError::Io { path, source }
-    };
-    check_is_free(dir)?;
-    let parent = dir.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(parent).map_err(at(parent))?;
-    let name = dir.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-    let draft = parent.join(format!(".{name}.init-{}", std::process::id()));
-    files::make_dir(&draft).map_err(at(&draft))?;
+    let existed = check_is_free(dir)?;
+    let draft = dir.join(DRAFT);
     let made = async {
+        remove(&draft).map_err(at(&draft))?;
+        files::make_dir(&draft).map_err(at(&draft))?;
         let token = fill(&draft, setup, now).await?;
-        fs::rename(&draft, dir).map_err(|source| match source.kind() {
-            io::ErrorKind::ResourceBusy | io::ErrorKind::CrossesDevices => InitError::Refused(
-                format!("{} is a mount point; name a directory inside of it", dir.display()),
-            ),
-            _ => at(dir)(source),
-        })?;
-        files::sync_dir(parent).map_err(at(parent))?;
+        for name in PARTS {
+            fs::rename(draft.join(name), dir.join(name)).map_err(at(&dir.join(name)))?;
+        }
+        remove(&draft).map_err(at(&draft))?;
+        files::sync_dir(dir).map_err(at(dir))?;
         Ok(token)
     }
     .await;
     if made.is_err() {
         // What was made is of no use; that it cannot be removed is no second error.
-        let _ = fs::remove_dir_all(&draft);
+        for name in PARTS.into_iter().chain([DRAFT]) {
+            let _ = remove(&dir.join(name));
+        }
+        if !existed {
+            let _ = fs::remove_dir(dir);
+        }
     }
     made
 }
 
-fn check_is_free(dir: &Path) -> Result<(), InitError> {
-    match fs::read_dir(dir) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(source) => Err(InitError::Io { path: dir.display().to_string(), source }),
-        Ok(mut entries) => match entries.next() {
-            None => Ok(()),
-            Some(_) => Err(InitError::Refused(format!(
-                "{} is not empty; `lockstep-controller run --data-dir` starts what is there, a new fleet needs an \
-                 empty directory",
+/// Below the data directory, while it is filled.
+const DRAFT: &str = ".init";
+/// What `init` makes, in the order it is moved into place: without a store nothing else counts.
+const PARTS: [&str; 3] = [CA_DIR, CONFIG_FILE, STORE_DIR];
+
+fn at(path: &Path) -> impl Fn(io::Error) -> InitError + use<> {
+    let path = path.display().to_string();
+    move |source| InitError::Io { path: path.clone(), source }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    removed.or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) })
+}
+
+/// Whether the directory exists. It may hold nothing but the draft of a try that was broken off, and
+/// what every fresh file system has.
+fn check_is_free(dir: &Path) -> Result<bool, InitError> {
+    let entries = match fs::read_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        entries => entries.map_err(at(dir))?,
+    };
+    for entry in entries {
+        let name = entry.map_err(at(dir))?.file_name();
+        if name != DRAFT && name != "lost+found" {
+            return Err(InitError::Refused(format!(
+                "{} is not empty, it holds {name:?}; `lockstep-controller run --data-dir` starts a fleet that is there, \
+                 a new one needs an empty directory",
                 dir.display()
-            ))),
-        },
+            )));
+        }
     }
+    Ok(true)
 }
 
 async fn fill(draft: &Path, setup: &Setup, now: Timestamp) -> Result<JoinToken, InitError> {
@@ -127,10 +149,7 @@ async fn fill(draft: &Path, setup: &Setup, now: Timestamp) -> Result<JoinToken, 
     desk.write("init", vec![Write::Put(Record::Fleet(fleet))], now).await?;
     let token = desk.let_admin_in(&FIRST_ADMIN.parse()?, ca.root_sha256(), "init", now).await?;
     let config = draft.join(CONFIG_FILE);
-    files::write(&config, &config_text(setup))
-        .map_err(|source| InitError::Io { path: config.display().to_string(), source })?;
-    files::sync_dir(draft)
-        .map_err(|source| InitError::Io { path: draft.display().to_string(), source })?;
+    files::write(&config, &config_text(setup)).map_err(at(&config))?;
     Ok(token)
 }
 
@@ -229,14 +248,18 @@ impl Desk {
         for request in steps {
             self.carry_out(cause, request, now).await?;
         }
-        let token = draw::token(root_sha256)?;
+        let grants = TokenFor::User { name: user.clone() };
+        let token = draw::token(&grants, root_sha256)?;
         let request = Request::CreateToken {
             id: token.id().clone(),
             secret_sha256: token.secret_sha256(),
-            grants: TokenFor::User { name: user.clone() },
+            grants,
             ttl: TOKEN_TTL_MAX,
         };
         self.carry_out(cause, request, now).await?;
         Ok(token)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -120,7 +120,7 @@ impl Api {
     ) -> Result<(Done, Option<JoinToken>), Reject> {
         let dry_run = mutation.as_ref().is_some_and(|mutation| mutation.dry_run);
         let root = self.0.authority.ca().root_sha256();
-        let token = draw::token(root)?;
+        let token = draw::token(&grants, root)?;
         let wish = Wish::CreateToken {
             id: token.id().clone(),
             secret_sha256: token.secret_sha256(),

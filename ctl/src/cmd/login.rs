@@ -8,7 +8,7 @@ use lockstep_proto::v1::enrollment_service_client::EnrollmentServiceClient;
 use lockstep_transport::dial;
 use lockstep_transport::identity::{Identity, disk};
 use lockstep_transport::tls::Caller;
-use lockstep_transport::token::JoinToken;
+use lockstep_transport::token::{FOR_NODE, JoinToken};
 
 use crate::args::{Global, Login};
 use crate::client::Trace;
@@ -22,6 +22,9 @@ pub async fn run(global: &Global, login: Login) -> Result<(), Failure> {
     let Login { controller, token, name } = login;
     let token: JoinToken =
         read_token(token)?.trim().parse().map_err(|e| Failure::usage(format!("--token: {e}")))?;
+    if token.id().as_str().starts_with(FOR_NODE) {
+        return Err(Failure::usage("this token is for a node; give it to lockstep-agent join"));
+    }
     let contexts = Contexts::open(global.config_dir.as_deref())?;
     // A lost answer may be asked for again, but only by the same key: it waits here meanwhile.
     let waiting = contexts.waiting(&token)?;

@@ -14,6 +14,10 @@ use zeroize::Zeroizing;
 /// The first part of every token; a later form gets another one.
 const PREFIX: &str = "ls1.";
 const SECRET_BYTES: usize = 32;
+/// How the id of a token begins that lets a node in,
+pub const FOR_NODE: &str = "node-";
+/// and of one for a user.
+pub const FOR_USER: &str = "user-";
 /// Longest token text, in bytes: prefix, id, 43 of base64url, 64 hexadecimal digits, two dots.
 pub const TOKEN_MAX: usize = PREFIX.len() + NAME_MAX + 43 + 64 + 2;
 
