@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use crate::config;
 use crate::cursor::write_durably;
 use crate::identity::{self, ders};
+use crate::link::expulsion;
 use crate::lock::{DataDirLock, LockError};
 
 /// Where the new key waits for its certificate.
@@ -105,6 +106,7 @@ pub async fn join(wish: Wish) -> Result<Joined, JoinError> {
     }
     disk::save(&joining, &identity)?;
     put_in_place(&wish.data_dir, &joining, &home)?;
+    set_aside(&wish.data_dir, expulsion::FILE)?;
     if !former.is_some_and(|former| same_fleet(&former, &identity)) {
         set_memories_aside(&wish.data_dir)?;
     }

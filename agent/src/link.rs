@@ -3,6 +3,7 @@
 
 mod backoff;
 mod controllers;
+pub mod expulsion;
 mod session;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +25,7 @@ use crate::runner::Runner;
 
 pub use backoff::Backoff;
 pub use controllers::Controllers;
+use expulsion::Expulsion;
 use session::End;
 
 /// What the controller may plan for us: the kinds of tasks, and abilities of the stream.
@@ -65,6 +67,7 @@ pub struct Link {
     sources: Sources,
     controllers: Arc<Mutex<Controllers>>,
     memory: Arc<Mutex<Memory>>,
+    expulsion: Mutex<Expulsion>,
     /// Random, new at each start.
     instance: u64,
     status: watch::Sender<Status>,
@@ -81,13 +84,19 @@ impl Link {
         instance: u64,
     ) -> Self {
         let controllers = Controllers::open(data_dir.join(CONTROLLERS), controllers);
+        let expulsion = Expulsion::open(data_dir.join(expulsion::FILE));
+        let status = match expulsion.why() {
+            Some(why) => Status::Expelled { why: why.to_owned() },
+            None => Status::Connecting,
+        };
         Self {
             keeper,
             sources,
             controllers: Arc::new(Mutex::new(controllers)),
             memory: Arc::new(Mutex::new(memory)),
+            expulsion: Mutex::new(expulsion),
             instance,
-            status: watch::Sender::new(Status::Connecting),
+            status: watch::Sender::new(status),
         }
     }
 
@@ -180,10 +189,21 @@ impl Link {
                 _ => tracing::warn!(%controller, why, "no controller; work goes on without it"),
             }
         }
-        self.status.send_replace(match end {
-            End::Expelled(_) => Status::Expelled { why },
-            _ => Status::Away { why },
+        let mut expulsion = self.expulsion.lock().unwrap_or_else(PoisonError::into_inner);
+        if let End::Expelled(why) = end {
+            expulsion.note(why);
+        }
+        self.status.send_replace(match expulsion.why() {
+            Some(why) => Status::Expelled { why: why.to_owned() },
+            None => Status::Away { why },
         });
+    }
+
+    /// A controller has welcomed us.
+    fn tell_connected(&self, controller: &HostPort) {
+        tracing::info!(%controller, "connected");
+        self.expulsion.lock().unwrap_or_else(PoisonError::into_inner).lift();
+        self.status.send_replace(Status::Connected { controller: controller.clone() });
     }
 }
 

@@ -137,6 +137,11 @@ impl Session {
         self.say.send(Ok(message)).await.expect("the stream lives");
     }
 
+    /// Ends the stream with an error.
+    pub async fn refuse(self, status: Status) {
+        self.say.send(Err(status)).await.expect("the stream lives");
+    }
+
     /// Says it until the stream ends; for heartbeats beside a test.
     pub fn keep_beating(&self) {
         let say = self.say.clone();

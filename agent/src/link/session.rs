@@ -23,7 +23,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::Channel;
 use tonic::{Code, Streaming};
 
-use super::{FEATURES, Link, Status, SyncReports};
+use super::{FEATURES, Link, SyncReports};
 use crate::ledger::Offer;
 use crate::ledger::file::MESSAGE_BYTES_MAX;
 use crate::runner::{News, Tail};
@@ -67,8 +67,7 @@ pub(super) async fn converse(
 ) -> End {
     let talk = async {
         let (mut session, heard) = Session::open(link, channel).await?;
-        tracing::info!(%controller, "connected");
-        link.status.send_replace(Status::Connected { controller: controller.clone() });
+        link.tell_connected(controller);
         session.run(heard).await
     };
     tokio::select! {
@@ -415,8 +414,7 @@ fn refusal(status: tonic::Status) -> End {
     }
     let status::Refusal { code, reason, subject: _, message } = status::read(&status);
     match reason.as_str() {
-        "expelled" => End::Expelled(message),
-        "replaced" => End::Replaced(message),
+        "node_expelled" => End::Expelled(message),
         _ if code == Code::Unimplemented => lost("it is no Lockstep controller"),
         "" => lost(format!("the stream broke: {message}")),
         _ => End::Refused(message),

@@ -332,7 +332,23 @@ async fn an_expelled_agent_stops_asking() {
     drop(session);
     let again = timeout(Duration::from_secs(1), controller.session()).await;
     assert!(again.is_err(), "it came back at once");
-    agent.stop().await;
+    // A restart does not make it forget; a welcome does.
+    let mut agent = Agent::run(agent.stop().await, &[&controller.address]).await;
+    assert!(matches!(&*agent.status.borrow(), Status::Expelled { .. }));
+    let session = controller.session().await;
+    let reject = lockstep_model::Reject::new(
+        lockstep_model::Code::PermissionDenied,
+        "node_expelled",
+        "node/web1",
+        "node web1 was expelled",
+    );
+    session.refuse(lockstep_proto::status::from_reject(&reject)).await;
+    agent.until(|s| *s == Status::Expelled { why: "node web1 was expelled".into() }).await;
+    let mut agent = Agent::run(agent.stop().await, &[&controller.address]).await;
+    let _session = controller.welcomed().await;
+    agent.until(|s| matches!(s, Status::Connected { .. })).await;
+    let agent = Agent::run(agent.stop().await, &[&controller.address]).await;
+    assert!(!matches!(&*agent.status.borrow(), Status::Expelled { .. }));
 }
 
 #[tokio::test]
