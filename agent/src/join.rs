@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lockstep_model::identity::Subject;
 use lockstep_model::node::NodeAddress;
 use lockstep_model::{HostPort, Timestamp};
 use lockstep_proto::v1;
@@ -16,21 +15,20 @@ use lockstep_transport::dial::{self, DialError};
 use lockstep_transport::identity::{Identity, IdentityError, disk};
 use lockstep_transport::tls::Caller;
 use lockstep_transport::token::{self, JoinToken};
-use rustls_pki_types::CertificateDer;
 use tokio::time::timeout;
 
 use crate::config;
 use crate::cursor::write_durably;
 use crate::identity::{self, ders};
-use crate::link::expulsion;
+use crate::link;
 use crate::lock::{DataDirLock, LockError};
 
 /// Where the new key waits for its certificate.
 const JOINING: &str = "joining";
 /// What `--replace` found goes here, in place of what an earlier one put there.
 const BEFORE: &str = "before";
-/// What was remembered of a fleet and means nothing in another.
-const MEMORIES: [&str; 4] = ["ledger", "told", "controllers", "sync"];
+/// What an agent remembers, and a new identity begins without.
+const MEMORIES: [&str; 5] = ["ledger", "sync", "told", link::CONTROLLERS, link::expulsion::FILE];
 const ENROLL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What a person asked for.
@@ -87,15 +85,11 @@ fn io_error(path: &Path, source: io::Error) -> JoinError {
 pub async fn join(wish: Wish) -> Result<Joined, JoinError> {
     let _lock = DataDirLock::take(&wish.data_dir)?;
     let home = wish.data_dir.join(identity::DIR);
-    let former = match disk::exists(&home) {
-        false => None,
-        true if wish.replace => disk::load(&home).ok(),
-        true => {
-            let loaded = disk::load(&home).map(|i| i.spiffe.to_string());
-            let who = loaded.unwrap_or_else(|_| "joined".to_owned());
-            return Err(JoinError::Joined { who });
-        }
-    };
+    if disk::exists(&home) && !wish.replace {
+        let loaded = disk::load(&home).map(|i| i.spiffe.to_string());
+        let who = loaded.unwrap_or_else(|_| "a node".to_owned());
+        return Err(JoinError::Joined { who });
+    }
     if wish.token.id().as_str().starts_with(token::FOR_USER) {
         return Err(JoinError::NotNode("a user".to_owned()));
     }
@@ -106,10 +100,6 @@ pub async fn join(wish: Wish) -> Result<Joined, JoinError> {
     }
     disk::save(&joining, &identity)?;
     put_in_place(&wish.data_dir, &joining, &home)?;
-    set_aside(&wish.data_dir, expulsion::FILE)?;
-    if !former.is_some_and(|former| same_fleet(&former, &identity)) {
-        set_memories_aside(&wish.data_dir)?;
-    }
     let config = wish.data_dir.join(config::FILE);
     let config_kept = config.exists();
     if !config_kept {
@@ -147,16 +137,12 @@ fn refusal(status: tonic::Status) -> JoinError {
     }
 }
 
-/// By one rename, so there is never half an identity.
+/// By one rename, so there is never half an identity. What was remembered under the former one goes
+/// first: no peer knows the new key by it, and another fleet's tasks must not meet it.
 fn put_in_place(data_dir: &Path, joining: &Path, home: &Path) -> Result<(), JoinError> {
-    if home.exists() {
-        set_aside(data_dir, identity::DIR)?;
-    }
+    MEMORIES.iter().try_for_each(|name| set_aside(data_dir, name))?;
+    set_aside(data_dir, identity::DIR)?;
     fs::rename(joining, home).map_err(|e| io_error(home, e))
-}
-
-fn set_memories_aside(data_dir: &Path) -> Result<(), JoinError> {
-    MEMORIES.iter().try_for_each(|name| set_aside(data_dir, name))
 }
 
 fn set_aside(data_dir: &Path, name: &str) -> Result<(), JoinError> {
@@ -173,13 +159,6 @@ fn set_aside(data_dir: &Path, name: &str) -> Result<(), JoinError> {
         Err(_) => Ok(()),
     };
     removed.and_then(|()| fs::rename(&from, &to)).map_err(|e| io_error(&to, e))
-}
-
-/// The same node of the same fleet, as far as its roots tell.
-fn same_fleet(former: &Identity, now: &Identity) -> bool {
-    let shared = |root: &CertificateDer<'_>| now.roots().contains(root);
-    let is_node = matches!(now.spiffe.subject, Subject::Node(_));
-    is_node && former.spiffe == now.spiffe && former.roots().iter().any(shared)
 }
 
 #[cfg(test)]

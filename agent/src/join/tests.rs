@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use lockstep_model::identity::Subject;
 use lockstep_transport::test_ca::TestCa;
 use lockstep_transport::token::JoinToken;
 use tempfile::TempDir;
@@ -115,26 +116,28 @@ async fn refusals_say_why_and_leave_nothing() {
 }
 
 #[tokio::test]
-async fn replacing_an_identity_forgets_another_fleet_and_keeps_the_same() {
-    let (first, dir) = (controller().await, tempfile::tempdir().unwrap());
-    join(wish(&first, &dir)).await.unwrap();
+async fn another_identity_begins_without_the_memories_of_the_former() {
+    let (controller, dir) = (controller().await, tempfile::tempdir().unwrap());
+    join(wish(&controller, &dir)).await.unwrap();
     let home = dir.path().join("agent");
-    let memory = home.join("ledger/sync+webroot");
-    fs::create_dir_all(home.join("ledger")).unwrap();
-    fs::write(&memory, "x").unwrap();
-    fs::write(home.join("told"), "x").unwrap();
     let key = || disk::load(&home.join(identity::DIR)).unwrap().key_hash;
-    let before = key();
-    let same = join(Wish { replace: true, ..wish(&first, &dir) }).await.unwrap();
-    assert!(same.config_kept);
-    assert_ne!(key(), before, "another key");
-    assert!(memory.exists());
-    assert!(home.join(BEFORE).join(identity::DIR).exists());
-
-    let second = controller().await;
     for _ in 0..2 {
-        join(Wish { replace: true, ..wish(&second, &dir) }).await.unwrap();
-        assert!(!memory.exists() && !home.join("told").exists());
+        fs::create_dir_all(home.join("ledger")).unwrap();
+        fs::write(home.join("ledger/sync+webroot"), "x").unwrap();
+        fs::write(home.join("told"), "x").unwrap();
+        let before = key();
+        let said = join(Wish { replace: true, ..wish(&controller, &dir) }).await.unwrap();
+        assert!(said.config_kept);
+        assert_ne!(key(), before);
+        assert!(!home.join("ledger").exists() && !home.join("told").exists());
         assert!(home.join(BEFORE).join("ledger/sync+webroot").exists());
+        assert_eq!(disk::load(&home.join(BEFORE).join(identity::DIR)).unwrap().key_hash, before);
     }
+    // A refusal leaves the former one as it was.
+    let before = key();
+    fs::write(home.join("told"), "x").unwrap();
+    controller.script(|script| script.enroll = Box::new(|_| Err(Status::unauthenticated("no"))));
+    join(Wish { replace: true, ..wish(&controller, &dir) }).await.unwrap_err();
+    assert_eq!(key(), before);
+    assert!(home.join("told").exists());
 }
