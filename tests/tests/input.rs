@@ -49,7 +49,7 @@ fn every_wrong_argument_is_named() -> Result<()> {
         (&["token", "create", "--node", "web\u{1b}[31m"], USAGE, "node name"),
         (&["token", "create", "--node", ""], USAGE, "node name: must not be empty"),
         (&["token", "create", "--node=-web"], USAGE, "must start with a letter or a digit"),
-        (&["token", "create", "--node", "-web"], USAGE, "--node"),
+        (&["token", "create", "--node", "-web"], USAGE, "'-w'"),
         (&["token", "create", "--node", ".."], USAGE, "node name"),
         (&["token", "create", "--node", "a..b"], USAGE, "'..'"),
         (&["token", "create", "--node", "../../etc"], USAGE, "node name"),
@@ -415,7 +415,7 @@ fn ten_mistakes_are_ten_lines() -> Result<()> {
     fs::write(
         &file,
         "data-dir = 5\nlisten = \"here\"\nhealth-listen = \"1.2.3.4\"\nadvertise = [\"a b\"]\n\
-         leaf-life = \"1 year\"\nheartbeat = \"0s\"\nlog-format = \"xml\"\nlog = 7\n\
+         leaf-life = \"1 year\"\nheartbeat = \"0s\"\nlog-format = \"xml\"\nlog-filter = 7\n\
          health_listen = \"x\"\ncolour = \"red\"\n",
     )?;
     let refused = controller_run(&fleet, &["--config", &name, "--check-config"])?;
@@ -428,7 +428,7 @@ fn ten_mistakes_are_ten_lines() -> Result<()> {
         "leaf-life",
         "heartbeat",
         "log-format",
-        "log",
+        "log-filter",
         "health_listen",
         "colour",
     ] {
@@ -519,6 +519,9 @@ fn a_data_directory_has_one_controller_of_its_own_version() -> Result<()> {
     Ok(())
 }
 
+/// Commits that may fit into what the store has of the disk already.
+const FITS_MAX: usize = 3000;
+
 #[test]
 fn a_full_or_read_only_disk_under_the_store_loses_nothing() -> Result<()> {
     let net = Net::new()?;
@@ -534,13 +537,13 @@ fn a_full_or_read_only_disk_under_the_store_loses_nothing() -> Result<()> {
     fleet.ctl(&["node", "label", "web1", "before=full"])?.ok()?;
 
     disk.fill()?;
-    let mut acknowledged = Vec::new();
-    let failed = (0..200).find_map(|n| {
-        let label = format!("n{n}=full");
-        let done = fleet.ctl(&["node", "label", "web1", &label, "--timeout", "20s"]);
-        match done {
+    // The store has some room of its own in its file, so a few more fit.
+    let mut acknowledged = 0;
+    let failed = (0..FITS_MAX).find_map(|n| {
+        let label = format!("n={n}");
+        match fleet.ctl(&["node", "label", "web1", &label, "--timeout", "20s"]) {
             Ok(done) if done.status.success() => {
-                acknowledged.push(label);
+                acknowledged = n;
                 None
             }
             other => Some(other),
@@ -559,10 +562,9 @@ fn a_full_or_read_only_disk_under_the_store_loses_nothing() -> Result<()> {
     fleet.restart_controller()?;
     let node: v1::Node = fleet.ask(&["node", "show", "web1"])?;
     assert_eq!(node.labels.get("before").map(String::as_str), Some("full"));
-    for label in &acknowledged {
-        let (key, value) = label.split_once('=').unwrap_or_default();
-        assert_eq!(node.labels.get(key).map(String::as_str), Some(value), "acknowledged and lost");
-    }
+    // What was refused may or may not be there; what was acknowledged is.
+    let last: usize = node.labels.get("n").context("no label is left")?.parse()?;
+    ensure!(last >= acknowledged, "{acknowledged} was acknowledged, {last} is there");
     fleet.wait_healthy(&["master1", "web1"]);
 
     fleet.controller.daemon.kill()?;

@@ -29,10 +29,15 @@ fn a_machine_joins_with_a_token_and_is_administered() -> Result<()> {
 
     let node = fleet.wait_health("web1", NodeHealth::Healthy);
     assert_eq!(node.admin(), NodeAdmin::Enabled);
-    let report = node.report.unwrap_or_default();
-    let version = |tool: &str| report.tools.iter().find(|t| t.name == tool).map(|t| &*t.version);
-    assert!(version("rsync").is_some_and(|v| v.starts_with("3.")), "{report:?}");
-    assert!(version("lsyncd").is_some_and(|v| v.starts_with("2.")), "{report:?}");
+    until(SOON, "its tools are known", || -> Result<()> {
+        let node: v1::Node = fleet.ask(&["node", "show", "web1"])?;
+        let report = node.report.unwrap_or_default();
+        let has = |tool: &str, version: &str| {
+            report.tools.iter().any(|t| t.name == tool && t.version.starts_with(version))
+        };
+        ensure!(has("rsync", "3.") && has("lsyncd", "2."), "{report:?}");
+        Ok(())
+    });
     let ip = fleet.node("web1")?.host.ip().to_string();
     assert!(node.addresses.iter().any(|a| a.contains(&ip)), "{:?}", node.addresses);
 
@@ -41,7 +46,7 @@ fn a_machine_joins_with_a_token_and_is_administered() -> Result<()> {
     assert_eq!(names(&fleet, "!role")?, ["web2"]);
     fleet.ctl(&["node", "label", "web1", "rack-", "zone=a"])?.ok()?;
     assert_eq!(names(&fleet, "zone=a,!rack,role!=db")?, ["web1"]);
-    assert!(fleet.ctl(&["node", "list", "--selector", "a==b"])?.refused()?.contains("selector"));
+    assert!(fleet.ctl(&["node", "list", "--selector", "a==b"])?.refused()?.contains("label value"));
 
     let pong: v1::PingNodeResponse = fleet.ask(&["node", "ping", "web1"])?;
     assert!(pong.round_trip_us > 0);
@@ -93,12 +98,24 @@ fn a_token_lets_one_machine_in_once() -> Result<()> {
         ("empty", String::new(), "token"),
         ("expired", expired.clone(), "expired"),
         ("deleted", deleted.clone(), "not known"),
-        ("of a user", for_user.clone(), "user/anna"),
+        ("of a user", for_user.clone(), "for a user"),
     ] {
         let said = fleet.join(&host, &token)?.refused()?;
         assert!(said.contains(says), "{what}: {said}");
         assert!(!said.contains(secret), "{what}: a refusal shows no secret");
     }
+
+    // A token in the wrong hands is not used up by that.
+    let login = |token: &str| {
+        let mut ctl = fleet.ctl_command();
+        let at = fleet.controller.host.at(CONTROLLER_PORT).to_string();
+        ctl.args(["login", "--name", "anna", "--controller", &at, "--token", "-"]);
+        fleet.controller.host.run_with(&mut ctl, token)
+    };
+    let said = login(&token)?.refused()?;
+    assert!(said.contains("for a node"), "{said}");
+    login(&for_user)?.ok()?;
+    fleet.ctl(&["context", "use", "test"])?.ok()?;
 
     // None of that made a node, or used the token up; the same machine may even ask twice.
     fleet.join(&host, &token)?.ok()?;
