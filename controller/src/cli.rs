@@ -3,11 +3,14 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Arg, ArgAction, Command, value_parser};
+use anyhow::Context;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use lockstep_controller::config::{self, TABLE};
 use lockstep_controller::driver::Fatal;
 use lockstep_controller::identity::ca::CaError;
 use lockstep_controller::init::{FIRST_ADMIN, InitError};
+use lockstep_controller::store::StoreError;
+use lockstep_controller::store::export::ImportError;
 use lockstep_transport::settings::EXIT_SETTINGS;
 
 const EXIT_CODES: &str = "Exit codes:
@@ -44,13 +47,28 @@ impl Exit {
                 Fatal::Overtaken(_) => Self::Failed,
             };
         }
-        let refused = matches!(
-            error.downcast_ref::<InitError>(),
-            Some(
-                InitError::Refused(_) | InitError::Rejected(_) | InitError::Ca(CaError::Refused(_))
-            )
-        );
-        if refused || matches!(error.downcast_ref::<CaError>(), Some(CaError::Refused(_))) {
+        let ca = |error: &CaError| matches!(error, CaError::Refused(_));
+        let store = |error: &StoreError| {
+            !matches!(error, StoreError::Damaged { .. } | StoreError::Io { .. })
+        };
+        let init = |error: &InitError| match error {
+            InitError::Refused(_) | InitError::Rejected(_) | InitError::Invalid(_) => true,
+            InitError::Ca(error) => ca(error),
+            InitError::Store(error) => store(error),
+            InitError::Commit(_) | InitError::Io { .. } => false,
+        };
+        let import = |error: &ImportError| match error {
+            ImportError::Newer { .. }
+            | ImportError::Incomplete(_)
+            | ImportError::Contradiction(_) => true,
+            ImportError::Store(error) => store(error),
+            ImportError::Line { .. } | ImportError::Io(_) => false,
+        };
+        let refused = error.downcast_ref().is_some_and(init)
+            || error.downcast_ref().is_some_and(import)
+            || error.downcast_ref().is_some_and(ca)
+            || error.downcast_ref().is_some_and(store);
+        if refused {
             return Self::Refused;
         }
         Self::Failed
@@ -175,7 +193,54 @@ fn ca() -> Command {
 }
 
 fn store() -> Command {
-    Command::new("store").about("Offline work on the store; the controller must be stopped")
+    let file = |help: &'static str| {
+        Arg::new("file")
+            .value_name("FILE")
+            .default_value("-")
+            .value_parser(value_parser!(PathBuf))
+            .help(help)
+    };
+    Command::new("store")
+        .about("Export, import or check the store; the controller must be stopped")
+        .subcommand_required(true)
+        .subcommand(
+            Command::new("export")
+                .about("Write everything that can be read as NDJSON, also from a damaged store")
+                .after_help("Example:\n  lockstep-controller store export backup.ndjson --log")
+                .arg(file("Must not exist yet; - is stdout"))
+                .arg(Arg::new("log").long("log").action(ArgAction::SetTrue).help("With the log"))
+                .arg(data_dir()),
+        )
+        .subcommand(
+            Command::new("import")
+                .about("Make a store out of an export, in a data directory that has none")
+                .long_about(
+                    "Make a store out of an export, in a data directory that has none. With the ca directory of the \
+                     old place beside it, the fleet goes on without anybody joining again.",
+                )
+                .after_help(
+                    "Example:\n  lockstep-controller store import backup.ndjson --data-dir /var/lib/lockstep-controller",
+                )
+                .arg(file("- is stdin"))
+                .arg(
+                    Arg::new("allow-incomplete")
+                        .long("allow-incomplete")
+                        .action(ArgAction::SetTrue)
+                        .help("Also an export that is torn, or was made of a damaged store"),
+                )
+                .arg(data_dir()),
+        )
+        .subcommand(
+            Command::new("check")
+                .about("Read every value and hold the records against the log")
+                .arg(data_dir()),
+        )
+}
+
+/// The data directory, absolute.
+pub fn absolute(matches: &ArgMatches) -> anyhow::Result<PathBuf> {
+    let dir = matches.get_one::<PathBuf>("data-dir").context("--data-dir is missing")?;
+    Ok(std::path::absolute(dir)?)
 }
 
 fn data_dir() -> Arg {

@@ -1,5 +1,6 @@
 //! The program: command line, settings, logs, signals, exit codes. The work is the library's.
 
+mod backup;
 mod cli;
 
 use std::fs;
@@ -8,7 +9,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context;
 use clap::ArgMatches;
 use lockstep_controller::config::{self, CONFIG_FILE, Config, TABLE};
 use lockstep_controller::identity::ca::{self, Ca, RootInfo};
@@ -21,16 +21,27 @@ use lockstep_transport::settings::{CONFIG_VARIABLE, File, SettingError, Values};
 use lockstep_transport::{clock, notify::Notifier, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 
-use cli::Exit;
+use cli::{Exit, absolute};
 
 fn main() -> ExitCode {
     match dispatch(&cli::command().get_matches()) {
         Ok(()) => Exit::Ok.into(),
         Err(error) => {
-            eprintln!("lockstep-controller: {error}");
+            eprintln!("lockstep-controller: {}", describe(&error));
             Exit::of(&error).into()
         }
     }
+}
+
+/// The error and its causes, as far as it does not say them itself.
+fn describe(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 fn dispatch(matches: &ArgMatches) -> anyhow::Result<()> {
@@ -44,7 +55,7 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<()> {
             Some((_, matches)) => list_roots(matches),
             None => Ok(()), // clap asks for one
         },
-        Some(("store", matches)) => store(matches),
+        Some(("store", matches)) => backup::run(matches),
         Some(_) | None => Ok(()), // clap asks for one
     }
 }
@@ -164,11 +175,6 @@ fn hand_over(token: &lockstep_transport::token::JoinToken, address: &str) -> any
     print(&format!("{}\n", *shown))
 }
 
-fn absolute(matches: &ArgMatches) -> anyhow::Result<PathBuf> {
-    let dir = matches.get_one::<PathBuf>("data-dir").context("--data-dir is missing")?;
-    Ok(std::path::absolute(dir)?)
-}
-
 fn list_roots(matches: &ArgMatches) -> anyhow::Result<()> {
     let mut text = String::new();
     for root in ca::list(&absolute(matches)?.join(CA_DIR))? {
@@ -197,10 +203,6 @@ fn retire(matches: &ArgMatches) -> anyhow::Result<()> {
     let root = Ca::retire(&dir, Millis(config.leaf_life.0), force, clock::now())?;
     eprintln!("retired; members whose certificate is still under it have to join again");
     print(&format!("{}\n", show(&root)))
-}
-
-fn store(_: &ArgMatches) -> anyhow::Result<()> {
-    Ok(())
 }
 
 fn print(text: &str) -> anyhow::Result<()> {

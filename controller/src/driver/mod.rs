@@ -307,8 +307,14 @@ impl Driver {
             }
         }
         for write in &change.writes {
-            if let Key::Task(node, _) = write.key() {
-                self.shared.sessions.wake(&node);
+            match write.key() {
+                Key::Task(node, _) => self.shared.sessions.wake(&node),
+                // Agents have to be told its new incarnation, which is a first word.
+                Key::Fleet => {
+                    let adopted = Goodbye::new("adopted", "the store was adopted: connect anew");
+                    self.shared.sessions.say_goodbye(&adopted);
+                }
+                Key::Node(_) | Key::User(_) | Key::Token(_) | Key::Sync(_) | Key::Request(_) => {}
             }
         }
     }

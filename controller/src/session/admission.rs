@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tonic::{Status, Streaming};
 
 use super::stream::Outbound;
-use super::{Session, SessionHandle, SessionId};
+use super::{STORE_BEHIND, Session, SessionHandle, SessionId};
 use crate::driver::{Ask, Attach, Attached, DriverHandle, already_connected};
 use crate::identity::authority::Authority;
 use crate::{FEATURES, VERSION};
@@ -69,7 +69,11 @@ pub async fn open(
 
     let announce = Request::Announce { node: node.clone(), addresses: hello.addresses.clone() };
     let actor = Actor::Subject(principal.subject.clone());
-    config.driver.tell(Ask::new(actor, "AgentService/Hello", announce)).await?;
+    match config.driver.tell(Ask::new(actor, "AgentService/Hello", announce)).await {
+        // Nothing is written to an old copy, but everyone has to be heard before it is adopted.
+        Err(reject) if reject.reason == STORE_BEHIND => {}
+        announced => drop(announced?),
+    }
 
     let (handle, inbox) = SessionHandle::new(hello.instance, principal.key_hash);
     let id = handle.id;

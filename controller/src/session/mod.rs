@@ -24,6 +24,9 @@ const ORDERS_MAX: usize = 64;
 /// How long an answer to a ping is waited for.
 pub const PING_MAX: Millis = Millis::from_secs(5);
 
+/// Why lockstep-plan refuses to write: agents were told more than this store knows.
+const STORE_BEHIND: &str = "store_behind";
+
 /// One stream of one node; never used twice.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct SessionId(u64);

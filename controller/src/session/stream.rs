@@ -20,7 +20,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tonic::{Status, Streaming};
 
 use super::admission::trust_bundle;
-use super::{Goodbye, Inbox, Order, SessionConfig, SessionId, TailPart};
+use super::{Goodbye, Inbox, Order, STORE_BEHIND, SessionConfig, SessionId, TailPart};
 use crate::driver::Ask;
 
 /// Most messages that wait for the network.
@@ -278,6 +278,8 @@ impl Session {
                 let ack = v1::OutcomeAck { id: id.to_string() };
                 self.outbound.say(Message::OutcomeAck(ack)).await
             }
+            // Kept by the agent; it connects anew when the store is adopted.
+            Err(reject) if reject.reason == STORE_BEHIND => ControlFlow::Continue(()),
             // Another node's task: kept saying, it would never be true.
             Err(reject) if reject.code == Code::PermissionDenied => {
                 tracing::warn!(node = %self.node, task = %id, why = %reject, "ignored an outcome");

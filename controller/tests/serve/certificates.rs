@@ -53,7 +53,7 @@ async fn certificates_of_seconds_are_renewed_while_a_stream_goes_on() {
 #[tokio::test]
 async fn the_root_changes_under_a_running_fleet() {
     let fleet = Fleet::with(&[("leaf-life", "20s")]).await;
-    let ca_dir = fleet.dir.path().join("data").join(CA_DIR);
+    let ca_dir = fleet.data_dir().join(CA_DIR);
     let web1 = fleet.join("web1").await;
     let early_token = fleet.node_token("web2").await;
     let mut agent = Agent::connect(&fleet, &web1, 1).await;

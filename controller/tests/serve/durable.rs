@@ -1,10 +1,15 @@
 //! The end of a controller, expected or not, and the start after it.
 
+use lockstep_controller::offline;
+use lockstep_controller::server::CA_DIR;
 use lockstep_proto::v1;
+use lockstep_proto::v1::agent_message::Kind as Says;
 use lockstep_proto::v1::log_service_client::LogServiceClient;
+use lockstep_proto::v1::node_service_client::NodeServiceClient;
+use lockstep_proto::v1::store_service_client::StoreServiceClient;
 
-use crate::agent::Agent;
-use crate::fleet::Fleet;
+use crate::agent::{Agent, end, hello};
+use crate::fleet::{Fleet, reason};
 use crate::stream::{create_sync, get_node, get_sync};
 
 #[tokio::test]
@@ -42,6 +47,34 @@ async fn nothing_is_lost_or_repeated_when_the_controller_is_killed() {
 }
 
 #[tokio::test]
+async fn an_old_copy_of_the_store_is_noticed_and_adopted() {
+    let fleet = Fleet::start().await;
+    let (web1, web2) = (fleet.join("web1").await, fleet.join("web2").await);
+    let incarnation = Agent::connect(&fleet, &web1, 1).await.welcome.incarnation;
+    let told = |revision| {
+        let hello = hello(1);
+        Says::Hello(v1::Hello { told_incarnation: incarnation, told_revision: revision, ..hello })
+    };
+    let mut first = Agent::try_connect(fleet.channel(&web1).await, told(1000)).await.unwrap();
+    let mut nodes = NodeServiceClient::new(fleet.admin().await);
+    let drain = v1::DrainNodeRequest { node: "web1".to_owned(), ..Default::default() };
+    assert_eq!(reason(nodes.drain_node(drain.clone()).await), "store_behind");
+    // Everyone is let in, for what they know, and nothing they say ends their stream.
+    let mut second = Agent::try_connect(fleet.channel(&web2).await, told(2000)).await.unwrap();
+    second.say(end("1500.0", v1::OutcomeKind::Ok)).await;
+
+    let mut store = StoreServiceClient::new(fleet.admin().await);
+    store.adopt_store(v1::AdoptStoreRequest::default()).await.unwrap();
+    assert_eq!(first.goodbye().await, "adopted");
+    assert_eq!(second.goodbye().await, "adopted");
+    let mut second = Agent::try_connect(fleet.channel(&web2).await, told(2000)).await.unwrap();
+    assert_ne!(second.welcome.incarnation, incarnation);
+    assert!(second.welcome.revision > 2000);
+    second.end("1500.0", v1::OutcomeKind::Ok).await;
+    nodes.drain_node(drain).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_controller_that_stops_says_goodbye() {
     let mut fleet = Fleet::start().await;
     let web1 = fleet.join("web1").await;
@@ -58,4 +91,44 @@ async fn a_controller_that_stops_says_goodbye() {
     let mut fleet = stopping.await.unwrap();
     fleet.restart().await;
     Agent::connect(&fleet, &web1, 1).await;
+}
+
+#[tokio::test]
+async fn an_export_and_the_ca_restore_the_fleet_in_another_place() {
+    let mut fleet = Fleet::start().await;
+    let (master1, web1) = (fleet.join("master1").await, fleet.join("web1").await);
+    let mut source = Agent::connect(&fleet, &master1, 1).await;
+    create_sync(&fleet).await;
+    let done = source.offer().await;
+    source.end(&done.id, v1::OutcomeKind::Ok).await;
+    let incarnation = source.welcome.incarnation;
+
+    let mut store = StoreServiceClient::new(fleet.admin().await);
+    let mut pieces =
+        store.export_store(v1::ExportStoreRequest { log: true }).await.unwrap().into_inner();
+    let mut copy = Vec::new();
+    while let Some(piece) = pieces.message().await.unwrap() {
+        copy.extend(piece.ndjson);
+    }
+    fleet.stop().await.unwrap();
+
+    let place = fleet.dir.path().join("elsewhere");
+    let torn = offline::import(&place, &copy[..copy.len() / 2], false);
+    assert!(torn.is_err(), "half a copy");
+    let import = offline::import(&place, &copy[..], false).unwrap();
+    assert_eq!(import.log.len() as u64, import.header.revision, "the whole log");
+    std::fs::create_dir(place.join(CA_DIR)).unwrap();
+    for file in std::fs::read_dir(fleet.data_dir().join(CA_DIR)).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), place.join(CA_DIR).join(file.file_name())).unwrap();
+    }
+    assert!(offline::check(&place).unwrap().damage.is_empty());
+    fleet.move_to(&place);
+    fleet.restart().await;
+
+    assert!(get_sync(&fleet).await.source_applied);
+    let mut target = Agent::connect(&fleet, &web1, 1).await;
+    assert_eq!(target.welcome.incarnation, incarnation);
+    let open = target.offer().await;
+    target.end(&open.id, v1::OutcomeKind::Ok).await;
 }

@@ -3,6 +3,7 @@
 //! end: nothing is said, nothing is flushed, no task goes on.
 
 use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,6 +102,15 @@ impl Fleet {
 
     pub async fn restart(&mut self) {
         self.running = Some(run(&self.settings).await);
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.settings[0].1.clone().into()
+    }
+
+    /// The next start is on another directory.
+    pub fn move_to(&mut self, data_dir: &Path) {
+        self.settings[0].1 = data_dir.to_str().unwrap().to_owned();
     }
 
     pub async fn guest(&self, token: &JoinToken) -> Channel {
