@@ -1,5 +1,6 @@
 //! Stands in for the agent's binary in the tests of the sync engine: the dispatcher by its name,
 //! and `rsh` over unix sockets instead of mTLS. Nothing else of the agent runs here.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use std::path::{Path, PathBuf};
 

@@ -18,12 +18,17 @@ use lockstep_transport::verify::{Expect, Pin};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::host::{Child, Host, Program, tail};
+use crate::rsync::exit::said;
 use crate::sync::target::{Admission, Targets};
 use header::{Answer, Header, Mark, Op};
 use pump::{IDLE_MAX, pump};
 
 /// For a caller's header, and for the answer to ours.
 const GREET_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a sender may take to hear that its receiver has ended.
+const LINGER: Duration = Duration::from_secs(2);
+/// How long a receiver may take to end when its connection has.
+const END_MAX: Duration = Duration::from_secs(5);
 /// Longest tail of rsync's messages that is logged, in bytes.
 const MESSAGES_MAX: usize = 2048;
 
@@ -117,7 +122,7 @@ impl Server<'_> {
         let target = &admission.target;
         // A newer push means that the older one's sender is gone.
         let Some(turn) = target.take_turn().await else { return };
-        let child = match self.start(admission) {
+        let mut child = match self.start(admission).await {
             Ok(child) => child,
             Err(why) => {
                 target.set_problem(&why);
@@ -131,13 +136,18 @@ impl Server<'_> {
                 tracing::info!(target: "audit", sync = %target.sync(), "ended a transfer: the assignment was withdrawn");
             }
             () = turn.superseded() => {}
-            () = transfer(stream, child, admission) => {}
+            () = transfer(stream, &mut child, admission) => {}
+        }
+        // Asked first, it takes its unfinished file away.
+        if let Err(error) = child.end().await {
+            tracing::error!(sync = %target.sync(), %error, "cannot end a receiver");
         }
     }
 
-    /// The child is killed with its group when it is dropped.
-    fn start(&self, admission: &Admission) -> Result<Child, String> {
-        let config = admission.target.prepare()?;
+    async fn start(&self, admission: &Admission) -> Result<Child, String> {
+        let target = admission.target.clone();
+        let prepared = tokio::task::spawn_blocking(move || target.prepare()).await;
+        let config = prepared.map_err(|error| error.to_string())??;
         let mut option = std::ffi::OsString::from("--config=");
         option.push(config);
         let program = Program {
@@ -152,7 +162,7 @@ impl Server<'_> {
     }
 }
 
-async fn transfer(mut stream: impl Stream, mut child: Child, admission: &Admission) {
+async fn transfer(mut stream: impl Stream, child: &mut Child, admission: &Admission) {
     let (Some(stdin), Some(stdout), Some(stderr)) =
         (child.stdin.take(), child.stdout.take(), child.stderr.take())
     else {
@@ -161,18 +171,21 @@ async fn transfer(mut stream: impl Stream, mut child: Child, admission: &Admissi
     if Answer::Go.write(&mut stream).await.is_err() {
         return;
     }
+    let messages = tokio::spawn(tail(stderr, MESSAGES_MAX));
     let (reader, writer) = tokio::io::split(stream);
-    let pumping = pump((stdout, writer), (reader, stdin), IDLE_MAX);
-    let (pumped, messages) = tokio::join!(pumping, tail(stderr, MESSAGES_MAX));
-    let ended = child.wait().await;
-    let fine = pumped.is_ok() && ended.as_ref().is_ok_and(|status| status.success());
+    let pumped = pump((stdout, writer), (reader, stdin), IDLE_MAX, LINGER).await;
+    let ended = tokio::time::timeout(END_MAX, child.wait()).await;
     let target = &admission.target;
-    if fine {
-        target.set_problem("");
-    } else {
-        let said = messages.trim();
-        tracing::warn!(sync = %target.sync(), ?ended, ?pumped, said, "a transfer to here failed");
+    if pumped.is_ok() && matches!(&ended, Ok(Ok(status)) if status.success()) {
+        return target.set_problem("");
     }
+    // A receiver's fatal errors are not told to the sender: only this side knows them.
+    let said = match tokio::time::timeout(END_MAX, messages).await {
+        Ok(Ok(messages)) => said(&messages).unwrap_or_default(),
+        _ => String::new(),
+    };
+    tracing::warn!(sync = %target.sync(), ?ended, ?pumped, said, "a transfer to here failed");
+    target.set_problem(&said);
 }
 
 async fn note(admission: &Admission, mark: Mark) -> Answer {

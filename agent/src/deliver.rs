@@ -58,7 +58,8 @@ impl Pending {
         }
     }
 
-    fn need_full(&mut self) {
+    /// Anything may have changed; single paths do not matter any more.
+    pub fn need_full(&mut self) {
         self.full = true;
         self.paths.clear();
     }
@@ -88,7 +89,6 @@ impl Pending {
         self.oldest_at
     }
 
-    /// Anything may have changed.
     pub fn is_full(&self) -> bool {
         self.full
     }

@@ -135,7 +135,8 @@ mod tests {
 
     #[test]
     fn lsyncds_lists_are_read() {
-        let cases: [(&[u8], Option<&[(&str, bool)]>); 8] = [
+        type Case<'a> = (&'a [u8], Option<&'a [(&'a str, bool)]>);
+        let cases: [Case; 8] = [
             (
                 b"/a\0/\0/x y/\0/x y/n\nl",
                 Some(&[("a", false), ("x y", false), ("x y/n\nl", false)]),

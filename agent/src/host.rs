@@ -138,7 +138,7 @@ impl Drop for Child {
 /// Reads to the end and keeps the last `keep_max` bytes.
 pub async fn tail(mut from: impl AsyncRead + Unpin, keep_max: usize) -> String {
     let mut kept = Vec::new();
-    let mut chunk = [0; 4096];
+    let mut chunk = vec![0; 4096];
     while let Ok(n @ 1..) = from.read(&mut chunk).await {
         kept.extend_from_slice(&chunk[..n]);
         if kept.len() > keep_max {

@@ -200,16 +200,15 @@ impl Reader {
 }
 
 /// Deletes the segments whose every entry is at or below `passed`; the last one always stays,
-/// because it holds the numbering.
-pub fn prune(dir: &Path, passed: u64) -> Result<(), JournalError> {
-    for pair in segments(dir)?.windows(2) {
-        if pair[1] - 1 > passed {
-            break;
-        }
-        let path = segment_path(dir, pair[0]);
+/// because it holds the numbering. Returns how many are left.
+pub fn prune(dir: &Path, passed: u64) -> Result<usize, JournalError> {
+    let segments = segments(dir)?;
+    let passed = segments.windows(2).take_while(|pair| pair[1] - 1 <= passed).count();
+    for first in &segments[..passed] {
+        let path = segment_path(dir, *first);
         fs::remove_file(&path).map_err(at(&path, "delete it"))?;
     }
-    Ok(())
+    Ok(segments.len() - passed)
 }
 
 fn lock(path: &Path) -> Result<File, JournalError> {

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use lockstep_model::task::Peer;
 use lockstep_model::{HostPort, KeyHash, NodeName, SyncName};
@@ -66,7 +67,7 @@ pub async fn run(args: RshArgs, dial: &dyn Dial) -> Result<(), RshError> {
     let stdin = open_reader(io::stdin().as_fd()).map_err(broken)?;
     let stdout = open_writer(io::stdout().as_fd()).map_err(broken)?;
     let (reader, writer) = tokio::io::split(stream);
-    pump((reader, stdout), (stdin, writer), IDLE_MAX).await.map_err(broken)
+    pump((reader, stdout), (stdin, writer), IDLE_MAX, Duration::ZERO).await.map_err(broken)
 }
 
 /// rsync hands over sockets; pipes will do as well. Neither needs a thread.

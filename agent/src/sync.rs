@@ -14,6 +14,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use lockstep_model::identity::Principal;
 use lockstep_model::path::DirPath;
@@ -34,6 +35,9 @@ const BATCHES_MAX: usize = 16;
 const PASSES_MAX: usize = 4;
 /// Most connections served at once.
 const CONNECTIONS_MAX: usize = 256;
+
+/// How long the transfers to this node may take to end when the agent ends.
+const SERVED_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// What the engine needs to know of this agent.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -237,6 +241,9 @@ impl SyncEngine {
         for stopped in stopping {
             let _ = stopped.await;
         }
+        // Transfers to here end by themselves once their assignment is gone.
+        let all = self.0.connections.acquire_many(CONNECTIONS_MAX as u32);
+        let _ = tokio::time::timeout(SERVED_WAIT_MAX, all).await;
     }
 
     /// Makes the state directory of a sync, after a check of the directory to be synced.

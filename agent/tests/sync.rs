@@ -138,6 +138,14 @@ async fn a_killed_rsync_is_never_taken_for_success() {
     let web1 = fleet.dir.path().join("web1");
     kill(eventually("a receiver", || children(&web1, "--daemon").first().copied()).await);
     fleet.rate.store(0, Ordering::Relaxed);
+    let big2 = fleet.www("web1").join("big2");
+    eventually("big2", || fs::metadata(&big2).ok().filter(|found| found.len() == 4 << 20)).await;
+    fleet.state("web1", DeliveryState::Idle).await;
+    // A receiver that is killed leaves its unfinished file; a pass takes it away.
+    let (sync, web1) = (SYNC.parse().unwrap(), "web1".parse().unwrap());
+    let (progress, _lines) = tokio::sync::mpsc::channel(8);
+    let order = fleet.master.resync(&sync, &web1, progress, CancellationToken::new()).await;
+    assert!(fleet::is_ok(&order), "{}", order.message);
     fleet.converged("web1").await;
     fleet.end().await;
 }
@@ -210,15 +218,20 @@ async fn a_full_disk_on_a_head_heals_by_itself() {
     let mut fleet = Fleet::new().await;
     fs::write(fleet.src("first"), "first").unwrap();
     fs::create_dir(fleet.www("web1")).unwrap();
-    let _small = Tmpfs::mount(&fleet.www("web1"), "size=1m");
+    let small = Tmpfs::mount(&fleet.www("web1"), "size=1m");
     fleet.add_head("web1").await;
     fleet.apply().await;
     fleet.state("web1", DeliveryState::Idle).await;
     fs::write(fleet.src("big"), vec![1; 2 << 20]).unwrap();
     let failing = fleet.state("web1", DeliveryState::Failing).await;
-    assert!(failing.last_error.contains("No space left"), "{}", failing.last_error);
-    _small.remount("size=8m");
+    assert!(failing.last_error.contains("disk full"), "{}", failing.last_error);
+    eventually("the head to say why", || {
+        fleet.problem("web1").contains("No space left").then_some(())
+    })
+    .await;
+    small.remount("size=8m");
     fleet.converged("web1").await;
+    eventually("the head to be content", || fleet.problem("web1").is_empty().then_some(())).await;
     fleet.end().await;
 }
 
@@ -363,6 +376,84 @@ async fn only_the_source_gets_in_and_a_withdrawn_assignment_ends_transfers() {
         .await;
     *fleet.caller.lock().unwrap() = fleet::master_principal();
     fleet.converged("web1").await;
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_is_confined_to_its_directory_and_direction() {
+    let fleet = Fleet::filled(&["web1"]).await;
+    let outside = fleet.dir.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("secret"), "s").unwrap();
+    symlink(&outside, fleet.www("web1").join("way out")).unwrap();
+    let loot = fleet.dir.path().join("loot");
+    fs::create_dir(&loot).unwrap();
+    let (src, loot_dir) = (fleet.src(""), format!("{}/", loot.display()));
+    let src = src.to_str().unwrap();
+    let link_dest = format!("--link-dest={}", outside.display());
+    let temp_dir = format!("--temp-dir={}", outside.display());
+    let cases: [&[&str]; 10] = [
+        &["-r", "web1::webroot/", &loot_dir],
+        &["-r", "web1::other/", &loot_dir],
+        &["-r", src, "web1::other/"],
+        &["-r", "--remote-option=--log-file=/tmp/lockstep-pwned", src, "web1::webroot/"],
+        &["-r", &link_dest, src, "web1::webroot/"],
+        &["-r", &temp_dir, src, "web1::webroot/"],
+        &["-r", "--backup", "--backup-dir=/tmp", src, "web1::webroot/"],
+        &["-r", "--inplace", src, "web1::webroot/"],
+        &["-rX", src, "web1::webroot/"],
+        &["-r", "--remove-source-files", "web1::webroot/first", &loot_dir],
+    ];
+    for args in cases {
+        let status = fleet.hostile_rsync(args).await;
+        assert!(!status.success(), "{args:?}");
+    }
+    // These are taken, and stay inside all the same.
+    fleet.hostile_rsync(&["-r", src, "web1::webroot/way out/"]).await;
+    fleet.hostile_rsync(&["-r", src, "web1::webroot/../outside/"]).await;
+    assert_eq!(fs::read_dir(&loot).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+    assert!(!std::path::Path::new("/tmp/lockstep-pwned").exists());
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heavy_churn_with_kills_converges() {
+    const ROUNDS: u32 = 1200;
+    let fleet = Fleet::filled(&["web1", "web2"]).await;
+    let elsewhere = fleet.dir.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = |below: u64| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed % below
+    };
+    for round in 0..ROUNDS {
+        let dir = fleet.src(&format!("d{}/e{}", random(5), random(4)));
+        let file = dir.join(format!("f{}", random(6)));
+        let other = fleet.src(&format!("d{}", random(5)));
+        // Each may fail, for want of what it works on.
+        match random(9) {
+            0..4 => {
+                drop(fs::create_dir_all(&dir).and_then(|()| fs::write(&file, round.to_string())))
+            }
+            4 => drop(fs::remove_file(&file)),
+            5 => drop(fs::remove_dir_all(&dir)),
+            6 => drop(fs::rename(&dir, other.join("moved"))),
+            7 => drop(fs::remove_dir_all(&dir).and_then(|()| symlink(&elsewhere, &dir))),
+            _ => drop(fs::set_permissions(&file, fs::Permissions::from_mode(0o640))),
+        }
+        if round % 100 == 50 {
+            let words = ["files-from", "/usr/bin/lsyncd", "rsync"];
+            let word = words[random(3) as usize];
+            fleet.children(word).into_iter().take(1).for_each(kill);
+            fleet.watching().await;
+        }
+    }
+    fleet.converged("web1").await;
+    fleet.converged("web2").await;
     fleet.end().await;
 }
 

@@ -13,18 +13,15 @@ pub const IDLE_MAX: Duration = Duration::from_secs(150);
 const CHUNK: usize = 64 << 10;
 
 /// Ends when `main`'s reader has ended and all of it was written; `other` is served meanwhile, and
-/// its writer is shut down when its reader ends.
+/// its writer is shut down when its reader ends. `other` then gets `linger` to end as well: closing
+/// a connection with unread bytes in it would take the last messages back from the peer.
 pub async fn pump(
     main: (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
     other: (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
     idle_max: Duration,
+    linger: Duration,
 ) -> io::Result<()> {
     let moved = AtomicU64::new(0);
-    let served = async {
-        // Its failure shows in the main direction too, once the peer has noticed.
-        let _ = copy(other.0, other.1, &moved).await;
-        std::future::pending::<()>().await;
-    };
     let idle = async {
         let mut before = u64::MAX;
         loop {
@@ -36,10 +33,31 @@ pub async fn pump(
             tokio::time::sleep(idle_max).await;
         }
     };
-    tokio::select! {
-        done = copy(main.0, main.1, &moved) => done,
-        () = idle => Err(io::Error::new(io::ErrorKind::TimedOut, "nothing moved for too long")),
-        () = served => Ok(()),
+    let served = serve(other.0, other.1, &moved);
+    tokio::pin!(served);
+    let mut is_served = false;
+    let copied = copy(main.0, main.1, &moved);
+    tokio::pin!(copied);
+    tokio::pin!(idle);
+    let done = loop {
+        tokio::select! {
+            done = &mut copied => break done,
+            () = &mut idle => {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "nothing moved for too long"));
+            }
+            () = &mut served, if !is_served => is_served = true,
+        }
+    };
+    if !is_served && !linger.is_zero() {
+        let _ = tokio::time::timeout(linger, served).await;
+    }
+    done
+}
+
+/// As `copy`, but reads on when its writer is gone: the peer's end shows in the main direction.
+async fn serve(mut from: impl AsyncRead + Unpin, to: impl AsyncWrite + Unpin, moved: &AtomicU64) {
+    if copy(&mut from, to, moved).await.is_err() {
+        let _ = copy(from, tokio::io::sink(), moved).await;
     }
 }
 
@@ -72,7 +90,7 @@ mod tests {
         let (ours_r, ours_w) = tokio::io::split(ours);
         let (peers_r, peers_w) = tokio::io::split(peers);
         let pumping = tokio::spawn(async move {
-            pump((peers_r, ours_w), (ours_r, peers_w), Duration::from_secs(5)).await
+            pump((peers_r, ours_w), (ours_r, peers_w), IDLE_MAX, Duration::ZERO).await
         });
         process.write_all(b"question").await.unwrap();
         process.shutdown().await.unwrap();
@@ -93,7 +111,8 @@ mod tests {
         let (peers, _peer) = tokio::io::duplex(16);
         let (ours_r, ours_w) = tokio::io::split(ours);
         let (peers_r, peers_w) = tokio::io::split(peers);
-        let error = pump((peers_r, ours_w), (ours_r, peers_w), IDLE_MAX).await.unwrap_err();
+        let error =
+            pump((peers_r, ours_w), (ours_r, peers_w), IDLE_MAX, Duration::ZERO).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

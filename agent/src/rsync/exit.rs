@@ -80,25 +80,36 @@ const AFTERMATH: [&str; 4] = [
     "did not see server greeting",
 ];
 
-/// One line for people: the first telling line of standard error.
+/// One line for people: what standard error tells, or what the code means.
 pub fn text(status: ExitStatus, stderr: &str) -> String {
-    let lines = || stderr.lines().map(str::trim).filter(|line| !line.is_empty());
-    let own = lines().find(|line| line.starts_with("lockstep rsh: "));
-    let tells = |line: &&str| {
-        !line.starts_with("rsync error: ") && !AFTERMATH.iter().any(|text| line.contains(text))
-    };
-    let said = own.or_else(|| lines().find(tells)).or_else(|| lines().next());
     let end = match (status.code(), status.signal()) {
         (Some(code), _) => format!("rsync exit code {code}"),
         (None, Some(signal)) => format!("rsync was ended by signal {signal}"),
         (None, None) => "rsync ended".to_owned(),
     };
-    let mut text = match said {
+    let meaning = match status.code() {
+        // A receiver that fails tells its own side only.
+        Some(11) => Some("the target could not write; is its disk full?"),
+        Some(12) => Some("the connection broke"),
+        Some(30) => Some("nothing moved for too long"),
+        _ => None,
+    };
+    match said(stderr).or(meaning.map(str::to_owned)) {
         Some(said) => format!("{end}: {said}"),
         None => end,
+    }
+}
+
+/// The first telling line of standard error, made fit for people; None when no line tells anything.
+pub fn said(stderr: &str) -> Option<String> {
+    let mut lines = stderr.lines().map(str::trim).filter(|line| !line.is_empty());
+    let own = lines.clone().find_map(|line| line.find("lockstep rsh: ").map(|at| &line[at..]));
+    let tells = |line: &&str| {
+        !line.starts_with("rsync error: ") && !AFTERMATH.iter().any(|text| line.contains(text))
     };
-    text.truncate(text.floor_char_boundary(TEXT_MAX));
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let line = own.or_else(|| lines.find(tells))?;
+    let line = &line[..line.floor_char_boundary(TEXT_MAX)];
+    Some(line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect())
 }
 
 #[cfg(test)]
@@ -157,9 +168,10 @@ mod tests {
         let full = "rsync: [sender] write error: Broken pipe (32)\n\
                     rsync: [receiver] write failed on \"/a\": No space left on device (28)\n";
         assert!(text(code(11), full).ends_with("No space left on device (28)"));
-        assert!(text(code(12), "rsync error: closed (code 12)\n").contains("closed"));
-        let own = "x\nlockstep rsh: unreachable: web1:7402: timed out";
+        let aftermath = "rsync: [sender] write error: Broken pipe (32)\n";
+        assert!(text(code(11), aftermath).ends_with("is its disk full?"));
+        let own = "x\nerror: lockstep rsh: unreachable: web1:7402: timed out";
         assert!(text(code(5), own).ends_with("unreachable: web1:7402: timed out"));
-        assert!(text(code(1), &"ä".repeat(900)).len() <= TEXT_MAX);
+        assert!(text(code(1), &"ä".repeat(900)).len() <= TEXT_MAX + 30);
     }
 }

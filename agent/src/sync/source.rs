@@ -30,6 +30,11 @@ use crate::rsync::exclude;
 const TICK: Duration = Duration::from_secs(1);
 /// Commands that wait for a source; more are refused by waiting in the caller.
 const COMMANDS_MAX: usize = 8;
+/// Most segments of the journal, 1 MiB or one large batch each: a target for which more would have
+/// to be kept gets a pass instead.
+const SEGMENTS_MAX: usize = 64;
+/// How long a cancelled pass may take to end.
+const CANCEL_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Ordered passes that wait for one target.
 const ORDERS_MAX: usize = 4;
 
@@ -100,12 +105,21 @@ impl Orders {
         cancel: CancellationToken,
     ) -> Outcome {
         let (done, ended) = oneshot::channel();
-        let order = Order { progress, cancel, done };
+        let order = Order { progress, cancel: cancel.clone(), done };
         let stopped = || Outcome::new(OutcomeKind::Interrupted, "the sync was stopped");
         if self.0.send(Command::Resync(target, order)).await.is_err() {
             return stopped();
         }
-        ended.await.unwrap_or_else(|_| stopped())
+        tokio::pin!(ended);
+        tokio::select! {
+            outcome = &mut ended => return outcome.unwrap_or_else(|_| stopped()),
+            () = cancel.cancelled() => {}
+        }
+        match tokio::time::timeout(CANCEL_WAIT_MAX, ended).await {
+            Ok(outcome) => outcome.unwrap_or_else(|_| stopped()),
+            // It still waits for its turn and will not start.
+            Err(_) => Outcome::new(OutcomeKind::Cancelled, "cancelled"),
+        }
     }
 }
 
@@ -422,8 +436,14 @@ impl Keeper {
             }
         }
         let acked = self.workers.values().map(|worker| worker.shared.acked()).min();
-        if let Err(error) = journal::prune(&self.journal, acked.unwrap_or(self.read_upto)) {
-            self.problem = error.to_string();
+        let acked = acked.unwrap_or(self.read_upto);
+        match journal::prune(&self.journal, acked) {
+            Ok(left) if left > SEGMENTS_MAX => {
+                let last = self.workers.values().filter(|worker| worker.shared.acked() == acked);
+                last.for_each(|worker| worker.shared.need_pass());
+            }
+            Ok(_) => {}
+            Err(error) => self.problem = error.to_string(),
         }
     }
 

@@ -39,7 +39,7 @@ pub struct Run<'a> {
 
 impl Run<'_> {
     /// None when it was cancelled; then no process is left.
-    pub async fn to_end(self, cancel: &CancellationToken) -> Option<Transfer> {
+    pub async fn complete(self, cancel: &CancellationToken) -> Option<Transfer> {
         let Self { host, rsync, args, input, progress } = self;
         let program = Program { path: rsync.to_owned(), args, fed: input.is_some() };
         let mut child = match host.spawn(&program) {
@@ -106,7 +106,7 @@ fn not_started(rsync: &Path, error: &std::io::Error) -> Transfer {
 /// Passes progress on and returns the bytes sent, from the statistics at the end.
 async fn follow(mut from: impl AsyncRead + Unpin, to: Option<&mpsc::Sender<String>>) -> u64 {
     let mut line = Vec::new();
-    let mut chunk = [0; 4096];
+    let mut chunk = vec![0; 4096];
     let mut sent = 0;
     while let Ok(n @ 1..) = from.read(&mut chunk).await {
         for &byte in &chunk[..n] {

@@ -86,6 +86,12 @@ impl Shared {
         self.wake.notify_one();
     }
 
+    /// Gives up the single changes: the journal does not grow for a target that stays away.
+    pub fn need_pass(&self) {
+        self.pending().need_full();
+        self.wake.notify_one();
+    }
+
     pub fn acked(&self) -> u64 {
         self.status().acked
     }
@@ -114,12 +120,21 @@ impl Shared {
 struct Retry {
     failures: u32,
     at: Option<Instant>,
+    /// From when on new changes may bring the next try forward.
+    hasten_at: Option<Instant>,
 }
 
 impl Retry {
     fn fail(&mut self, exit: Exit) {
         self.failures = self.failures.saturating_add(1);
-        self.at = Some(Instant::now() + backoff(exit, self.failures).into());
+        let now = Instant::now();
+        self.at = Some(now + backoff(exit, self.failures).into());
+        // One name that cannot be written must not hold the others up.
+        self.hasten_at = (exit == Exit::Partial).then(|| now + backoff(exit, 1).into());
+    }
+
+    fn hasten(&mut self) {
+        self.at = [self.at, self.hasten_at].into_iter().flatten().min();
     }
 
     fn is_due(&self) -> bool {
@@ -162,7 +177,7 @@ impl Worker {
                 Some(order) = self.orders.recv() => {
                     self.carry_out(order, &mut passes).await;
                 }
-                () = self.shared.wake.notified() => {}
+                () = self.shared.wake.notified() => batches.hasten(),
                 changed = gate.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep_until(until) => {}
             }
@@ -313,7 +328,10 @@ impl Worker {
             None => None,
         };
         let done = match done {
-            Some(Done::Through) => Some(self.declare_filled(taken.upto()).await),
+            Some(Done::Through) => tokio::select! {
+                () = stop.cancelled() => None,
+                declared = self.declare_filled(taken.upto()) => Some(declared),
+            },
             other => other,
         };
         if let Some(Done::Through) = done {
@@ -447,7 +465,7 @@ impl Worker {
             input,
             progress,
         };
-        let ended = run.to_end(stop).await?;
+        let ended = run.complete(stop).await?;
         self.shared.status().sent_bytes += ended.sent_bytes;
         Some(ended)
     }

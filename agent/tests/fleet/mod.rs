@@ -1,6 +1,6 @@
 //! A master and web heads in one process: real engines, real lsyncd and rsync, unix sockets in
 //! place of mTLS. Needs root, as the agent does.
-#![allow(dead_code, clippy::unwrap_used, clippy::disallowed_methods)]
+#![allow(dead_code, clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -212,6 +212,15 @@ impl Fleet {
         self.report()?.deliveries.into_iter().find(|d| d.target.as_str() == head)
     }
 
+    /// What a head says of itself.
+    pub fn problem(&self, head: &str) -> String {
+        let reports = self.heads[head].reports().subscribe();
+        match reports.borrow().get(&SYNC.parse().unwrap()) {
+            Some(SyncReport::Target(report)) => report.problem.clone(),
+            _ => String::new(),
+        }
+    }
+
     pub async fn state(&self, head: &str, state: DeliveryState) -> Delivery {
         let what = format!("{head} to be {}", state.as_str());
         match within_patience(|| self.delivery(head).filter(|d| d.state == state)).await {
@@ -248,6 +257,22 @@ impl Fleet {
     /// Process ids of the master's children whose command line holds `word`.
     pub fn children(&self, word: &str) -> Vec<i32> {
         children(&self.dir.path().join("master1"), word)
+    }
+
+    /// What a sender could do that was let in and runs an rsync of its own.
+    pub async fn hostile_rsync(&self, args: &[&str]) -> std::process::ExitStatus {
+        let shell = format!(
+            "'{}' '--data-dir' '{}' 'rsh' '--sync' '{SYNC}' '--key-hash' '{}'",
+            courier().display(),
+            self.dir.path().join("master1").display(),
+            KeyHash([1; 32]),
+        );
+        let ended = tokio::process::Command::new("rsync")
+            .args(["--timeout=10", "-e", &shell])
+            .args(args)
+            .stderr(std::process::Stdio::null())
+            .status();
+        tokio::time::timeout(PATIENCE, ended).await.unwrap().unwrap()
     }
 
     pub async fn lsyncd(&self) -> i32 {
@@ -312,6 +337,7 @@ async fn throttle(stream: UnixStream, far: tokio::io::DuplexStream, rate: Arc<At
         }
     }
     let _ = far_w.shutdown().await;
+    let _ = tokio::io::copy(&mut stream_r, &mut tokio::io::sink()).await;
     let _ = back.await;
 }
 
