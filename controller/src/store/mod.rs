@@ -3,7 +3,7 @@
 
 pub mod audit;
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 #[cfg(test)]
 mod crash;
 pub mod export;

@@ -1,6 +1,6 @@
 //! Single fields: what a missing, empty or misshapen one means. Errors name the field.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -62,7 +62,7 @@ pub fn from_optional_key_hash(hash: Option<KeyHash>) -> Vec<u8> {
     hash.map(from_key_hash).unwrap_or_default()
 }
 
-pub fn labels(pairs: HashMap<String, String>) -> Result<Labels, Invalid> {
+pub fn labels(pairs: BTreeMap<String, String>) -> Result<Labels, Invalid> {
     check_count("labels", pairs.len(), LABELS_MAX)?;
     let read = |(key, value): (String, String)| {
         let key: LabelKey = parse("labels", &key)?;
@@ -71,7 +71,7 @@ pub fn labels(pairs: HashMap<String, String>) -> Result<Labels, Invalid> {
     pairs.into_iter().map(read).collect()
 }
 
-pub fn from_labels(labels: &Labels) -> HashMap<String, String> {
+pub fn from_labels(labels: &Labels) -> BTreeMap<String, String> {
     labels.iter().map(|(key, value)| (key.to_string(), value.clone())).collect()
 }
 

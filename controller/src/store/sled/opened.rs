@@ -1,36 +1,25 @@
-//! The store on one machine's disk. The only file that names sled, and the place where what sled
-//! 0.34 does not do is made up for:
-//!
-//! * its flush is `sync_file_range`, which keeps neither the file's length nor what is in the
-//!   disk's own cache, so a commit also fsyncs the file;
-//! * a page of more than 128 KiB goes to a file of its own that is never synced at all, so long
-//!   values are cut into pieces of `PIECE_BYTES`, of which a page holds twenty at most;
-//! * it cleans its file only in the thread of its timed flush, so that stays on;
-//! * after some I/O errors it waits for ever, so every call has a time limit.
+//! sled's database, opened, and every access to it. Blocks.
 
 use std::fs::File;
-use std::iter::Peekable;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use futures_util::future::{BoxFuture, FutureExt};
 use lockstep_model::Revision;
 use lockstep_model::record::{Change, Txn};
 use sled::{Batch, Db, IVec};
 
-use super::export::Import;
-use super::lock::DirLock;
-use super::migrate::{MIGRATIONS, Migration, Raw, migrate};
-use super::{
-    CHANGES_MAX, ChangesError, CommitError, RECORD_PREFIXES, SCHEMA, Snapshot, Store, StoreError,
+use super::STORE_DIR;
+use super::mark::Mark;
+use super::values::{Pair, Values, is_piece_of, piece_key};
+use crate::offline;
+use crate::store::export::Import;
+use crate::store::lock::DirLock;
+use crate::store::migrate::{Migration, Raw, migrate};
+use crate::store::{
+    self, CHANGES_MAX, ChangesError, CommitError, RECORD_PREFIXES, SCHEMA, Snapshot, StoreError,
     value,
 };
-use crate::offline;
-
-/// Below the data directory.
-pub const STORE_DIR: &str = "store";
 
 /// All reads but those of the start are served from the world in memory, so the cache is small.
 const CACHE_BYTES: u64 = 16 << 20;
@@ -38,25 +27,20 @@ const CACHE_BYTES: u64 = 16 << 20;
 const CLEAN_EVERY_MS: u64 = 10_000;
 /// Longer values are cut; see above.
 const PIECE_BYTES: usize = 4096;
-/// Longest that one call may take, on a disk that is busy but works.
-const CALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// Values that an import writes at a time.
-const FILL_SLICE: usize = 256;
 /// Entries of the log that are deleted at a time, so that nobody waits long for a compaction.
 const COMPACT_SLICE: usize = 256;
+/// Values that an import writes at a time.
+const FILL_SLICE: usize = 256;
 
-const SCHEMA_KEY: &str = "meta/schema";
+pub(super) const SCHEMA_KEY: &str = "meta/schema";
 const REVISION_KEY: &str = "meta/revision";
 const COMPACTED_KEY: &str = "meta/compacted";
-
-/// A handle; clones share one open store, which is closed with the last of them.
-#[derive(Clone)]
-pub struct SledStore(Arc<Opened>);
 
 pub(crate) struct Opened {
     db: Db,
     /// sled's file once more, for the fsync that sled leaves out.
     file: File,
+    mark: Mark,
     data_dir: PathBuf,
     state: Mutex<State>,
     /// Last, so that it is given up after the database is closed. None when the caller has it.
@@ -70,96 +54,24 @@ struct State {
     failed: Option<String>,
 }
 
-impl SledStore {
-    /// An empty store at revision 0. Blocks. `Exists` when there is one that was ever written to.
-    pub fn create(data_dir: &Path) -> Result<Self, StoreError> {
+impl Opened {
+    /// An empty store; one that was never written to is as good as none.
+    pub(super) fn create(data_dir: &Path) -> Result<Self, StoreError> {
         let lock = DirLock::acquire(data_dir)?;
         let dir = data_dir.join(STORE_DIR);
-        let db = open_db(&dir, data_dir)?;
-        if db.contains_key(REVISION_KEY).map_err(|e| unreadable(data_dir, e))? {
+        let opened = Self::new(open_db(&dir, data_dir)?, Some(lock), data_dir, &dir)?;
+        if opened.revision() > Revision::ZERO || opened.check_mark().is_err() {
             return Err(StoreError::Exists { dir: data_dir.into() });
         }
-        if !db.is_empty() && !db.contains_key(SCHEMA_KEY).unwrap_or(false) {
+        if !opened.db.is_empty() && !opened.db.contains_key(SCHEMA_KEY).unwrap_or(false) {
             let problem = "it is a sled database with other keys".to_owned();
             return Err(StoreError::Foreign { dir, problem });
         }
-        let opened = Opened::new(db, Some(lock), data_dir, &dir)?;
         opened.write_meta(Revision::ZERO, Revision::ZERO)?;
         opened.sync_names(data_dir)?;
-        Ok(Self(Arc::new(opened)))
+        Ok(opened)
     }
 
-    /// Blocks. The data directory must hold a store, and nobody else may have it open.
-    /// An older schema is migrated, after an export of it to `exports/` below the data directory.
-    pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
-        Self::open_as(data_dir, SCHEMA, MIGRATIONS)
-    }
-
-    fn open_as(data_dir: &Path, schema: u32, steps: &[Migration]) -> Result<Self, StoreError> {
-        let mut opened = Opened::open(data_dir)?;
-        if opened.schema()? != schema {
-            opened.migrate(schema, steps)?;
-        }
-        Ok(Self(Arc::new(opened)))
-    }
-
-    /// Runs `call` where blocking is allowed, and no longer than a call may take.
-    async fn run<T: Send + 'static>(
-        &self,
-        call: impl FnOnce(&Opened) -> T + Send + 'static,
-    ) -> Result<T, String> {
-        let opened = self.0.clone();
-        let task = tokio::task::spawn_blocking(move || call(&opened));
-        match tokio::time::timeout(CALL_TIMEOUT, task).await {
-            Ok(Ok(done)) => Ok(done),
-            Ok(Err(panic)) => Err(panic.to_string()),
-            Err(_) => Err(format!("no answer from the disk in {} s", CALL_TIMEOUT.as_secs())),
-        }
-    }
-
-    fn failed(&self, problem: String) -> StoreError {
-        StoreError::io(&self.0.data_dir, problem)
-    }
-}
-
-impl Store for SledStore {
-    fn snapshot(&self) -> BoxFuture<'_, Result<Snapshot, StoreError>> {
-        async move { self.run(Opened::snapshot).await.map_err(|p| self.failed(p))? }.boxed()
-    }
-
-    fn commit(&self, txn: Txn) -> BoxFuture<'_, Result<Change, CommitError>> {
-        async move {
-            let done = self.run(move |opened| opened.commit(txn)).await;
-            done.unwrap_or_else(|problem| Err(CommitError::Unknown { problem }))
-        }
-        .boxed()
-    }
-
-    fn changes(&self, after: Revision) -> BoxFuture<'_, Result<Vec<Change>, ChangesError>> {
-        async move {
-            let done = self.run(move |opened| opened.changes(after)).await;
-            done.map_err(|problem| self.failed(problem))?
-        }
-        .boxed()
-    }
-
-    fn compact(&self, upto: Revision) -> BoxFuture<'_, Result<(), StoreError>> {
-        async move {
-            let upto = self.run(move |opened| opened.set_compacted(upto)).await;
-            upto.and_then(|done| done).map_err(|problem| self.failed(problem))?;
-            while self
-                .run(Opened::drop_compacted)
-                .await
-                .and_then(|done| done)
-                .map_err(|problem| self.failed(problem))?
-            {}
-            Ok(())
-        }
-        .boxed()
-    }
-}
-
-impl Opened {
     pub(crate) fn open(data_dir: &Path) -> Result<Self, StoreError> {
         let lock = DirLock::acquire(data_dir)?;
         let dir = data_dir.join(STORE_DIR);
@@ -195,9 +107,10 @@ impl Opened {
     fn new(db: Db, lock: Option<DirLock>, data_dir: &Path, dir: &Path) -> Result<Self, StoreError> {
         let path = dir.join("db");
         let file = File::open(&path).map_err(|e| StoreError::io(&path, e))?;
+        let mark = Mark::open(dir).map_err(|e| StoreError::io(dir, e))?;
         let state =
             Mutex::new(State { revision: Revision::ZERO, compacted: Revision::ZERO, failed: None });
-        let opened = Self { db, file, data_dir: data_dir.into(), state, _lock: lock };
+        let opened = Self { db, file, mark, data_dir: data_dir.into(), state, _lock: lock };
         let revision = Revision(opened.number(REVISION_KEY)?.unwrap_or_default());
         let compacted = Revision(opened.number(COMPACTED_KEY)?.unwrap_or_default());
         *opened.state() = State { revision, compacted, failed: None };
@@ -211,7 +124,8 @@ impl Opened {
             batch.insert(REVISION_KEY, revision.to_string().as_str());
             batch.insert(COMPACTED_KEY, compacted.to_string().as_str());
         }
-        self.write(batch).map_err(|problem| StoreError::io(&self.data_dir, problem))
+        let written = self.write(batch).and_then(|()| self.set_mark(revision));
+        written.map_err(|problem| StoreError::io(&self.data_dir, problem))
     }
 
     /// The names of sled's files, without which a machine that loses power may lose a new store.
@@ -226,7 +140,7 @@ impl Opened {
     }
 
     /// Brings all records to another schema in one batch. The log is of the older one and goes.
-    fn migrate(&mut self, to: u32, steps: &[Migration]) -> Result<(), StoreError> {
+    pub(super) fn migrate(&mut self, to: u32, steps: &[Migration]) -> Result<(), StoreError> {
         let (from, at) = (self.schema()?, self.revision());
         let export = offline::export_before_migration(self)?;
         let mut raw = Raw::new();
@@ -289,12 +203,12 @@ impl Opened {
         number.map(Some).ok_or_else(damaged)
     }
 
-    fn commit(&self, txn: Txn) -> Result<Change, CommitError> {
+    pub(super) fn commit(&self, txn: Txn) -> Result<Change, CommitError> {
         let mut state = self.state();
         if let Some(problem) = state.failed.clone() {
             return Err(CommitError::Unknown { problem });
         }
-        super::check(&txn, state.revision)?;
+        store::check(&txn, state.revision)?;
         let change = Change::of(txn);
         let mut batch = Batch::default();
         for (key, value) in value::encode(&change)? {
@@ -303,13 +217,29 @@ impl Opened {
         batch.insert(REVISION_KEY, change.revision.to_string().as_str());
         // Stays if the write panics, or never returns and its caller stops waiting.
         state.failed = Some("an earlier commit did not end".to_owned());
-        if let Err(problem) = self.write(batch) {
+        let written = self.write(batch).and_then(|()| self.set_mark(change.revision));
+        if let Err(problem) = written {
             state.failed = Some(problem.clone());
             return Err(CommitError::Unknown { problem });
         }
         state.failed = None;
         state.revision = change.revision;
         Ok(change)
+    }
+
+    fn set_mark(&self, revision: Revision) -> Result<(), String> {
+        self.mark.set(revision).map_err(|e| e.to_string())
+    }
+
+    /// That nothing is gone from the end; `check` and `export` want to see what is there.
+    pub(crate) fn check_mark(&self) -> Result<(), StoreError> {
+        let marked = self.mark.get().map_err(|e| StoreError::io(&self.data_dir, e))?;
+        let revision = self.revision();
+        if revision >= marked {
+            return Ok(());
+        }
+        let problem = format!("ends at revision {revision}, and {marked} was acknowledged");
+        Err(self.damaged(StoreError::damaged("the end of the log", problem)))
     }
 
     /// Puts or deletes one value, and the pieces that an older and longer one left.
@@ -337,7 +267,7 @@ impl Opened {
 
     /// Of all keys that start with `prefix`, in order.
     pub(crate) fn values(&self, prefix: &str) -> Values<impl Iterator<Item = Pair>> {
-        Values(self.db.scan_prefix(prefix).peekable())
+        Values::of(self.db.scan_prefix(prefix))
     }
 
     /// Every value that can be read, and what kept others from it. Where sled cannot read on, it
@@ -347,7 +277,7 @@ impl Opened {
         prefix: &str,
         mut each: impl FnMut(&str, Result<Vec<u8>, StoreError>),
     ) {
-        let mut last = String::new();
+        let (mut last, mut stopped) = (String::new(), false);
         for value in self.values(prefix) {
             match value {
                 Ok((key, bytes)) => {
@@ -356,14 +286,18 @@ impl Opened {
                 }
                 Err(e) => {
                     each(&format!("{prefix}*, after {last:?}"), Err(e));
+                    stopped = true;
                     break;
                 }
             }
         }
+        if !stopped {
+            return;
+        }
         let mut pairs: Vec<_> = self.db.scan_prefix(prefix).rev().map_while(Result::ok).collect();
         pairs.retain(|(key, _)| **key > *last.as_bytes() && !is_piece_of(key, last.as_bytes()));
         pairs.reverse();
-        for (key, bytes) in Values(pairs.into_iter().map(Ok).peekable()).flatten() {
+        for (key, bytes) in Values::of(pairs.into_iter().map(Ok)).flatten() {
             each(&key, Ok(bytes));
         }
     }
@@ -377,11 +311,25 @@ impl Opened {
         strange.map(|key| String::from_utf8_lossy(&key).into_owned()).collect()
     }
 
+    #[cfg(test)]
+    pub(crate) fn put(&self, key: &str, value: &[u8]) {
+        let mut batch = Batch::default();
+        self.stage(&mut batch, key, Some(value));
+        self.write(batch).unwrap();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn remove(&self, key: &str) {
+        let mut batch = Batch::default();
+        self.stage(&mut batch, key, None);
+        self.write(batch).unwrap();
+    }
+
     pub(crate) fn data_dir(&self) -> &Path {
         &self.data_dir
     }
 
-    fn snapshot(&self) -> Result<Snapshot, StoreError> {
+    pub(super) fn snapshot(&self) -> Result<Snapshot, StoreError> {
         let state = self.state();
         let mut snapshot = Snapshot { revision: state.revision, ..Snapshot::default() };
         for prefix in RECORD_PREFIXES {
@@ -404,14 +352,14 @@ impl Opened {
             return Ok(Vec::new());
         }
         let range = value::log_key(after.next()).into_bytes()..value::LOG_END.into();
-        let entries = Values(self.db.range(range).peekable()).take(CHANGES_MAX).map(|value| {
+        let entries = Values::of(self.db.range(range)).take(CHANGES_MAX).map(|value| {
             let (key, bytes) = value?;
             value::decode_entry(&key, &bytes)
         });
         Ok(entries.collect::<Result<_, _>>().map_err(|e| self.damaged(e))?)
     }
 
-    fn set_compacted(&self, upto: Revision) -> Result<(), String> {
+    pub(super) fn set_compacted(&self, upto: Revision) -> Result<(), String> {
         let mut state = self.state();
         let upto = upto.min(state.revision).max(state.compacted);
         let mut batch = Batch::default();
@@ -422,7 +370,7 @@ impl Opened {
     }
 
     /// Deletes some of the entries that nobody may ask for any more; false when none are left.
-    fn drop_compacted(&self) -> Result<bool, String> {
+    pub(super) fn drop_compacted(&self) -> Result<bool, String> {
         let state = self.state();
         let end = piece_key(&value::log_key(state.compacted), u32::MAX);
         let range = value::LOG.as_bytes().to_vec()..=end;
@@ -441,44 +389,12 @@ impl Opened {
     fn damaged(&self, e: StoreError) -> StoreError {
         match e {
             StoreError::Damaged { key, problem } => {
-                let problem = format!("{problem}; {}", super::way_out(&self.data_dir));
+                let problem = format!("{problem}; {}", store::way_out(&self.data_dir));
                 StoreError::Damaged { key, problem }
             }
             other => other,
         }
     }
-}
-
-type Pair = Result<(IVec, IVec), sled::Error>;
-
-/// Whole values, their pieces joined; ends at the first that sled cannot read.
-pub(crate) struct Values<I: Iterator<Item = Pair>>(Peekable<I>);
-
-impl<I: Iterator<Item = Pair>> Iterator for Values<I> {
-    type Item = Result<(String, Vec<u8>), StoreError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let (key, value) = match self.0.next()? {
-            Ok(pair) => pair,
-            Err(e) => return Some(Err(StoreError::damaged("a page of the database", e))),
-        };
-        let mut joined = value.to_vec();
-        let is_piece = |pair: &Pair| matches!(pair, Ok((k, _)) if is_piece_of(k, &key));
-        while let Some(Ok((_, piece))) = self.0.next_if(is_piece) {
-            joined.extend_from_slice(&piece);
-        }
-        let key = String::from_utf8_lossy(&key).into_owned();
-        Some(Ok((key, joined)))
-    }
-}
-
-/// Pieces sort right after the value's own key: no key holds a zero byte.
-fn piece_key(key: &str, n: u32) -> Vec<u8> {
-    format!("{key}\0{n:08x}").into_bytes()
-}
-
-fn is_piece_of(piece: &[u8], key: &[u8]) -> bool {
-    piece.strip_prefix(key).is_some_and(|rest| rest.first() == Some(&0))
 }
 
 fn open_db(dir: &Path, data_dir: &Path) -> Result<Db, StoreError> {
@@ -506,6 +422,6 @@ fn open_db(dir: &Path, data_dir: &Path) -> Result<Db, StoreError> {
 
 fn unreadable(data_dir: &Path, problem: impl ToString) -> StoreError {
     let dir = data_dir.join(STORE_DIR);
-    let problem = format!("{}; {}", problem.to_string(), super::way_out(data_dir));
+    let problem = format!("{}; {}", problem.to_string(), store::way_out(data_dir));
     StoreError::damaged(dir.display(), problem)
 }
