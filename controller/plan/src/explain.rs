@@ -33,7 +33,11 @@ pub fn explain(
             let parts = format!("{subject}/");
             let mut found = planned(&|r| r.subject == subject || r.subject.starts_with(&parts));
             match find_sync(world, name) {
-                Ok(sync) => found.extend(reported(world, sync)),
+                Ok(sync) => {
+                    found.extend(reported(world, sync));
+                    let nodes = world.nodes().keys().filter(|node| sync.involves(node));
+                    found.extend(nodes.filter_map(|node| health(world, node, now)));
+                }
                 // Deleted, and some nodes have yet to release it.
                 Err(_) if !found.is_empty() => {}
                 Err(refusal) => return Err(refusal),
@@ -41,11 +45,11 @@ pub fn explain(
             found
         }
         ["sync", name, node] => {
-            find_sync(world, name)?;
-            find_node(world, node)?;
+            let sync = find_sync(world, name)?;
+            let node = find_node(world, node)?;
             let mut found = planned(&|reason| reason.subject == subject);
-            let reported = world.syncs().values().flat_map(|sync| reported(world, &sync.value));
-            found.extend(reported.filter(|reason| reason.subject == subject));
+            found.extend(reported(world, sync).into_iter().filter(|r| r.subject == subject));
+            found.extend(health(world, &node, now));
             found
         }
         ["node", name] => {
@@ -253,27 +257,30 @@ mod tests {
             &mut lab,
             "sync/a",
             expect![[r#"
-            sync/a/w1 retry: w1: try 1 of sync-target ended failed at 2026-11-21T00:00:00Z: /a is a file; it is tried again
-            sync/a/w2 assign: w2 is not connected since 2026-11-21T00:00:00Z (link lost); sync-target 12.2 is carried out when it returns
-            sync/a/m reported: m: the watcher is held: /a is empty
-            sync/a/w2 reported: delivery from m to w2 is failing, 4s behind: connection refused
-            sync/a/w1 reported: w1 has not got its first complete copy yet
-        "#]],
+                sync/a/w1 retry: w1: try 1 of sync-target ended failed at 2026-11-21T00:00:00Z: /a is a file; it is tried again
+                sync/a/w2 assign: w2 is not connected since 2026-11-21T00:00:00Z (link lost); sync-target 12.2 is carried out when it returns
+                sync/a/m reported: m: the watcher is held: /a is empty
+                sync/a/w2 reported: delivery from m to w2 is failing, 4s behind: connection refused
+                sync/a/w1 reported: w1 has not got its first complete copy yet
+                node/w2 health: w2 is unavailable since 2026-11-21T00:00:00Z: not connected: link lost
+            "#]],
         );
         check(
             &mut lab,
             "sync/b",
             expect![[r#"
-            sync/b/w2 assign: w2 is not connected since 2026-11-21T00:00:00Z (link lost); sync-target 14.1 is carried out when it returns
-        "#]],
+                sync/b/w2 assign: w2 is not connected since 2026-11-21T00:00:00Z (link lost); sync-target 14.1 is carried out when it returns
+                node/w2 health: w2 is unavailable since 2026-11-21T00:00:00Z: not connected: link lost
+            "#]],
         );
         check(
             &mut lab,
             "sync/a/w2",
             expect![[r#"
-            sync/a/w2 assign: w2 is not connected since 2026-11-21T00:00:00Z (link lost); sync-target 12.2 is carried out when it returns
-            sync/a/w2 reported: delivery from m to w2 is failing, 4s behind: connection refused
-        "#]],
+                sync/a/w2 assign: w2 is not connected since 2026-11-21T00:00:00Z (link lost); sync-target 12.2 is carried out when it returns
+                sync/a/w2 reported: delivery from m to w2 is failing, 4s behind: connection refused
+                node/w2 health: w2 is unavailable since 2026-11-21T00:00:00Z: not connected: link lost
+            "#]],
         );
         check(
             &mut lab,
@@ -437,8 +444,9 @@ mod tests {
             &mut lab,
             "sync/b",
             expect![[r#"
-            store store_behind: node m was told revision 900, this store is at 17: it is an old copy, and nothing is planned from it. Restore a newer copy, or accept what it lacks as lost: lockstepctl store adopt
-        "#]],
+                node/w2 health: w2 is unavailable since 2026-11-21T00:00:00Z: not connected: link lost
+                store store_behind: node m was told revision 900, this store is at 17: it is an old copy, and nothing is planned from it. Restore a newer copy, or accept what it lacks as lost: lockstepctl store adopt
+            "#]],
         );
     }
 }
