@@ -2,9 +2,10 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use lockstep_model::identity::Role;
+use lockstep_model::identity::{Role, TokenFor};
 use lockstep_model::record::Actor;
 use lockstep_model::request::Request;
+use lockstep_model::{KeyHash, TokenId};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
@@ -127,4 +128,51 @@ async fn nothing_is_seen_before_it_is_stored_and_a_full_queue_refuses() {
     driver.stop().await;
     let ended = timeout(Duration::from_secs(10), looping).await.expect("the loop stops");
     ended.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn tasks_are_children_of_the_span_that_asked_for_them() {
+    const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let Bench { driver, .. } = bench(99).await;
+    let node = |name: &str| name.parse::<NodeName>().unwrap();
+    for (i, name) in ["master1", "web1"].into_iter().enumerate() {
+        let (token, secret_sha256) = (name.parse::<TokenId>().unwrap(), [7; 32]);
+        let grants = TokenFor::Node { name: node(name), labels: Default::default() };
+        let ttl = Millis::from_secs(60);
+        let create = Request::CreateToken { id: token.clone(), secret_sha256, grants, ttl };
+        let key_hash = KeyHash([u8::try_from(i).unwrap(); 32]);
+        let enroll = Request::Enroll { token, secret_sha256, key_hash };
+        for request in [create, enroll] {
+            driver.ask(Ask::new(Actor::Offline, "test", request)).await.unwrap();
+        }
+    }
+    let place = |text: &str| text.parse().unwrap();
+    let create = Request::CreateSync {
+        name: "webroot".parse().unwrap(),
+        source: place("master1:/srv/www"),
+        targets: vec![place("web1:/srv/www")],
+        options: Default::default(),
+    };
+    let ask = Ask::new(Actor::Offline, "test", create);
+    driver.ask(Ask { traceparent: Some(TRACEPARENT.to_owned()), ..ask }).await.unwrap();
+    // Seen by the one who asked, since the answer comes after planning.
+    driver.read(|world| {
+        let tasks: Vec<_> = world.tasks().map(|task| &task.value).collect();
+        assert!(!tasks.is_empty());
+        for task in tasks {
+            assert_eq!(task.traceparent.as_deref(), Some(TRACEPARENT), "{task:?}");
+        }
+    });
+    driver
+        .ask(Ask::new(
+            Actor::Offline,
+            "test",
+            Request::DeleteSync { sync: "webroot".parse().unwrap() },
+        ))
+        .await
+        .unwrap();
+    driver.read(|world| {
+        let released = world.live_tasks_of(&node("web1")).next().unwrap();
+        assert_eq!(released.value.traceparent, None, "of a request without a span");
+    });
 }

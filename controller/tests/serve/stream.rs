@@ -7,6 +7,7 @@ use lockstep_proto::v1::node_service_client::NodeServiceClient;
 use lockstep_proto::v1::sync_service_client::SyncServiceClient;
 use lockstep_proto::v1::task_service_client::TaskServiceClient;
 use tonic::Code;
+use tonic::codegen::http::uri::PathAndQuery;
 
 use crate::agent::{Agent, end, hello};
 use crate::fleet::{Fleet, reason, until};
@@ -205,13 +206,13 @@ async fn a_second_agent_is_refused_while_the_first_answers() {
 
 #[tokio::test]
 async fn silence_ends_a_stream_and_the_node_is_not_healthy_any_more() {
-    let fleet = Fleet::with(&[("heartbeat", "100ms")]).await;
+    let fleet = Fleet::with(&[("heartbeat", "400ms")]).await;
     let web1 = fleet.join("web1").await;
     let mut agent = Agent::connect(&fleet, &web1, 1).await;
-    // Three answered heartbeats later it is still there.
-    for _ in 0..10 {
+    // Longer than silence would be borne, it is still there.
+    for _ in 0..25 {
         agent.beat().await;
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await; // the pace of a heartbeat
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await; // the pace of its heart
     }
     assert_eq!(get_node(&fleet, "web1").await.health(), v1::NodeHealth::Healthy);
     let node = until("the stream is given up", || async {
@@ -276,4 +277,32 @@ async fn a_message_that_makes_no_sense_is_ignored() {
     })
     .await;
     assert_eq!(node.health_reason, "rsync is [31m missing");
+}
+
+#[tokio::test]
+async fn an_oversized_or_unreadable_message_ends_its_own_stream_only() {
+    let fleet = Fleet::start().await;
+    let (web1, web2) = (fleet.join("web1").await, fleet.join("web2").await);
+    let mut quiet = Agent::connect(&fleet, &web2, 1).await;
+    let mut agent = Agent::connect(&fleet, &web1, 1).await;
+    let lines = vec!["x".repeat(1000); 5000];
+    agent.say(Says::TaskOutput(v1::TaskOutput { tail: 1, lines, end: false })).await;
+    agent.wait_end().await;
+    let node = until("the stream is given up", || async {
+        let node = get_node(&fleet, "web1").await;
+        (node.health() == v1::NodeHealth::Unavailable).then_some(node)
+    })
+    .await;
+    assert!(!node.health_reason.is_empty());
+
+    let codec = tonic_prost::ProstCodec::<v1::TrustBundle, v1::ControllerMessage>::default();
+    let mut client = tonic::client::Grpc::new(fleet.channel(&web1).await);
+    client.ready().await.unwrap();
+    let path = PathAndQuery::from_static("/lockstep.v1.AgentService/Connect");
+    let garbage = v1::TrustBundle { roots: vec![vec![0xff; 9]] };
+    let messages = tonic::Request::new(tokio_stream::once(garbage));
+    assert_eq!(reason(client.streaming(messages, path, codec).await), "no_hello");
+
+    Agent::connect(&fleet, &web1, 1).await;
+    quiet.end("1.0", v1::OutcomeKind::Ok).await;
 }
