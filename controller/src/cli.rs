@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command as Verb, value_parser};
 use lockstep_controller::config::{self, TABLE};
 use lockstep_controller::driver::Fatal;
 use lockstep_controller::identity::ca::CaError;
@@ -80,8 +80,8 @@ impl Exit {
 #[error("{0}")]
 pub struct Usage(pub String);
 
-pub fn command() -> Command {
-    Command::new("lockstep-controller")
+pub fn command() -> Verb {
+    Verb::new("lockstep-controller")
         .about("The controller of a Lockstep fleet")
         .version(lockstep_controller::VERSION)
         .after_help(EXIT_CODES)
@@ -94,8 +94,8 @@ pub fn command() -> Command {
         .subcommand(store())
 }
 
-fn init() -> Command {
-    Command::new("init")
+fn init() -> Verb {
+    Verb::new("init")
         .about("Set up a new fleet: CA, store, first admin; prints the admin's single-use token")
         .after_help(
             "Example:\n  lockstep-controller init --data-dir /var/lib/lockstep-controller --listen 10.0.0.1:7400 --name prod",
@@ -124,8 +124,8 @@ fn init() -> Command {
         )
 }
 
-fn run() -> Command {
-    Command::new("run")
+fn run() -> Verb {
+    Verb::new("run")
         .about("Serve, until SIGTERM or SIGINT")
         .long_about(
             "Serve, until SIGTERM or SIGINT.\n\nSettings come from flags, LOCKSTEP_* variables and the config file, \
@@ -145,8 +145,8 @@ fn run() -> Command {
         .args(TABLE.to_clap_args())
 }
 
-fn admin_token() -> Command {
-    Command::new("admin-token")
+fn admin_token() -> Verb {
+    Verb::new("admin-token")
         .about(
             "Make a token for an admin who lost every other way in; the controller must be stopped",
         )
@@ -163,13 +163,13 @@ fn admin_token() -> Command {
         )
 }
 
-fn ca() -> Command {
-    Command::new("ca")
+fn ca() -> Verb {
+    Verb::new("ca")
         .about("The certificate authority of the fleet")
         .subcommand_required(true)
-        .subcommand(Command::new("list").about("Show the roots").arg(data_dir()))
+        .subcommand(Verb::new("list").about("Show the roots").arg(data_dir()))
         .subcommand(
-            Command::new("rotate")
+            Verb::new("rotate")
                 .about("Begin a rotation: a new root beside the old one; members trust both")
                 .long_about(
                     "Begin a rotation: a new root beside the old one. A running controller takes it up within \
@@ -179,7 +179,7 @@ fn ca() -> Command {
                 .arg(data_dir()),
         )
         .subcommand(
-            Command::new("retire")
+            Verb::new("retire")
                 .about("End a rotation: the old root is trusted no more")
                 .arg(config_file())
                 .arg(
@@ -192,7 +192,7 @@ fn ca() -> Command {
         )
 }
 
-fn store() -> Command {
+fn store() -> Verb {
     let file = |help: &'static str| {
         Arg::new("file")
             .value_name("FILE")
@@ -200,11 +200,11 @@ fn store() -> Command {
             .value_parser(value_parser!(PathBuf))
             .help(help)
     };
-    Command::new("store")
+    Verb::new("store")
         .about("Export, import or check the store; the controller must be stopped")
         .subcommand_required(true)
         .subcommand(
-            Command::new("export")
+            Verb::new("export")
                 .about("Write everything that can be read as NDJSON, also from a damaged store")
                 .after_help("Example:\n  lockstep-controller store export backup.ndjson --log")
                 .arg(file("Must not exist yet; - is stdout"))
@@ -212,7 +212,7 @@ fn store() -> Command {
                 .arg(data_dir()),
         )
         .subcommand(
-            Command::new("import")
+            Verb::new("import")
                 .about("Make a store out of an export, in a data directory that has none")
                 .long_about(
                     "Make a store out of an export, in a data directory that has none. With the ca directory of the \
@@ -231,7 +231,7 @@ fn store() -> Command {
                 .arg(data_dir()),
         )
         .subcommand(
-            Command::new("check")
+            Verb::new("check")
                 .about("Read every value and hold the records against the log")
                 .arg(data_dir()),
         )

@@ -25,6 +25,7 @@ pub use handle::{Ask, Attach, Attached, Done, DriverHandle};
 use handle::{Event, Shared, State};
 
 use crate::session::Goodbye;
+use crate::store::retention::compact_upto;
 use crate::store::{CommitError, Store, StoreError};
 
 /// Most events that wait for the loop; a request more is refused, an agent's word waits.
@@ -33,9 +34,6 @@ pub const EVENTS_MAX: usize = 4096;
 const BATCH_MAX: usize = 256;
 /// Changes that a slow watcher may be behind; then it has to list anew.
 pub const WATCH_BEHIND_MAX: usize = 1024;
-/// Entries of the log that are kept; the older ones are dropped at every `COMPACT_EVERY` commits.
-pub const LOG_KEPT: u64 = 100_000;
-const COMPACT_EVERY: u64 = 1_000;
 /// After a plan that would not come to rest, or a commit that the store refused.
 const PLAN_PAUSE: Millis = Millis::from_secs(10);
 /// Clocks are set now and then, so no wait is longer.
@@ -340,10 +338,8 @@ impl Driver {
     }
 
     async fn compact(&self, revision: Revision) {
-        if !revision.0.is_multiple_of(COMPACT_EVERY) || revision.0 <= LOG_KEPT {
-            return;
-        }
-        if let Err(error) = self.store.compact(Revision(revision.0 - LOG_KEPT)).await {
+        let Some(upto) = compact_upto(revision) else { return };
+        if let Err(error) = self.store.compact(upto).await {
             tracing::warn!(%error, "cannot compact the log; trying again later");
         }
     }

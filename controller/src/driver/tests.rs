@@ -1,3 +1,5 @@
+//! The loop over a store whose disk does what a test says.
+
 use std::time::Duration;
 
 use futures_util::FutureExt;

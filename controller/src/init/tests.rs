@@ -1,3 +1,5 @@
+//! What is made by hand, in directories of the tests' own.
+
 use std::os::unix::fs::PermissionsExt;
 
 use lockstep_model::identity::TokenFor;

@@ -1,3 +1,5 @@
+//! The CA's files and what is issued from them, with time as an argument.
+
 use std::os::unix::fs::PermissionsExt;
 
 use lockstep_transport::identity::Identity;
