@@ -10,6 +10,7 @@ pub mod export;
 pub(crate) mod lock;
 pub mod memory;
 pub(crate) mod migrate;
+pub mod retention;
 pub mod sled;
 pub(crate) mod value;
 
