@@ -19,7 +19,8 @@ impl Bins {
     /// built into.
     pub fn find() -> Result<Self> {
         let dir = match std::env::var_os("LOCKSTEP_BIN_DIR") {
-            Some(dir) => PathBuf::from(dir),
+            // Hosts start programs in directories of their own.
+            Some(dir) => std::path::absolute(dir)?,
             None => release_dir(&std::env::current_exe()?)
                 .context("no release build: run ./tests/run")?,
         };
