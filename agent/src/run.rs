@@ -33,6 +33,8 @@ use crate::tools::{self, Inspector};
 
 /// How long tasks may take to end when the agent ends, and then the syncs.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the first stream waits for the data port.
+const PORT_PATIENCE: Duration = Duration::from_secs(2);
 /// Lines of a pass that wait for their place in the task's output.
 const PROGRESS_MAX: usize = 16;
 
@@ -112,6 +114,7 @@ impl Agent {
         let (warnings, warned) = watch::channel(damages);
         let (report_tx, report) = watch::channel(Inspector::blank());
         let (addresses_tx, addresses) = watch::channel(Vec::new());
+        let known = addresses.clone();
         let syncs = engine.reports().subscribe();
         let sources = Sources { runner: runner.clone(), report, syncs: syncs.clone(), addresses };
         let link = Link::new(keeper.clone(), sources, memory, controllers, &data_dir, instance);
@@ -142,7 +145,14 @@ impl Agent {
         tasks.spawn(port.keep());
         let list = link.controllers();
         tasks.spawn(async move { keeper.keep(list, instance).await });
-        tasks.spawn(link.run(shutdown.clone()));
+        let ended = shutdown.clone();
+        tasks.spawn(async move {
+            let mut known = known;
+            // Without addresses the fleet would plan as if nobody could reach us, and then again.
+            let opened = known.wait_for(|addresses| !addresses.is_empty());
+            let _ = timeout(PORT_PATIENCE, opened).await;
+            link.run(ended).await;
+        });
         board.set(READY, Verdict::Serving, "running");
         Ok(Self { board, runner, engine, tasks, shutdown, _lock: lock })
     }

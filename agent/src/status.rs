@@ -36,6 +36,9 @@ pub fn describe(
     let expired = if now > identity.not_after { " (expired)" } else { "" };
     line("certificate", &format_args!("until {}{expired}", identity.not_after));
     line("renewal", &identity.renew_at());
+    if let Ok(why) = std::fs::read_to_string(data_dir.join(link::expulsion::FILE)) {
+        line("expelled", &why);
+    }
     let list = Controllers::open(data_dir.join(link::CONTROLLERS), controllers.to_vec()).list();
     line("controllers", &list.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
     let (memory, _) = Memory::open(data_dir.join("told"));

@@ -1,5 +1,7 @@
 //! The program as a person meets it: command lines, exit codes, signals. No controller is there.
 
+#![allow(clippy::unwrap_used)] // nothing but tests
+
 use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
