@@ -1,5 +1,7 @@
 //! What every backend promises, run on each of them.
 
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 use lockstep_model::identity::{Role, User};
@@ -69,6 +71,20 @@ pub async fn log(store: &dyn Store, after: Revision) -> Vec<Change> {
 pub fn fold(mut snapshot: Snapshot, changes: &[Change]) -> Snapshot {
     changes.iter().for_each(|change| snapshot.apply(change));
     snapshot
+}
+
+/// A whole directory into one that is there.
+pub fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            fs::create_dir(&to).unwrap();
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
 }
 
 async fn is_empty_at_first(store: Arc<dyn Store>) {

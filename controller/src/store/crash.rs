@@ -9,9 +9,9 @@ use std::time::Duration;
 use lockstep_model::Revision;
 use lockstep_model::record::{Change, Write};
 
-use super::conformance::{fold, large, log, txn, user};
+use super::conformance::{copy, fold, large, log, txn, user};
 use super::sled::SledStore;
-use super::{ChangesError, CommitError, Snapshot, Store};
+use super::{ChangesError, CommitError, Snapshot, Store, StoreError};
 
 /// Tells the child, which is this test binary once more, where the store is.
 const DIR: &str = "LOCKSTEP_TEST_CRASH_DIR";
@@ -168,12 +168,8 @@ async fn a_killed_process_loses_nothing_acknowledged_and_leaves_no_half_commit()
 
 #[tokio::test]
 async fn a_full_disk_is_an_unknown_outcome_and_loses_nothing_acknowledged() {
-    if !rustix::process::geteuid().is_root() {
-        println!("skipped: a small disk takes root to mount");
-        return;
-    }
     let dir = tempfile::tempdir().unwrap();
-    let disk = Disk::mount(dir.path(), "6m");
+    let Some(disk) = Disk::mount(dir.path(), "6m") else { return };
     drop(SledStore::create(dir.path()).unwrap());
 
     let said = listen(start_child(dir.path(), true), None);
@@ -181,24 +177,50 @@ async fn a_full_disk_is_an_unknown_outcome_and_loses_nothing_acknowledged() {
     let acked = said.acked.unwrap();
     assert!(acked.0 > 10, "{acked} commits, then {problem}");
 
-    disk.resize("64m");
+    // Still full: whether it opens or not, it says so, and it loses nothing.
+    match SledStore::open(dir.path()) {
+        Ok(store) => drop(check(&store, acked).await),
+        Err(error) => assert!(matches!(error, StoreError::Io { .. }), "{error}"),
+    }
+
+    disk.remount("size=64m");
     let store = SledStore::open(dir.path()).unwrap();
     let at = check(&store, acked).await.revision;
     store.commit(txn(at, writes(at))).await.unwrap();
     drop(store);
 }
 
+#[tokio::test]
+async fn a_read_only_disk_is_refused_by_name() {
+    let (source, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    drop(SledStore::create(source.path()).unwrap());
+    let Some(disk) = Disk::mount(dir.path(), "6m") else { return };
+    copy(source.path(), dir.path());
+    disk.remount("ro");
+    for refused in [SledStore::open(dir.path()), SledStore::create(dir.path())] {
+        let error = refused.err().unwrap();
+        assert!(matches!(error, StoreError::ReadOnly { .. }), "{error}");
+        assert!(error.to_string().contains(&dir.path().display().to_string()), "{error}");
+    }
+    disk.remount("rw");
+    drop(SledStore::open(dir.path()).unwrap());
+}
+
 /// A file system of a few megabytes, unmounted when dropped.
 struct Disk<'a>(&'a Path);
 
 impl<'a> Disk<'a> {
-    fn mount(at: &'a Path, size: &str) -> Self {
+    fn mount(at: &'a Path, size: &str) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: a disk of its own takes root to mount");
+            return None;
+        }
         run("mount", &["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"], at);
-        Self(at)
+        Some(Self(at))
     }
 
-    fn resize(&self, size: &str) {
-        run("mount", &["-o", &format!("remount,size={size}")], self.0);
+    fn remount(&self, option: &str) {
+        run("mount", &["-o", &format!("remount,{option}")], self.0);
     }
 }
 

@@ -21,6 +21,9 @@ use futures_util::future::BoxFuture;
 use lockstep_model::Revision;
 use lockstep_model::record::{Change, Key, Record, TXN_WRITES_MAX, Txn, Versioned, Write};
 
+pub(crate) use self::sled::Opened;
+pub use self::sled::{STORE_DIR, SledStore};
+
 /// Of the records on disk and in exports; each step up has a migration and a fixture.
 pub const SCHEMA: u32 = 1;
 

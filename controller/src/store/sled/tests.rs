@@ -7,7 +7,7 @@ use lockstep_model::{Invalid, Revision};
 use super::opened::SCHEMA_KEY;
 use super::*;
 use crate::offline;
-use crate::store::conformance::{commit, large, log, user};
+use crate::store::conformance::{commit, copy, large, log, user};
 use crate::store::migrate::Raw;
 
 fn refusal(dir: &Path) -> String {
@@ -124,19 +124,6 @@ async fn a_damaged_file_is_refused_or_whole() {
     }
     println!("{refused} refused, {unhurt} unhurt");
     assert!(refused > 10);
-}
-
-fn copy(from: &Path, to: &Path) {
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            fs::create_dir(&to).unwrap();
-            copy(&entry.path(), &to);
-        } else {
-            fs::copy(entry.path(), to).unwrap();
-        }
-    }
 }
 
 fn rename_anna(raw: &mut Raw) -> Result<(), Invalid> {
