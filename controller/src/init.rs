@@ -18,8 +18,7 @@ use crate::config::CONFIG_FILE;
 use crate::identity::ca::{Ca, CaError};
 use crate::identity::{draw, files};
 use crate::server::CA_DIR;
-use crate::store::sled::{STORE_DIR, SledStore};
-use crate::store::{CommitError, Store, StoreError};
+use crate::store::{CommitError, STORE_DIR, SledStore, Store, StoreError};
 
 /// The user that `init` makes.
 pub const FIRST_ADMIN: &str = "admin";

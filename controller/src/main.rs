@@ -14,8 +14,7 @@ use lockstep_controller::config::{self, CONFIG_FILE, Config, TABLE};
 use lockstep_controller::identity::ca::{self, Ca, RootInfo};
 use lockstep_controller::init::{self, Setup};
 use lockstep_controller::server::{CA_DIR, Controller};
-use lockstep_controller::store::Store;
-use lockstep_controller::store::sled::SledStore;
+use lockstep_controller::store::{SledStore, Store};
 use lockstep_model::{HostPort, Invalid, KeyHash, Millis, UserName};
 use lockstep_transport::settings::{CONFIG_VARIABLE, File, SettingError, Values};
 use lockstep_transport::{clock, notify::Notifier, telemetry};
@@ -142,7 +141,9 @@ fn init(matches: &ArgMatches) -> anyhow::Result<()> {
         data_dir: absolute(matches)?,
         fleet: text("name").parse().map_err(usage)?,
         listen: text("listen").parse().map_err(|_| {
-            cli::Usage("--listen must be an IP address with its port, such as 0.0.0.0:7400".to_owned())
+            cli::Usage(
+                "--listen must be an IP address with its port, such as 0.0.0.0:7400".to_owned(),
+            )
         })?,
         advertise: advertise
             .map(|at| HostPort::parse(at, config::PORT))
@@ -191,8 +192,12 @@ fn show(root: &RootInfo) -> String {
 /// Works beside a running controller, which looks at the files.
 fn rotate(matches: &ArgMatches) -> anyhow::Result<()> {
     let root = Ca::rotate(&absolute(matches)?.join(CA_DIR), clock::now())?;
-    eprintln!("a running controller takes it up within seconds; when every node has been connected for");
-    eprintln!("a while, and at the earliest after the life of a leaf: lockstep-controller ca retire");
+    eprintln!(
+        "a running controller takes it up within seconds; when every node has been connected for"
+    );
+    eprintln!(
+        "a while, and at the earliest after the life of a leaf: lockstep-controller ca retire"
+    );
     print(&format!("{}\n", show(&root)))
 }
 

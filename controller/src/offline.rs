@@ -12,8 +12,7 @@ use crate::store::audit::{Audit, Damage};
 use crate::store::export::{Header, Import, ImportError, Writer, read};
 use crate::store::lock::DirLock;
 use crate::store::migrate::MIGRATIONS;
-use crate::store::sled::{Opened, STORE_DIR};
-use crate::store::{EXPORTS_DIR, RECORD_PREFIXES, SCHEMA, StoreError, value};
+use crate::store::{EXPORTS_DIR, Opened, RECORD_PREFIXES, SCHEMA, STORE_DIR, StoreError, value};
 
 /// Below the data directory while an import is under way.
 const IMPORTING_DIR: &str = "store.importing";

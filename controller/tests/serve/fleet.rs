@@ -10,8 +10,7 @@ use std::time::Duration;
 use lockstep_controller::config::{Config, TABLE};
 use lockstep_controller::init::{Setup, init};
 use lockstep_controller::server::Controller;
-use lockstep_controller::store::StoreError;
-use lockstep_controller::store::sled::SledStore;
+use lockstep_controller::store::{SledStore, StoreError};
 use lockstep_model::HostPort;
 use lockstep_proto::status::{Refusal, read};
 use lockstep_proto::v1;
@@ -75,7 +74,7 @@ impl Fleet {
             ("health-listen", "127.0.0.1:0"),
         ];
         let settings = own.iter().chain(settings);
-        let settings = settings.map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let settings: Vec<_> = settings.map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let running = Some(run(&settings).await);
         let guest = guest(running.as_ref().unwrap(), &token).await;
         let admin = enroll_with(guest, &token, PrivateKey::generate().unwrap()).await.unwrap();
@@ -160,8 +159,8 @@ impl Drop for Fleet {
     }
 }
 
-async fn run(settings: &Vec<(String, String)>) -> Running {
-    let config = Config::from_values(&TABLE.load(None, [], settings.clone()).unwrap()).unwrap();
+async fn run(settings: &[(String, String)]) -> Running {
+    let config = Config::from_values(&TABLE.load(None, [], settings.to_vec()).unwrap()).unwrap();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -193,7 +192,7 @@ async fn run(settings: &Vec<(String, String)>) -> Running {
 
 async fn guest(running: &Running, token: &JoinToken) -> Channel {
     let caller = Caller::Guest { root_sha256: token.root_sha256() };
-    dial::connect(&[running.address.clone()], &caller).await.unwrap()
+    dial::connect(std::slice::from_ref(&running.address), &caller).await.unwrap()
 }
 
 pub fn enroll_request(token: &JoinToken, key: &PrivateKey) -> v1::EnrollRequest {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lockstep_controller::store::Store;
-use lockstep_controller::store::sled::SledStore;
+use lockstep_controller::store::SledStore;
 use lockstep_model::identity::{Role, User};
 use lockstep_model::record::{Actor, Record, Txn, Write};
 use lockstep_model::{HostPort, Revision, Timestamp};
