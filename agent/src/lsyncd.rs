@@ -60,7 +60,7 @@ fn quote(path: &Path) -> String {
     out
 }
 
-/// What a line of lsyncd's log means for a person; None for the everyday ones.
+/// Why lsyncd is about to end, from a line of its log, and what to do about it.
 pub fn problem(line: &str) -> Option<&'static str> {
     let says = |text: &str| line.contains(text);
     if says("out of inotify watches") || says("max_user_watches") {
@@ -69,19 +69,18 @@ pub fn problem(line: &str) -> Option<&'static str> {
              sysctl fs.inotify.max_user_watches=1048576",
         );
     }
-    if says("inotify instance") || says("max_user_instances") {
+    if says("Cannot access inotify monitor") {
         return Some(
             "lsyncd gets no inotify instance: raise the limit with \
              sysctl fs.inotify.max_user_instances=1024",
         );
     }
-    if says("OVERFLOW") {
-        return Some(
-            "the kernel's queue of changes overflowed, so everything is compared again: raise \
-             sysctl fs.inotify.max_queued_events if it happens often",
-        );
-    }
     None
+}
+
+/// lsyncd missed changes and begins anew, which reaches the journal as a "full".
+pub fn is_overflow(line: &str) -> bool {
+    line.contains("OVERFLOW")
 }
 
 /// Why lsyncd could not be started at all.
@@ -153,7 +152,9 @@ mod tests {
     fn limits_are_named_with_their_remedy() {
         let line = "Error: Terminating since out of inotify watches.";
         assert!(problem(line).unwrap().contains("sysctl fs.inotify.max_user_watches="));
-        assert!(problem("Normal: --- OVERFLOW in event queue ---").is_some());
+        let line = "Error: Cannot access inotify monitor! ( 24 : Too many open files )";
+        assert!(problem(line).unwrap().contains("sysctl fs.inotify.max_user_instances="));
+        assert!(is_overflow("Normal: --- OVERFLOW in event queue ---"));
         assert_eq!(problem("Normal: Finished a list after exitcode: 0"), None);
         let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
         let text = start_problem(&missing, Path::new("/usr/bin/lsyncd"));

@@ -474,6 +474,61 @@ async fn a_missing_lsyncd_is_named_and_the_first_fill_still_comes() {
     fleet.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_overflow_of_the_kernels_queue_converges() {
+    let fleet = Fleet::filled(&["web1"]).await;
+    let lsyncd = fleet.lsyncd().await;
+    let signal = |signal| {
+        let pid = rustix::process::Pid::from_raw(lsyncd).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    };
+    let queue_max = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+    let queue_max: u32 = queue_max.trim().parse().unwrap();
+    signal(rustix::process::Signal::STOP);
+    // A create, a modify and a close each.
+    for i in 0..queue_max / 3 + 200 {
+        fs::write(fleet.src(&format!("f{i}")), "x").unwrap();
+    }
+    signal(rustix::process::Signal::CONT);
+    fleet.converged("web1").await;
+    fleet.state("web1", DeliveryState::Idle).await;
+    assert_eq!(fleet.lsyncd().await, lsyncd);
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_few_watches_are_named_and_more_of_them_heal() {
+    let mut fleet = Fleet::new().await;
+    for name in ["a", "b", "c", "d", "e"] {
+        fs::create_dir(fleet.src(name)).unwrap();
+    }
+    let limit = fleet.dir.path().join("limit");
+    fs::write(&limit, "3").unwrap();
+    let script = fleet.dir.path().join("limited-lsyncd");
+    let text = format!(
+        "#!/bin/sh\nexec unshare -U -r sh -c 'cat {} >/proc/sys/user/max_inotify_watches; \
+         exec /usr/bin/lsyncd \"$@\"' lsyncd \"$@\"\n",
+        limit.display()
+    );
+    fs::write(&script, text).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    fleet.master = fleet::engine_with(fleet.dir.path(), "master1", |settings| {
+        settings.lsyncd = script;
+    })
+    .await;
+    fleet.add_head("web1").await;
+    fleet.apply().await;
+    eventually("the limit to be named", || {
+        fleet.report().filter(|r| r.problem.contains("sysctl fs.inotify.max_user_watches="))
+    })
+    .await;
+    fs::write(&limit, "1000").unwrap();
+    fleet.watching().await;
+    fs::write(fleet.src("a/later"), "1").unwrap();
+    fleet.converged("web1").await;
+    fleet.end().await;
+}
+
 /// A mount that goes with its guard.
 struct Tmpfs(std::path::PathBuf);
 

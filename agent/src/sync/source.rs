@@ -453,7 +453,7 @@ impl Keeper {
             self.workers.values().map(|worker| worker.shared.report(&worker.peer, now)).collect();
         let (mut engine, mut problem) = match &*self.watch.borrow_and_update() {
             WatchState::Starting => (EngineState::Starting, String::new()),
-            WatchState::Watching(remark) => (EngineState::Watching, remark.clone()),
+            WatchState::Watching => (EngineState::Watching, String::new()),
             WatchState::Failing(why) => (EngineState::Failing, why.clone()),
         };
         if engine != EngineState::Starting {

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::host::{Child, Host, Program};
-use crate::lsyncd::{Config, problem, render, start_problem};
+use crate::lsyncd::{Config, is_overflow, problem, render, start_problem};
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
@@ -24,8 +24,8 @@ const LINE_MAX: u64 = 4096;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum WatchState {
     Starting,
-    /// Every change from now on reaches the journal. With a remark, or empty.
-    Watching(String),
+    /// Every change from now on reaches the journal.
+    Watching,
     /// Not running; why, for people.
     Failing(String),
 }
@@ -132,8 +132,13 @@ impl Watch {
     fn heed(&self, line: &str, remark: &mut Remark, state: &watch::Sender<WatchState>) {
         tracing::debug!(sync = %self.sync, "lsyncd: {line}");
         if let Some(known) = problem(line) {
-            tracing::warn!(sync = %self.sync, "{known}");
             remark.known = Some(known.to_owned());
+        } else if is_overflow(line) {
+            tracing::warn!(
+                sync = %self.sync,
+                "the kernel's queue of changes overflowed, so everything is compared again: raise \
+                 sysctl fs.inotify.max_queued_events if it happens often"
+            );
         } else if let Some((_, error)) = line.split_once("Error: ") {
             remark.error = Some(format!("lsyncd: {}", error.trim()));
         }
@@ -144,7 +149,7 @@ impl Watch {
             self.changed.notify_one();
         }
         if started {
-            state.send_replace(WatchState::Watching(remark.known.clone().unwrap_or_default()));
+            state.send_replace(WatchState::Watching);
         }
     }
 }
