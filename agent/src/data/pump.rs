@@ -97,11 +97,13 @@ mod tests {
         let mut question = Vec::new();
         peer.read_to_end(&mut question).await.unwrap();
         assert_eq!(question, b"question");
-        peer.write_all(&[b'x'; 1000]).await.unwrap();
-        drop(peer);
+        let answering = async {
+            peer.write_all(&[b'x'; 1000]).await.unwrap();
+            drop(peer);
+        };
         let mut answer = Vec::new();
-        process.read_to_end(&mut answer).await.unwrap();
-        assert_eq!(answer.len(), 1000);
+        let (read, ()) = tokio::join!(process.read_to_end(&mut answer), answering);
+        assert_eq!((read.unwrap(), answer.len()), (1000, 1000));
         pumping.await.unwrap().unwrap();
     }
 
