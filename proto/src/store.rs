@@ -100,7 +100,8 @@ mod tests {
             Record::try_from(wire::Record { kind: Some(Kind::Node(node)) })
         };
         assert!(node(|_| ()).is_ok());
-        let cases: [(fn(&mut wire::Node), &str); 6] = [
+        type Edit = fn(&mut wire::Node);
+        let cases: [(Edit, &str); 6] = [
             (|n| n.name = "Web 1".into(), "name"),
             (|n| n.admin = 0, "admin"),
             (|n| n.admin = 99, "admin"),

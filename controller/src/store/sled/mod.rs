@@ -1,13 +1,16 @@
-//! The store on one machine's disk. The only file that names sled, and the place where what sled
-//! 0.34 does not do is made up for:
+//! The store on one machine's disk. Only this directory names sled, and here is made up for
+//! what sled 0.34 does not do:
 //!
 //! * its flush is `sync_file_range`, which keeps neither the file's length nor what is in the
 //!   disk's own cache, so a commit also fsyncs the file;
 //! * a page of more than 128 KiB goes to a file of its own that is never synced at all, so long
 //!   values are cut into pieces of `PIECE_BYTES`, of which a page holds twenty at most;
 //! * it cleans its file only in the thread of its timed flush, so that stays on;
+//! * where its file is damaged it drops all that follows and opens an older state without a word,
+//!   so the last acknowledged revision is kept beside it (`mark`);
 //! * after some I/O errors it waits for ever, so every call has a time limit.
 
+mod database;
 mod mark;
 mod opened;
 #[cfg(test)]

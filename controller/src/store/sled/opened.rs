@@ -1,7 +1,6 @@
 //! sled's database, opened, and every access to it. Blocks.
 
 use std::fs::File;
-use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -10,6 +9,7 @@ use lockstep_model::record::{Change, Txn};
 use sled::{Batch, Db, IVec};
 
 use super::STORE_DIR;
+use super::database::{open_db, unreadable};
 use super::mark::Mark;
 use super::values::{Pair, Values, is_piece_of, piece_key};
 use crate::offline;
@@ -21,10 +21,6 @@ use crate::store::{
     value,
 };
 
-/// All reads but those of the start are served from the world in memory, so the cache is small.
-const CACHE_BYTES: u64 = 16 << 20;
-/// How often sled's own thread cleans the file.
-const CLEAN_EVERY_MS: u64 = 10_000;
 /// Longer values are cut; see above.
 const PIECE_BYTES: usize = 4096;
 /// Entries of the log that are deleted at a time, so that nobody waits long for a compaction.
@@ -395,33 +391,4 @@ impl Opened {
             other => other,
         }
     }
-}
-
-fn open_db(dir: &Path, data_dir: &Path) -> Result<Db, StoreError> {
-    let config = sled::Config::new()
-        .path(dir)
-        .cache_capacity(CACHE_BYTES)
-        .flush_every_ms(Some(CLEAN_EVERY_MS));
-    // Some damage makes sled panic where it should return an error.
-    let opened = std::panic::catch_unwind(AssertUnwindSafe(|| config.open()));
-    match opened {
-        Ok(Ok(db)) => Ok(db),
-        Ok(Err(sled::Error::Unsupported(problem))) => {
-            Err(StoreError::Foreign { dir: dir.into(), problem })
-        }
-        Ok(Err(sled::Error::Io(e))) => match e.kind() {
-            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
-                Err(StoreError::ReadOnly { dir: dir.into(), problem: e.to_string() })
-            }
-            _ => Err(StoreError::io(dir, e)),
-        },
-        Ok(Err(e)) => Err(unreadable(data_dir, e)),
-        Err(_) => Err(unreadable(data_dir, "sled panicked on it")),
-    }
-}
-
-fn unreadable(data_dir: &Path, problem: impl ToString) -> StoreError {
-    let dir = data_dir.join(STORE_DIR);
-    let problem = format!("{}; {}", problem.to_string(), store::way_out(data_dir));
-    StoreError::damaged(dir.display(), problem)
 }
