@@ -3,7 +3,9 @@
 
 mod context;
 mod look;
+mod shared;
 mod source;
+mod tally;
 pub mod target;
 mod transfer;
 mod watch;

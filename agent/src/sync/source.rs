@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use lockstep_model::NodeName;
@@ -19,11 +19,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 use super::context::Context;
+use super::shared::Shared;
+use super::tally::Tally;
 use super::watch::{Watch, WatchState};
-use super::worker::{Order, Shared, Worker};
+use super::worker::{Order, Worker};
 use crate::cursor::{Cursor, write_durably};
 use crate::dispatch;
-use crate::journal::{self, Appender, Change, Entry, Reader};
+use crate::journal::{self, Appender, Change, Reader};
 use crate::rsync::exclude;
 
 /// How often the journal is looked at without a poke, and reports are made anew.
@@ -156,31 +158,6 @@ struct Keeper {
     problem: String,
 }
 
-/// lsyncd takes a dispatcher that was killed for one that succeeded, and forgets its events. So the
-/// successes that lsyncd logs are held against the entries that dispatchers wrote.
-struct Tally {
-    succeeded: Arc<AtomicU64>,
-    /// Entries from here on are counted.
-    above: u64,
-    written: u64,
-    /// Sequences of entries that the agent wrote itself.
-    own: Vec<u64>,
-}
-
-impl Tally {
-    fn count(&mut self, entries: &[Entry]) {
-        let by_dispatcher = |e: &&Entry| e.seq > self.above && !self.own.contains(&e.seq);
-        self.written += entries.iter().filter(by_dispatcher).count() as u64;
-        if let Some(last) = entries.last() {
-            self.own.retain(|seq| *seq > last.seq);
-        }
-    }
-
-    fn even_out(&mut self) {
-        self.written = self.succeeded.load(Ordering::SeqCst);
-    }
-}
-
 impl Keeper {
     async fn open(
         engine: Arc<Engine>,
@@ -218,7 +195,7 @@ impl Keeper {
             watch,
             watch_task: tokio::spawn(lsyncd.run(state, stop.child_token())),
             poke,
-            tally: Tally { succeeded, above: head, written: 0, own: Vec::new() },
+            tally: Tally::above(head, succeeded),
             stop,
             problem: String::new(),
             journal,
@@ -378,18 +355,18 @@ impl Keeper {
             .await
             .map_err(|error| error.to_string())?
             .map_err(|error| error.to_string())?;
-        self.tally.own.push(seq);
+        self.tally.note_own(seq);
         Ok(())
     }
 
     async fn follow_journal(&mut self) {
         // In this order: an entry is on disk before lsyncd can log its success.
-        let succeeded = self.tally.succeeded.load(Ordering::SeqCst);
+        let succeeded = self.tally.succeeded();
         self.read_journal().await;
         if matches!(*self.watch.borrow(), WatchState::Failing(_)) {
             // The next lsyncd begins with a "full", whatever the last one knew.
             self.tally.even_out();
-        } else if self.tally.written < succeeded && self.problem.is_empty() {
+        } else if self.tally.misses(succeeded) && self.problem.is_empty() {
             tracing::warn!(sync = %self.context.sync, "a dispatcher was killed: everything is compared again");
             match self.need_full().await {
                 Ok(()) => {

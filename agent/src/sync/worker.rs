@@ -2,24 +2,24 @@
 //! delivery at a time; trouble with one target is nobody else's.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_model::sync::{Delivery as Report, DeliveryState};
+use lockstep_model::Millis;
+use lockstep_model::sync::DeliveryState;
 use lockstep_model::task::{Outcome, OutcomeKind, Peer};
-use lockstep_model::{Millis, Timestamp};
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
 use super::look::{examine, list};
+use super::shared::Shared;
 use super::transfer::{Run, Transfer};
 use crate::cursor::Cursor;
 use crate::data::header::{Answer, Header, Mark, Op};
 use crate::data::mark;
 use crate::deliver::{Delivery, Lists, Pending, Source, next_delivery};
-use crate::journal::Entry;
 use crate::rsync::exit::{Exit, backoff};
 use crate::rsync::{self, Form, Route};
 
@@ -35,84 +35,6 @@ pub struct Order {
     pub progress: mpsc::Sender<String>,
     pub cancel: CancellationToken,
     pub done: oneshot::Sender<Outcome>,
-}
-
-/// What the source and its worker share.
-pub struct Shared {
-    pending: Mutex<Pending>,
-    status: Mutex<Status>,
-    wake: Notify,
-}
-
-struct Status {
-    state: DeliveryState,
-    acked: u64,
-    /// Oldest change that is being delivered or waits for a pass.
-    held_since: Option<Timestamp>,
-    last_success_at: Option<Timestamp>,
-    last_error: String,
-    sent_bytes: u64,
-}
-
-impl Shared {
-    pub fn new(cursor: &Cursor) -> Self {
-        let status = Status {
-            state: if cursor.filled { DeliveryState::Idle } else { DeliveryState::Initial },
-            acked: cursor.acked,
-            held_since: None,
-            last_success_at: None,
-            last_error: String::new(),
-            sent_bytes: 0,
-        };
-        Self {
-            pending: Mutex::new(Pending::after(cursor.acked)),
-            status: Mutex::new(status),
-            wake: Notify::new(),
-        }
-    }
-
-    fn pending(&self) -> MutexGuard<'_, Pending> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn status(&self) -> MutexGuard<'_, Status> {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub fn absorb(&self, entries: &[Entry], now: Timestamp) {
-        let mut pending = self.pending();
-        entries.iter().for_each(|entry| pending.absorb(entry, now));
-        drop(pending);
-        self.wake.notify_one();
-    }
-
-    /// Gives up the single changes: the journal does not grow for a target that stays away.
-    pub fn need_pass(&self) {
-        self.pending().need_full();
-        self.wake.notify_one();
-    }
-
-    pub fn acked(&self) -> u64 {
-        self.status().acked
-    }
-
-    pub fn report(&self, target: &Peer, now: Timestamp) -> Report {
-        let waiting = self.pending().oldest_at();
-        let status = self.status();
-        let oldest = [waiting, status.held_since].into_iter().flatten().min();
-        Report {
-            target: target.node.clone(),
-            state: match status.state {
-                DeliveryState::Idle if waiting.is_some() => DeliveryState::Dirty,
-                state => state,
-            },
-            acked: status.acked,
-            lag: oldest.map_or(Millis(0), |oldest| now.since(oldest)),
-            last_success_at: status.last_success_at,
-            last_error: status.last_error.clone(),
-            sent_bytes: status.sent_bytes,
-        }
-    }
 }
 
 /// When something that failed is tried again.

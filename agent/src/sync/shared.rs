@@ -1,0 +1,91 @@
+//! What a source and the worker of one target share: the changes that wait, and how far it is. A
+//! board with two sides; it decides nothing.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use lockstep_model::sync::{Delivery as Report, DeliveryState};
+use lockstep_model::task::Peer;
+use lockstep_model::{Millis, Timestamp};
+use tokio::sync::Notify;
+
+use crate::cursor::Cursor;
+use crate::deliver::Pending;
+use crate::journal::Entry;
+
+/// What the source and its worker share.
+pub struct Shared {
+    pending: Mutex<Pending>,
+    status: Mutex<Status>,
+    pub wake: Notify,
+}
+
+pub struct Status {
+    pub state: DeliveryState,
+    pub acked: u64,
+    /// Oldest change that is being delivered or waits for a pass.
+    pub held_since: Option<Timestamp>,
+    pub last_success_at: Option<Timestamp>,
+    pub last_error: String,
+    pub sent_bytes: u64,
+}
+
+impl Shared {
+    pub fn new(cursor: &Cursor) -> Self {
+        let status = Status {
+            state: if cursor.filled { DeliveryState::Idle } else { DeliveryState::Initial },
+            acked: cursor.acked,
+            held_since: None,
+            last_success_at: None,
+            last_error: String::new(),
+            sent_bytes: 0,
+        };
+        Self {
+            pending: Mutex::new(Pending::after(cursor.acked)),
+            status: Mutex::new(status),
+            wake: Notify::new(),
+        }
+    }
+
+    pub fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn status(&self) -> MutexGuard<'_, Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn absorb(&self, entries: &[Entry], now: Timestamp) {
+        let mut pending = self.pending();
+        entries.iter().for_each(|entry| pending.absorb(entry, now));
+        drop(pending);
+        self.wake.notify_one();
+    }
+
+    /// Gives up the single changes: the journal does not grow for a target that stays away.
+    pub fn need_pass(&self) {
+        self.pending().need_full();
+        self.wake.notify_one();
+    }
+
+    pub fn acked(&self) -> u64 {
+        self.status().acked
+    }
+
+    pub fn report(&self, target: &Peer, now: Timestamp) -> Report {
+        let waiting = self.pending().oldest_at();
+        let status = self.status();
+        let oldest = [waiting, status.held_since].into_iter().flatten().min();
+        Report {
+            target: target.node.clone(),
+            state: match status.state {
+                DeliveryState::Idle if waiting.is_some() => DeliveryState::Dirty,
+                state => state,
+            },
+            acked: status.acked,
+            lag: oldest.map_or(Millis(0), |oldest| now.since(oldest)),
+            last_success_at: status.last_success_at,
+            last_error: status.last_error.clone(),
+            sent_bytes: status.sent_bytes,
+        }
+    }
+}
