@@ -1,3 +1,5 @@
+//! Joining, against a scripted controller: what is written, and each refusal.
+
 use std::sync::Arc;
 
 use lockstep_model::identity::Subject;

@@ -1,3 +1,5 @@
+//! The ledger: laws over random histories, damage, and a writer that is killed.
+
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 

@@ -1,3 +1,5 @@
+//! The link, against a scripted controller: streams that end, hang, refuse and come back.
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! The whole agent in one process, against a scripted controller.
+
 use std::net::SocketAddr;
 use std::path::Path;
 

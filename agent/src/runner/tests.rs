@@ -1,3 +1,5 @@
+//! The runner: slots, superseding, cancelling, outcomes until they are acknowledged.
+
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,3 +1,5 @@
+//! Health, asked as load balancers ask: over gRPC, over HTTP, slowly, and in crowds.
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

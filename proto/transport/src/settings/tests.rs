@@ -1,3 +1,5 @@
+//! Settings: precedence, and every mistake named at once.
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;

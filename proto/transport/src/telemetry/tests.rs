@@ -1,3 +1,5 @@
+//! Telemetry against a real OTLP receiver, and logs read back.
+
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
