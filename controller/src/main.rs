@@ -8,6 +8,7 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::ArgMatches;
 use lockstep_controller::config::{self, CONFIG_FILE, Config, TABLE};
@@ -21,6 +22,9 @@ use lockstep_transport::{clock, notify::Notifier, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 
 use cli::{Exit, absolute};
+
+/// What calls that block get to end in, when the work is done or has failed.
+const BLOCKED_GRACE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     match dispatch(&cli::command().get_matches()) {
@@ -60,8 +64,11 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<()> {
 }
 
 fn block_on<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    Ok(runtime?.block_on(work))
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let done = runtime.block_on(work);
+    // A thread that waits for a disk that never answers must not keep the process.
+    runtime.shutdown_timeout(BLOCKED_GRACE);
+    Ok(done)
 }
 
 fn run(matches: &ArgMatches) -> anyhow::Result<()> {
