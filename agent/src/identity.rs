@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_model::identity::Subject;
-use lockstep_model::{HostPort, NodeName};
+use lockstep_model::{HostPort, Millis, NodeName};
 use lockstep_proto::v1;
 use lockstep_proto::v1::enrollment_service_client::EnrollmentServiceClient;
 use lockstep_transport::clock;
@@ -26,6 +26,9 @@ pub const DIR: &str = "identity";
 const RENEW_TIMEOUT: Duration = Duration::from_secs(20);
 /// The wall clock is looked at this often, since it may be set while we wait for a date.
 const LOOK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A new root reaches all nodes at once; their renewals are to come one after another.
+const ROOT_RENEW_WITHIN: Duration = Duration::from_secs(60);
 
 #[derive(Debug, thiserror::Error)]
 pub enum RenewError {
@@ -123,14 +126,7 @@ impl Keeper {
     pub async fn keep(&self, controllers: impl Fn() -> Vec<HostPort>, seed: u64) {
         let mut backoff = Backoff::new(seed);
         loop {
-            let due = self.handle.current().renew_at();
-            loop {
-                let wait = Duration::from(due.since(clock::now()));
-                if wait.is_zero() {
-                    break;
-                }
-                sleep(wait.min(LOOK_INTERVAL)).await;
-            }
+            self.until_due(&mut backoff).await;
             match self.renew(&controllers()).await {
                 Ok(()) => {
                     let current = self.handle.current();
@@ -149,6 +145,30 @@ impl Keeper {
                     let until = self.handle.current().not_after;
                     tracing::warn!(%error, %until, "certificate not renewed; trying again");
                     sleep(backoff.wait()).await;
+                }
+            }
+        }
+    }
+
+    /// Until the certificate's own date, or soon after a root was added: the one that ours ends in
+    /// may then be on its way out.
+    async fn until_due(&self, backoff: &mut Backoff) {
+        let mut changes = self.handle.subscribe();
+        let known = self.handle.current();
+        let mut due = known.renew_at();
+        loop {
+            let wait = Duration::from(due.since(clock::now()));
+            if wait.is_zero() {
+                return;
+            }
+            // Our own handle keeps the other end of `changes` alive.
+            tokio::select! {
+                () = sleep(wait.min(LOOK_INTERVAL)) => {}
+                _ = changes.changed() => {
+                    let current = self.handle.current();
+                    if current.roots().iter().any(|root| !known.roots().contains(root)) {
+                        due = due.min(clock::now() + Millis::of(backoff.spread(ROOT_RENEW_WITHIN)));
+                    }
                 }
             }
         }

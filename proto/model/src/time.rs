@@ -15,6 +15,10 @@ impl Millis {
     pub const fn from_secs(secs: u64) -> Self {
         Self(secs.saturating_mul(1000))
     }
+
+    pub fn of(time: std::time::Duration) -> Self {
+        Self(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    }
 }
 
 impl Timestamp {

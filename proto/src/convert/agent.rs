@@ -11,6 +11,10 @@ use crate::v1;
 /// Most tasks without an outcome that one agent may hold.
 const OPEN_TASKS_MAX: usize = 10_000;
 
+/// No store comes near it: one transaction a microsecond would take 290,000 years. What lies above
+/// is a broken or hostile agent, and adopting it would leave no numbers to go on with.
+const REVISION_MAX: u64 = u64::MAX / 2;
+
 /// A checked Hello.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Hello {
@@ -37,6 +41,9 @@ impl TryFrom<v1::Hello> for Hello {
         } = hello;
         if tasks.len() > OPEN_TASKS_MAX {
             return Err(Invalid::new("tasks", format!("at most {OPEN_TASKS_MAX} fit")));
+        }
+        if told_revision > REVISION_MAX {
+            return Err(Invalid::new("told_revision", format!("must be at most {REVISION_MAX}")));
         }
         // The two top-level fields exist so that a version can be read before anything else is
         // understood; they win over the report's.
