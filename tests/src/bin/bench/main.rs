@@ -10,14 +10,16 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use figures::Figures;
+
+const USAGE: &str = "tests/bench NAME [--quick] [--json FILE]";
 
 /// Every bench: its name, what it measures, and how.
 const BENCHES: &[Bench] = &[Bench {
     name: "control",
-    about: "the controller under idle agents, an idle agent, pings, tasks, commits",
+    about: "500 idle agents and their return, one agent's size, pings, tasks, commits",
     run: control::run,
 }];
 
@@ -41,9 +43,7 @@ fn main() -> Result<ExitCode> {
         match (arg.as_str(), args.len()) {
             ("--quick", _) => quick = true,
             ("--json", 1..) => json = args.next().map(PathBuf::from),
-            _ => {
-                bail!("{arg:?} is not understood; usage: tests/bench NAME [--quick] [--json FILE]")
-            }
+            _ => bail!("{arg:?} is not understood: {USAGE}"),
         }
     }
     let Some(bench) = BENCHES.iter().find(|bench| bench.name == name) else {
@@ -52,7 +52,8 @@ fn main() -> Result<ExitCode> {
     let mut figures = Figures::new();
     (bench.run)(&mut figures, quick)?;
     if let Some(file) = json {
-        std::fs::write(file, serde_json::to_string_pretty(&figures)?)?;
+        let json = serde_json::to_string_pretty(&figures)?;
+        std::fs::write(&file, json).with_context(|| format!("write {}", file.display()))?;
     }
     write!(out, "\n{figures}")?;
     Ok(ExitCode::SUCCESS)

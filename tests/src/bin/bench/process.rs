@@ -1,14 +1,45 @@
-//! What a running process takes, as the kernel counts it.
+//! What a running process takes, as the kernel counts it, and what this one may open. It starts and
+//! ends nothing.
 
 use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use lockstep_tests::try_until;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Of user and system time, as the kernel's ABI has it.
 const TICKS_PER_S: f64 = 100.0;
 
-/// Resident memory, MiB.
+/// What processes took over a while in which nothing was asked of them.
+#[derive(Default)]
+pub struct Quiet {
+    /// Percent of one core: one value per process and window.
+    pub cpu_percent: Vec<f64>,
+    /// Resident memory: likewise.
+    pub rss_mib: Vec<f64>,
+}
+
+/// Looks on over some windows, one after the other.
+pub fn look_on(pids: &[u32], windows: usize, window: Duration) -> Result<Quiet> {
+    let mut quiet = Quiet::default();
+    for _ in 0..windows {
+        let before = pids.iter().map(|pid| cpu_s(*pid)).collect::<Result<Vec<_>>>()?;
+        rest(window);
+        for (pid, before) in pids.iter().zip(before) {
+            quiet.cpu_percent.push((cpu_s(*pid)? - before) / window.as_secs_f64() * 100.0);
+            quiet.rss_mib.push(rss_mib(*pid)?);
+        }
+    }
+    Ok(quiet)
+}
+
+/// Here nothing is waited for but time itself: that is the measure.
+pub fn rest(window: Duration) {
+    try_until(window, "the window has passed", || false).ok();
+}
+
+/// Resident memory.
 pub fn rss_mib(pid: u32) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -17,8 +48,8 @@ pub fn rss_mib(pid: u32) -> Result<f64> {
     Ok(kib / 1024.0)
 }
 
-/// CPU time it has used, in seconds.
-pub fn cpu_s(pid: u32) -> Result<f64> {
+/// CPU time used so far.
+fn cpu_s(pid: u32) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let (_, after_name) = stat.rsplit_once(')').context("no name")?;
     let field = |at: usize| -> Result<f64> {
@@ -27,9 +58,13 @@ pub fn cpu_s(pid: u32) -> Result<f64> {
     Ok((field(11)? + field(12)?) / TICKS_PER_S)
 }
 
-/// Percent of one core over a while.
-pub fn cpu_percent(pid: u32, over: Duration, wait: impl FnOnce(Duration)) -> Result<f64> {
-    let before = cpu_s(pid)?;
-    wait(over);
-    Ok((cpu_s(pid)? - before) / over.as_secs_f64() * 100.0)
+/// Raises the limit of open files, here and in children, if it is lower.
+pub fn allow_open_files(wanted: u64) -> Result<()> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_none_or(|current| current >= wanted) {
+        return Ok(());
+    }
+    let enough = maximum.is_none_or(|maximum| maximum >= wanted);
+    ensure!(enough, "{wanted} open files are needed, and {maximum:?} are allowed: see ulimit -Hn");
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum })?)
 }
