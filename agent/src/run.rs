@@ -87,7 +87,10 @@ impl Agent {
         let board = HealthBoard::new();
 
         let (ledger, damages) = Ledger::open(&data_dir.join("ledger"))?;
-        let (memory, damage) = Memory::open(data_dir.join("told"));
+        let (mut memory, damage) = Memory::open(data_dir.join("told"));
+        if !damages.is_empty() {
+            memory.forget();
+        }
         let damages =
             damages.into_iter().chain(damage.map(|e| format!("{e}; it counts as absent")));
         let damages: BTreeSet<String> = damages.collect();

@@ -107,14 +107,15 @@ mod tests {
         pumping.await.unwrap().unwrap();
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn silence_ends_it() {
+        let idle_max = Duration::from_millis(20);
         let (_process, ours) = tokio::io::duplex(16);
         let (peers, _peer) = tokio::io::duplex(16);
         let (ours_r, ours_w) = tokio::io::split(ours);
         let (peers_r, peers_w) = tokio::io::split(peers);
         let error =
-            pump((peers_r, ours_w), (ours_r, peers_w), IDLE_MAX, Duration::ZERO).await.unwrap_err();
+            pump((peers_r, ours_w), (ours_r, peers_w), idle_max, Duration::ZERO).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -29,6 +29,12 @@ impl Memory {
         (Self { path, told }, damage)
     }
 
+    /// Part of the ledger was lost. Whoever remembers nothing is told everything anew, so this is
+    /// how the controller hears of it. On disk when it next hears something.
+    pub fn forget(&mut self) {
+        self.told = Told::default();
+    }
+
     pub fn told(&self) -> Told {
         self.told
     }

@@ -7,7 +7,7 @@ use lockstep_model::node::{NodeAdmin, NodeHealth, NodeReport};
 use lockstep_model::observation::{Observation, Told};
 use lockstep_model::sync::SyncReport;
 use lockstep_model::task::TaskPhase;
-use lockstep_model::{Millis, NodeName, SyncName, TaskId, Timestamp};
+use lockstep_model::{Millis, NodeName, Revision, SyncName, TaskId, Timestamp};
 
 use crate::world::World;
 
@@ -23,6 +23,8 @@ pub struct Seen {
     pub stream: Stream,
     /// What the agent remembered when it last connected.
     pub told: Told,
+    /// The agent has lost what it was given up to this revision.
+    pub forgot_upto: Revision,
     pub last_contact_at: Timestamp,
     pub report: Option<NodeReport>,
     /// When version or features became what they are.
@@ -61,6 +63,7 @@ impl Seen {
         Self {
             stream: Stream::Open { since: now },
             told: Told::default(),
+            forgot_upto: Revision::ZERO,
             last_contact_at: now,
             report: None,
             version_since: now,
@@ -137,12 +140,16 @@ impl World {
             Observation::Task { id, .. } => self.task_at(node, *id).is_some_and(|t| t.is_live()),
             _ => true,
         };
+        let revision = self.revision();
         let seen = self.seen.entry(node.clone()).or_insert_with(|| Seen::new(now));
         seen.last_contact_at = now;
         match observation {
             Observation::Connected(told) => {
                 seen.stream = Stream::Open { since: now };
                 seen.told = told;
+                if told == Told::default() {
+                    seen.forgot_upto = revision;
+                }
                 seen.phases.clear();
                 seen.strays.clear();
                 true
@@ -228,7 +235,6 @@ impl World {
 
 #[cfg(test)]
 mod tests {
-    use lockstep_model::Revision;
     use lockstep_model::sync::TargetReport;
 
     use super::*;

@@ -63,6 +63,9 @@ fn bring(draft: &mut Draft<'_>, rule: &'static str, node: &NodeName, slot: &Slot
     }
     let Some(ended) = &newest.ended else { return wait_for_node(draft, rule, newest) };
     match ended.outcome.kind {
+        OutcomeKind::Ok if is_forgotten(draft.world, newest) => {
+            draft.give("memory_lost", new(1), None);
+        }
         OutcomeKind::Ok => {}
         OutcomeKind::Superseded | OutcomeKind::Lost => draft.give(rule, new(1), None),
         OutcomeKind::Failed
@@ -118,6 +121,11 @@ fn lose(draft: &mut Draft<'_>, node: &NodeName, slot: &Slot) {
 /// Since the store was adopted, nobody knows what the node was told after this task.
 pub(crate) fn is_of_lost_past(world: &World, task: &Task) -> bool {
     world.fleet().is_some_and(|fleet| task.id.revision <= fleet.revision)
+}
+
+/// The agent has lost its ledger, or part of it, since it carried this task out.
+fn is_forgotten(world: &World, task: &Task) -> bool {
+    world.seen(&task.node).is_some_and(|seen| task.id.revision <= seen.forgot_upto)
 }
 
 /// The ended form of a task that is still live.

@@ -274,3 +274,23 @@ fn a_part_that_no_record_knows_is_released() {
     "#]],
     );
 }
+
+#[test]
+fn an_agent_that_lost_its_memory_is_given_everything_anew_once() {
+    let mut lab = in_force();
+    let before = lab.world.revision();
+    lab.observe("web1", Observation::Connected(Told::default()));
+    lab.settle();
+    let slot = "sync/webroot".parse().unwrap();
+    let newest = |lab: &Lab, node: &str| {
+        let task = lab.world.newest(&node.parse().unwrap(), &slot).cloned().unwrap();
+        (task.id.revision > before, task.is_live())
+    };
+    assert_eq!(newest(&lab, "web1"), (true, true), "web1 must get its part again");
+    assert_eq!(newest(&lab, "web2"), (false, false), "web2 has lost nothing");
+    lab.work(&["web1"]);
+    assert_eq!(newest(&lab, "web1"), (true, false));
+    let quiet = lab.world.revision();
+    lab.connect("web1");
+    assert_eq!(lab.world.revision(), quiet);
+}
