@@ -20,9 +20,12 @@ use tokio::time::timeout;
 use tonic::transport::Channel;
 
 use crate::figures::Figures;
+use crate::process::allow_open_files;
 
 /// For any one thing that is measured; far above what it takes.
 const WITHIN: Duration = Duration::from_secs(300);
+/// Of the bench and of the controller, apart from the agents' streams.
+const OTHER_FILES_MAX: usize = 256;
 
 /// How much is measured.
 struct Size {
@@ -64,6 +67,8 @@ const QUICK: Size = Size {
 
 pub fn run(figures: &mut Figures, quick: bool) -> Result<()> {
     let size = if quick { QUICK } else { FULL };
+    // Before a controller starts: it inherits the limit.
+    allow_open_files((2 * size.agents + OTHER_FILES_MAX) as u64)?;
     commits::measure(figures, &size)?;
 
     let few = Net::new()?;
