@@ -88,8 +88,14 @@ impl Fleet {
 
     /// Runs an agent on a host that has joined; it takes the place of one of the same name.
     pub fn run_agent(&mut self, host: Host) -> Result<()> {
+        let health = host.at(AGENT_HEALTH_PORT);
+        self.run_agent_at(host, health)
+    }
+
+    /// As [`Fleet::run_agent`], with its health told elsewhere.
+    pub fn run_agent_at(&mut self, host: Host, health: SocketAddr) -> Result<()> {
         let name = host.name().to_owned();
-        let member = Member::agent(&self.bins, host, &self.flags)?;
+        let member = Member::start(cmd(self.bins.agent()), host, health, &self.flags.agent)?;
         member.wait_ready();
         self.nodes.insert(name, member);
         Ok(())
@@ -191,11 +197,6 @@ impl Member {
     fn controller(bins: &Bins, host: Host, flags: &Flags) -> Result<Self> {
         let health = host.at(CONTROLLER_HEALTH_PORT);
         Self::start(cmd(bins.controller()), host, health, &flags.controller)
-    }
-
-    fn agent(bins: &Bins, host: Host, flags: &Flags) -> Result<Self> {
-        let health = host.at(AGENT_HEALTH_PORT);
-        Self::start(cmd(bins.agent()), host, health, &flags.agent)
     }
 
     fn start(

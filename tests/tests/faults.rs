@@ -1,5 +1,5 @@
-//! Killed programs, cut lines, lost hosts, full disks, short certificates: what is promised holds
-//! through them, and everything converges after them.
+//! Killed programs, cut lines, lost hosts, full disks: what is promised holds through them, and
+//! everything converges after them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,18 +7,12 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use lockstep_proto::v1::{self, NodeHealth};
-use lockstep_tests::fleet::CONTROLLER_PORT;
 use lockstep_tests::wait::timed;
-use lockstep_tests::{Flags, Fleet, Net, cmd, try_until, until};
+use lockstep_tests::{Fleet, Net, cmd, try_until, until};
 
 const SOON: Duration = Duration::from_secs(30);
 /// Three heartbeats of two seconds, and some slack for a loaded machine.
 const SILENCE_NOTICED: Duration = Duration::from_secs(15);
-
-fn flags(controller: &[&str]) -> Flags {
-    let controller = controller.iter().map(|flag| (*flag).to_owned()).collect();
-    Flags { controller, ..Flags::default() }
-}
 
 /// How often each task was stored, and how often as ended, as the log tells.
 fn task_ends(fleet: &Fleet) -> Result<BTreeMap<String, usize>> {
@@ -36,10 +30,20 @@ fn task_ends(fleet: &Fleet) -> Result<BTreeMap<String, usize>> {
 
 #[test]
 fn a_killed_controller_loses_nothing_and_repeats_nothing() -> Result<()> {
+    kill_the_controller(4)
+}
+
+#[test]
+#[ignore = "slow: three minutes"]
+fn a_controller_killed_at_many_moments_loses_nothing_and_repeats_nothing() -> Result<()> {
+    kill_the_controller(40)
+}
+
+fn kill_the_controller(rounds: u64) -> Result<()> {
     let net = Net::new()?;
     let mut fleet = Fleet::start(&net, &["master1", "web1", "web2"])?;
     fleet.sync_www("master1", &["web1"])?;
-    for round in 0..4 {
+    for round in 0..rounds {
         // Killed while something is being asked of it: the answer may get lost, the wish may not
         // be half done.
         let place = fleet.place("web2")?;
@@ -48,7 +52,7 @@ fn a_killed_controller_loses_nothing_and_repeats_nothing() -> Result<()> {
         let id = format!("round-{round}");
         let args = ["sync", verb, "www", what, "--request-id", &id];
         let mut asking = fleet.controller.host.spawn(fleet.ctl_command().args(args))?;
-        try_until(Duration::from_millis(20 * (round + 1)), "it is asked", || false).ok();
+        try_until(Duration::from_millis(7 * (round + 1)), "it is asked", || false).ok();
         fleet.controller.daemon.kill()?;
         asking.wait_timeout(SOON)?;
         // Changes go on arriving without it.
@@ -216,58 +220,5 @@ fn a_full_disk_on_a_target_heals_and_costs_only_that_target() -> Result<()> {
     until(Duration::from_secs(60), "the freed disk is used", || {
         fs::metadata(&copy).is_ok_and(|m| m.len() == 1 << 20)
     });
-    Ok(())
-}
-
-#[test]
-fn certificates_of_seconds_are_renewed_without_a_break() -> Result<()> {
-    let net = Net::new()?;
-    let mut fleet = Fleet::start_with(&net, &["master1", "web1"], flags(&["--leaf-life", "6s"]))?;
-    fleet.sync_www("master1", &["web1"])?;
-    let since = |fleet: &Fleet| -> Result<_> {
-        let node: v1::Node = fleet.ask(&["node", "show", "web1"])?;
-        Ok((
-            node.health_since.map(|t| (t.seconds, t.nanos)),
-            node.last_contact_at.map(|t| t.seconds),
-        ))
-    };
-    let (began, contact) = since(&fleet)?;
-    let lives = |n: u64| Duration::from_secs(6 * n);
-    until(lives(5), "three lives passed", || -> Result<()> {
-        let (_, now) = since(&fleet)?;
-        ensure!(now >= contact.map(|at| at + 18), "{now:?}");
-        Ok(())
-    });
-    assert_eq!(since(&fleet)?.0, began, "the stream was never lost");
-    fleet.wait_arrives("master1", &["web1"], "renewed")?;
-
-    // The controller is dead for several lives: agents go on trusting each other.
-    fleet.controller.daemon.kill()?;
-    let ticks = fleet.www("master1")?;
-    let mut n = 0;
-    let dead = try_until(lives(4), "four lives without a controller", || {
-        n += 1;
-        fs::write(ticks.join("tick"), n.to_string()).is_err()
-    });
-    ensure!(dead.is_err(), "cannot write");
-    fleet.wait_arrives("master1", &["web1"], "controller long dead")?;
-    assert_eq!(fleet.node("web1")?.status("/sync/www"), 200);
-    // An agent that starts now has nobody to renew it, and is believed all the same.
-    fleet.restart_agent("web1")?;
-    fleet.wait_arrives("master1", &["web1"], "and restarted")?;
-
-    // The admin's own certificate is over by now, as after a long holiday.
-    let host = fleet.controller.host.clone();
-    let mut admin_token = cmd(fleet.bins().controller());
-    let token =
-        host.run(admin_token.arg("admin-token").arg("--data-dir").arg(host.path("data")))?.ok()?;
-    fleet.restart_controller()?;
-    assert_eq!(fleet.ctl(&["status"])?.status.code(), Some(4));
-    let mut login = fleet.ctl_command();
-    login.args(["login", "--controller", &host.at(CONTROLLER_PORT).to_string(), "--token", "-"]);
-    host.run_with(&mut login, &token)?.ok()?;
-    // Nodes are let in to renew, whatever their dates say.
-    fleet.wait_healthy(&["master1", "web1"]);
-    fleet.wait_arrives("master1", &["web1"], "all back")?;
     Ok(())
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use lockstep_proto::v1::{self, NodeAdmin, NodeHealth};
-use lockstep_tests::fleet::CONTROLLER_PORT;
-use lockstep_tests::{Fleet, Net, Proc, cmd, until};
+use lockstep_tests::fleet::{AGENT_HEALTH_PORT, CONTROLLER_PORT};
+use lockstep_tests::{Flags, Fleet, Net, Proc, cmd, until};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -266,5 +266,28 @@ fn users_have_roles_and_lose_them() -> Result<()> {
     let admin = list.users.iter().find(|u| u.role() == v1::Role::Admin).map(|u| u.name.clone());
     let admin = admin.unwrap_or_default();
     assert!(fleet.ctl(&["user", "disable", &admin])?.refused()?.contains("last admin"));
+    Ok(())
+}
+
+#[test]
+fn a_fleet_lives_on_ipv6_alone() -> Result<()> {
+    let net = Net::new()?;
+    let flags = Flags { controller: vec!["--listen=[::]:7400".to_owned()], ..Flags::default() };
+    let mut fleet = Fleet::start_with(&net, &[], flags)?;
+    let controller = fleet.controller.host.at6(CONTROLLER_PORT).to_string();
+    for name in ["master1", "web1"] {
+        let host = net.host(name)?;
+        host.run(cmd("ip").args(["-4", "addr", "flush", "dev", "eth0"]))?.ok()?;
+        let mut join = cmd(fleet.bins().agent());
+        join.args(["join", "--controller", &controller, "--token", "-", "--data-dir"]);
+        host.run_with(join.arg(host.path("data")), &fleet.token(name)?)?.ok()?;
+        fleet.run_agent_at(host.clone(), host.at6(AGENT_HEALTH_PORT))?;
+    }
+    fleet.wait_healthy(&["master1", "web1"]);
+    let node: v1::Node = fleet.ask(&["node", "show", "web1"])?;
+    let expected = fleet.node("web1")?.host.at6(7402).to_string();
+    assert_eq!(node.addresses, [expected]);
+    fleet.sync_www("master1", &["web1"])?;
+    fleet.wait_arrives("master1", &["web1"], "by IPv6")?;
     Ok(())
 }
