@@ -76,7 +76,8 @@ fn a_token_lets_one_machine_in_once() -> Result<()> {
     let [prefix, id, secret, root] = parts.as_slice() else { panic!("not a token: {token}") };
 
     let forged = |secret: &str, root: &str| format!("{prefix}.{id}.{secret}.{root}");
-    let other_secret: String = secret.chars().map(|c| if c == 'A' { 'B' } else { 'A' }).collect();
+    // Two of the last letter's bits must be 0, as A's and E's are.
+    let other_secret: String = secret.chars().map(|c| if c == 'A' { 'E' } else { 'A' }).collect();
     let other_root: String = root.chars().map(|c| if c == '0' { '1' } else { '0' }).collect();
     let expired = fleet.ctl(&["token", "create", "--node", "web9", "--ttl", "1s"])?.ok()?;
     let deleted = fleet.token("web8")?;

@@ -365,7 +365,7 @@ async fn a_controller_of_another_fleet_or_none_at_all_is_named() {
 
 #[tokio::test]
 async fn certificates_of_seconds_are_renewed_while_the_stream_goes_on() {
-    const SHORT: Dates = Dates { from_secs: -1, to_secs: 2 };
+    const SHORT: Dates = Dates { from_secs: -1, to_secs: 5 };
     let mut controller = Controller::start(ca()).await;
     controller.script(|script| script.renew = Ok(SHORT));
     let agent = Agent::start_with(&controller.ca, &[&controller.address], SHORT).await;

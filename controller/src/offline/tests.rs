@@ -1,3 +1,5 @@
+//! Export, import and check, also of damaged and truncated stores.
+
 use std::io::Cursor;
 
 use lockstep_model::identity::Subject;

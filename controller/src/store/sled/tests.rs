@@ -1,3 +1,5 @@
+//! What sled does beyond the conformance suite: opening, refusing, damage, full disks.
+
 use std::fs;
 
 use lockstep_model::record::Write::Put;
