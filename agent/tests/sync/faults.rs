@@ -1,0 +1,299 @@
+//! Processes killed, disks full, limits reached: a sync heals by itself and never counts as done
+//! what is not.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::sync::atomic::Ordering;
+
+use lockstep_model::sync::{DeliveryState, EngineState};
+use tokio_util::sync::CancellationToken;
+
+use crate::fleet::{self, Fleet, SYNC, children, eventually, kill};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_is_down_holds_nobody_up_and_catches_up() {
+    let mut fleet = Fleet::filled(&["web1", "web2"]).await;
+    fs::remove_file(fleet.dir.path().join("peers/web2")).unwrap();
+    fs::write(fleet.src("meanwhile"), "1").unwrap();
+    fleet.converged("web1").await;
+    let failing = fleet.state("web2", DeliveryState::Failing).await;
+    assert!(failing.last_error.contains("unreachable"), "{}", failing.last_error);
+    assert!(failing.acked < fleet.report().unwrap().head);
+    let web2 = fleet.heads.remove("web2").unwrap();
+    fleet.listen("web2", &web2);
+    fleet.heads.insert("web2".into(), web2);
+    fleet.converged("web2").await;
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_rsync_is_never_taken_for_success() {
+    let fleet = Fleet::filled(&["web1"]).await;
+    fleet.rate.store(2 << 10, Ordering::Relaxed);
+    let noise: Vec<u8> =
+        (0..4u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    fs::write(fleet.src("big"), noise).unwrap();
+    for _ in 0..3 {
+        let rsync = eventually("an rsync", || fleet.children("files-from").first().copied()).await;
+        kill(rsync);
+        fleet.state("web1", DeliveryState::Failing).await;
+        assert!(!fleet.www("web1").join("big").exists());
+    }
+    fleet.rate.store(0, Ordering::Relaxed);
+    fleet.converged("web1").await;
+    // The receiving side dies as well.
+    fleet.rate.store(2 << 10, Ordering::Relaxed);
+    fs::write(fleet.src("big2"), vec![3; 4 << 20]).unwrap();
+    let web1 = fleet.dir.path().join("web1");
+    kill(eventually("a receiver", || children(&web1, "--daemon").first().copied()).await);
+    fleet.rate.store(0, Ordering::Relaxed);
+    let big2 = fleet.www("web1").join("big2");
+    eventually("big2", || fs::metadata(&big2).ok().filter(|found| found.len() == 4 << 20)).await;
+    fleet.state("web1", DeliveryState::Idle).await;
+    // A receiver that is killed leaves its unfinished file; a pass takes it away.
+    let (sync, web1) = (SYNC.parse().unwrap(), "web1".parse().unwrap());
+    let (progress, _lines) = tokio::sync::mpsc::channel(8);
+    let order = fleet.master.resync(&sync, &web1, progress, CancellationToken::new()).await;
+    assert!(fleet::is_ok(&order), "{}", order.message);
+    fleet.converged("web1").await;
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_dispatcher_loses_nothing() {
+    let fleet = Fleet::filled(&["web1"]).await;
+    // A dispatcher that dies of SIGKILL before it has written anything: lsyncd takes that for
+    // success and forgets the batch.
+    let link = fleet.dir.path().join("master1/sync").join(SYNC).join("lockstep-dispatch");
+    let real = fs::read_link(&link).unwrap();
+    let script = fleet.dir.path().join("dies");
+    let died = fleet.dir.path().join("died");
+    fs::write(&script, format!("#!/bin/sh\ncat >/dev/null\n: >{}\nkill -9 $$\n", died.display()))
+        .unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::remove_file(&link).unwrap();
+    symlink(&script, &link).unwrap();
+    fs::write(fleet.src("lost"), "by lsyncd").unwrap();
+    eventually("the dispatcher to die", || died.exists().then_some(())).await;
+    fs::remove_file(&link).unwrap();
+    symlink(real, &link).unwrap();
+    fleet.converged("web1").await;
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_lsyncd_is_started_again() {
+    let fleet = Fleet::filled(&["web1"]).await;
+    let lsyncd = fleet.lsyncd().await;
+    kill(lsyncd);
+    eventually("its end to be seen", || fleet.children("/usr/bin/lsyncd").is_empty().then_some(()))
+        .await;
+    fs::write(fleet.src("unseen"), "while nobody watches").unwrap();
+    fleet.converged("web1").await;
+    fleet.watching().await;
+    assert_ne!(fleet.lsyncd().await, lsyncd);
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_on_a_head_heals_by_itself() {
+    let mut fleet = Fleet::new().await;
+    fs::write(fleet.src("first"), "first").unwrap();
+    fs::create_dir(fleet.www("web1")).unwrap();
+    let small = Tmpfs::mount(&fleet.www("web1"), "size=1m");
+    fleet.add_head("web1").await;
+    fleet.apply().await;
+    fleet.state("web1", DeliveryState::Idle).await;
+    fs::write(fleet.src("big"), vec![1; 2 << 20]).unwrap();
+    let failing = fleet.state("web1", DeliveryState::Failing).await;
+    assert!(failing.last_error.contains("disk full"), "{}", failing.last_error);
+    eventually("the head to say why", || {
+        fleet.problem("web1").contains("No space left").then_some(())
+    })
+    .await;
+    small.remount("size=8m");
+    fleet.converged("web1").await;
+    eventually("the head to be content", || fleet.problem("web1").is_empty().then_some(())).await;
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_cannot_be_written_heals_by_itself() {
+    let fleet = Fleet::filled(&["web1"]).await;
+    fs::remove_dir_all(fleet.www("web1")).unwrap();
+    fs::write(fleet.www("web1"), "a file in the way").unwrap();
+    fs::write(fleet.src("later"), "later").unwrap();
+    let failing = fleet.state("web1", DeliveryState::Failing).await;
+    assert!(failing.last_error.contains("not a directory"), "{}", failing.last_error);
+    fs::remove_file(fleet.www("web1")).unwrap();
+    eventually("the file", || fleet.www("web1").join("later").exists().then_some(())).await;
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_restart_goes_on_where_it_was() {
+    let mut fleet = Fleet::filled(&["web1"]).await;
+    fs::remove_file(fleet.dir.path().join("peers/web1")).unwrap();
+    fs::write(fleet.src("before"), "1").unwrap();
+    fleet.state("web1", DeliveryState::Failing).await;
+    fleet.master.shut_down().await;
+    assert!(fleet.children("").is_empty());
+    fs::write(fleet.src("between"), "1").unwrap();
+    fleet.master = fleet::engine(fleet.dir.path(), "master1").await;
+    let web1 = fleet.heads["web1"].clone();
+    fleet.listen("web1", &web1);
+    fleet.apply().await;
+    fleet.converged("web1").await;
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_lost_everything_is_filled_again() {
+    let mut fleet = Fleet::filled(&["web1"]).await;
+    let (sync, web1) = (SYNC.parse().unwrap(), fleet.heads["web1"].clone());
+    assert!(fleet::is_ok(&web1.release(&sync).await));
+    assert!(fleet.www("web1").join("first").exists(), "release leaves the files");
+    fs::remove_dir_all(fleet.www("web1")).unwrap();
+    fleet.heads.insert("web1".into(), web1);
+    fleet.assign("web1").await;
+    fs::write(fleet.src("later"), "1").unwrap();
+    fleet.converged("web1").await;
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heavy_churn_with_kills_converges() {
+    const ROUNDS: u32 = 1200;
+    let fleet = Fleet::filled(&["web1", "web2"]).await;
+    let elsewhere = fleet.dir.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = |below: u64| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed % below
+    };
+    for round in 0..ROUNDS {
+        let dir = fleet.src(&format!("d{}/e{}", random(5), random(4)));
+        let file = dir.join(format!("f{}", random(6)));
+        let other = fleet.src(&format!("d{}", random(5)));
+        // Each may fail, for want of what it works on.
+        match random(9) {
+            0..4 => {
+                drop(fs::create_dir_all(&dir).and_then(|()| fs::write(&file, round.to_string())))
+            }
+            4 => drop(fs::remove_file(&file)),
+            5 => drop(fs::remove_dir_all(&dir)),
+            6 => drop(fs::rename(&dir, other.join("moved"))),
+            7 => drop(fs::remove_dir_all(&dir).and_then(|()| symlink(&elsewhere, &dir))),
+            _ => drop(fs::set_permissions(&file, fs::Permissions::from_mode(0o640))),
+        }
+        if round % 100 == 50 {
+            let words = ["files-from", "/usr/bin/lsyncd", "rsync"];
+            let word = words[random(3) as usize];
+            fleet.children(word).into_iter().take(1).for_each(kill);
+            fleet.watching().await;
+        }
+    }
+    fleet.converged("web1").await;
+    fleet.converged("web2").await;
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_lsyncd_is_named_and_the_first_fill_still_comes() {
+    let mut fleet = Fleet::new().await;
+    fs::write(fleet.src("first"), "1").unwrap();
+    fleet.add_head("web1").await;
+    fleet.master = fleet::engine_with(fleet.dir.path(), "master1", |settings| {
+        settings.lsyncd = "/nonexistent/lsyncd".into();
+    })
+    .await;
+    fleet.apply().await;
+    fleet.converged("web1").await;
+    let report = fleet.report().unwrap();
+    assert_eq!(report.engine, EngineState::Failing);
+    assert_eq!(report.problem, "lsyncd is not installed: apt install lsyncd");
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_overflow_of_the_kernels_queue_converges() {
+    let fleet = Fleet::filled(&["web1"]).await;
+    let lsyncd = fleet.lsyncd().await;
+    let signal = |signal| {
+        let pid = rustix::process::Pid::from_raw(lsyncd).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    };
+    let queue_max = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+    let queue_max: u32 = queue_max.trim().parse().unwrap();
+    signal(rustix::process::Signal::STOP);
+    // A create, a modify and a close each.
+    for i in 0..queue_max / 3 + 200 {
+        fs::write(fleet.src(&format!("f{i}")), "x").unwrap();
+    }
+    signal(rustix::process::Signal::CONT);
+    fleet.converged("web1").await;
+    fleet.state("web1", DeliveryState::Idle).await;
+    assert_eq!(fleet.lsyncd().await, lsyncd);
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_few_watches_are_named_and_more_of_them_heal() {
+    let mut fleet = Fleet::new().await;
+    for name in ["a", "b", "c", "d", "e"] {
+        fs::create_dir(fleet.src(name)).unwrap();
+    }
+    let limit = fleet.dir.path().join("limit");
+    fs::write(&limit, "3").unwrap();
+    let script = fleet.dir.path().join("limited-lsyncd");
+    let text = format!(
+        "#!/bin/sh\nexec unshare -U -r sh -c 'cat {} >/proc/sys/user/max_inotify_watches; \
+         exec /usr/bin/lsyncd \"$@\"' lsyncd \"$@\"\n",
+        limit.display()
+    );
+    fs::write(&script, text).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    fleet.master = fleet::engine_with(fleet.dir.path(), "master1", |settings| {
+        settings.lsyncd = script;
+    })
+    .await;
+    fleet.add_head("web1").await;
+    fleet.apply().await;
+    eventually("the limit to be named", || {
+        fleet.report().filter(|r| r.problem.contains("sysctl fs.inotify.max_user_watches="))
+    })
+    .await;
+    fs::write(&limit, "1000").unwrap();
+    fleet.watching().await;
+    fs::write(fleet.src("a/later"), "1").unwrap();
+    fleet.converged("web1").await;
+    fleet.end().await;
+}
+
+/// A mount that goes with its guard.
+struct Tmpfs(std::path::PathBuf);
+
+impl Tmpfs {
+    fn mount(at: &std::path::Path, options: &str) -> Self {
+        run("mount", &["-t", "tmpfs", "-o", options, "none", at.to_str().unwrap()]);
+        Self(at.to_owned())
+    }
+
+    fn remount(&self, options: &str) {
+        run("mount", &["-o", &format!("remount,{options}"), self.0.to_str().unwrap()]);
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+fn run(program: &str, args: &[&str]) {
+    let status = std::process::Command::new(program).args(args).status().unwrap();
+    assert!(status.success(), "{program} {args:?}: {status}");
+}

@@ -1,0 +1,6 @@
+//! A sync end to end, with real lsyncd and rsync, and with what plain lsyncd gets wrong.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+mod faults;
+mod fleet;
+mod promises;
