@@ -112,7 +112,7 @@ fn init() -> Verb {
             Arg::new("listen")
                 .long("listen")
                 .value_name("IP:PORT")
-                .default_value(config::LISTEN_DEFAULT)
+                .required(true)
                 .help(config::LISTEN.help),
         )
         .arg(

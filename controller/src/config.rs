@@ -14,7 +14,6 @@ use crate::identity::ca::LEAF_LIFE_MAX;
 pub const DATA_DIR_DEFAULT: &str = "/var/lib/lockstep-controller";
 /// Where none is written.
 pub const PORT: u16 = 7400;
-pub const LISTEN_DEFAULT: &str = "0.0.0.0:7400";
 /// The config file that `init` writes, in the data directory.
 pub const CONFIG_FILE: &str = "controller.toml";
 
@@ -29,10 +28,9 @@ pub const DATA_DIR: Setting = Setting::new(
 pub const LISTEN: Setting = Setting::new(
     "listen",
     Kind::Socket,
-    "Where agents and lockstepctl connect; TLS with certificates of the fleet.",
+    "Where agents and lockstepctl connect; TLS with certificates of the fleet. Written by `init`.",
     "10.0.0.1:7400",
-)
-.default(LISTEN_DEFAULT);
+);
 
 pub const ADVERTISE: Setting = Setting::new(
     "advertise",
@@ -114,7 +112,11 @@ impl Config {
         let advertise = advertise.iter().map(|text| text.parse()).collect::<Result<_, _>>();
         Ok(Self {
             data_dir: values.get("data-dir")?,
-            listen: values.get("listen")?,
+            // No wildcard by default, and no guess: whoever sets a fleet up says where it listens.
+            listen: values.find("listen")?.ok_or_else(|| {
+                let file = format!("`lockstep-controller init` writes it to {CONFIG_FILE}");
+                SettingError::new("setting listen", format!("is missing; {file}, or give --listen"))
+            })?,
             health_listen: values.get("health-listen")?,
             advertise: advertise.map_err(|e: lockstep_model::Invalid| {
                 SettingError::new("setting advertise", e.to_string())
@@ -137,7 +139,7 @@ mod tests {
 
     #[test]
     fn the_defaults_are_a_configuration() {
-        let config = load("").unwrap();
+        let config = load("listen = \"10.0.0.1:7400\"").unwrap();
         assert_eq!(config.data_dir, PathBuf::from(DATA_DIR_DEFAULT));
         assert_eq!(config.leaf_life, Millis::from_secs(30 * 24 * 3600));
         assert_eq!(config.heartbeat, Millis::from_secs(2));
@@ -146,7 +148,10 @@ mod tests {
 
     #[test]
     fn the_example_is_a_configuration() {
-        load(&TABLE.render_example()).unwrap();
+        let example = TABLE.render_example();
+        load(&example.replace("# listen", "listen")).unwrap();
+        expect_test::expect_file!["../../deploy/config/controller.example.toml"]
+            .assert_eq(&example);
     }
 
     #[test]
@@ -159,6 +164,12 @@ mod tests {
         assert_eq!(errors.len(), 8, "{errors:?}");
         let text = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         assert!(text.contains("did you mean health-listen?"), "{text}");
+    }
+
+    #[test]
+    fn where_to_listen_must_be_said() {
+        let errors = load("").unwrap_err();
+        assert!(errors[0].to_string().contains("lockstep-controller init"), "{errors:?}");
     }
 
     #[test]

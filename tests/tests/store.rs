@@ -24,7 +24,9 @@ fn a_data_directory_has_one_controller_of_its_own_version() -> Result<()> {
     let refused = controller_run(&fleet, &second)?.refused()?;
     assert!(refused.contains(&dir), "{refused}");
     let mut init = cmd(fleet.bins().controller());
-    let refused = host.run(init.args(["init", "--name", "x", "--data-dir", &dir]))?.refused()?;
+    let refused = host
+        .run(init.args(["init", "--name", "x", "--listen", "127.0.0.1:1", "--data-dir", &dir]))?
+        .refused()?;
     assert!(refused.contains("not empty"), "{refused}");
     for verb in ["export", "check"] {
         let mut offline = cmd(fleet.bins().controller());
