@@ -18,7 +18,7 @@ use rustls_pki_types::CertificateDer;
 use tokio::time::{sleep, timeout};
 use tonic::Code;
 
-use crate::link::Backoff;
+use crate::backoff::Backoff;
 
 /// Directory of the identity in the data directory.
 pub const DIR: &str = "identity";

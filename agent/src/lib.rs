@@ -1,6 +1,7 @@
 //! The agent: does on its node what the controller's tasks say, and goes on doing it when the
 //! controller is away. `main.rs` is only the command line.
 
+pub mod backoff;
 pub mod config;
 pub mod cursor;
 pub mod data;

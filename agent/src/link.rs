@@ -1,7 +1,6 @@
 //! The link to a controller: dials, says who we are, and keeps one stream; again and again, for as
 //! long as the agent lives. It may not stop work: what runs goes on without it.
 
-mod backoff;
 mod controllers;
 pub mod expulsion;
 mod session;
@@ -19,11 +18,11 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::backoff::Backoff;
 use crate::identity::{JOIN_AGAIN, Keeper};
 use crate::ledger::Memory;
 use crate::runner::Runner;
 
-pub use backoff::Backoff;
 pub use controllers::Controllers;
 use expulsion::Expulsion;
 use session::End;

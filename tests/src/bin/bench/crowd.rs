@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use lockstep_agent::link::Backoff;
+use lockstep_agent::backoff::Backoff;
 use lockstep_model::HostPort;
 use lockstep_proto::v1;
 use lockstep_proto::v1::agent_message::Kind as Say;
