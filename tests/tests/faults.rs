@@ -34,9 +34,9 @@ fn a_killed_controller_loses_nothing_and_repeats_nothing() -> Result<()> {
 }
 
 #[test]
-#[ignore = "slow: three minutes"]
+#[ignore = "slow: two to four minutes"]
 fn a_controller_killed_at_many_moments_loses_nothing_and_repeats_nothing() -> Result<()> {
-    kill_the_controller(40)
+    kill_the_controller(20)
 }
 
 fn kill_the_controller(rounds: u64) -> Result<()> {

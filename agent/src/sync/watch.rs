@@ -1,6 +1,8 @@
-//! Keeps one lsyncd running for a source: starts it, reads its log, starts it again with backoff.
-//! It never touches files of the sync; lsyncd's events go to the journal by the dispatcher.
+//! Keeps one lsyncd running for a source: starts it, reads its log, starts it again with backoff, and
+//! when another directory stands in the source's place. It never touches files of the sync; lsyncd's
+//! events go to the journal by the dispatcher.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +20,8 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// An lsyncd that ran for so long starts with the first backoff again.
 const STABLE: Duration = Duration::from_secs(60);
+/// How often it is looked which directory stands at the source's path.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest line of lsyncd's log that is looked at, in bytes.
 const LINE_MAX: u64 = 4096;
 
@@ -46,19 +50,40 @@ pub struct Watch {
     pub changed: Arc<Notify>,
 }
 
+/// What tells one directory from another: device and inode. lsyncd watches a directory and not its
+/// path, and says nothing when that is moved away or mounted over.
+type Directory = (u64, u64);
+
+/// How the watching ended.
+enum End {
+    Stopped,
+    /// Another directory stands at the source's path, or none.
+    Elsewhere,
+    Failed(String),
+}
+
 impl Watch {
     /// Runs until `stop`; then no lsyncd is left.
     pub async fn run(self, state: watch::Sender<WatchState>, stop: CancellationToken) {
         let mut pause = BACKOFF_FIRST;
         loop {
+            let directory = tokio::select! {
+                () = stop.cancelled() => return,
+                found = self.find(&state) => found,
+            };
             state.send_replace(WatchState::Starting);
             let started = tokio::time::Instant::now();
-            let why = match self.start() {
-                Ok(child) => match self.follow(child, &state, &stop).await {
-                    Some(why) => why,
-                    None => return,
-                },
-                Err(why) => why,
+            let end = match self.start() {
+                Ok(child) => self.follow(child, directory, &state, &stop).await,
+                Err(why) => End::Failed(why),
+            };
+            let why = match end {
+                End::Stopped => return,
+                End::Elsewhere => {
+                    tracing::warn!(sync = %self.sync, "another directory stands at the source's path");
+                    continue;
+                }
+                End::Failed(why) => why,
             };
             tracing::warn!(sync = %self.sync, why, "lsyncd does not run");
             state.send_replace(WatchState::Failing(why));
@@ -70,6 +95,31 @@ impl Watch {
                 () = tokio::time::sleep(pause) => {}
             }
             pause = (pause * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    /// Waits until there is a directory to watch.
+    async fn find(&self, state: &watch::Sender<WatchState>) -> Directory {
+        loop {
+            if let Some(found) = self.look().await {
+                return found;
+            }
+            state.send_replace(WatchState::Failing("the source directory is missing".to_owned()));
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    async fn look(&self) -> Option<Directory> {
+        let path = self.source.clone();
+        let looked = tokio::task::spawn_blocking(move || std::fs::metadata(path));
+        let found = looked.await.ok()?.ok()?;
+        found.is_dir().then(|| (found.dev(), found.ino()))
+    }
+
+    /// Returns when another directory stands there, or none.
+    async fn leave(&self, directory: Directory) {
+        while self.look().await == Some(directory) {
+            tokio::time::sleep(LOOK_INTERVAL).await;
         }
     }
 
@@ -86,13 +136,14 @@ impl Watch {
         self.host.spawn(&program).map_err(|e| start_problem(&e, &self.lsyncd))
     }
 
-    /// Why lsyncd ended; None when it was stopped.
+    /// Until lsyncd ends, or has to; then it is gone.
     async fn follow(
         &self,
         mut child: Child,
+        directory: Directory,
         state: &watch::Sender<WatchState>,
         stop: &CancellationToken,
-    ) -> Option<String> {
+    ) -> End {
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let mut remark = Remark::default();
         let ended = {
@@ -110,21 +161,22 @@ impl Watch {
                 }
             };
             tokio::select! {
-                () = stop.cancelled() => None,
-                (status, ()) = async { tokio::join!(child.wait(), read) } => Some(status),
+                () = stop.cancelled() => Err(End::Stopped),
+                () = self.leave(directory) => Err(End::Elsewhere),
+                (status, ()) = async { tokio::join!(child.wait(), read) } => Ok(status),
             }
         };
         match ended {
-            None => {
+            Err(end) => {
                 if let Err(error) = child.end().await {
                     tracing::error!(sync = %self.sync, %error, "cannot end lsyncd");
                 }
-                None
+                end
             }
-            Some(Err(error)) => Some(format!("cannot wait for lsyncd: {error}")),
-            Some(Ok(status)) => {
+            Ok(Err(error)) => End::Failed(format!("cannot wait for lsyncd: {error}")),
+            Ok(Ok(status)) => {
                 let said = remark.known.or(remark.error);
-                Some(said.unwrap_or_else(|| format!("lsyncd ended with {status}")))
+                End::Failed(said.unwrap_or_else(|| format!("lsyncd ended with {status}")))
             }
         }
     }
