@@ -104,6 +104,10 @@ impl Server<'_> {
             Ok(admission) => admission,
             Err(why) => return refuse(&mut stream, caller, Some(&header), &why).await,
         };
+        if let Err(error) = admission.target.notice_loss().await {
+            let why = format!("cannot record that the copy of {} is gone: {error}", header.sync);
+            return refuse(&mut stream, caller, Some(&header), &why).await;
+        }
         match header.op {
             Op::Mark(mark) => {
                 let answer = note(&admission, mark).await;

@@ -73,6 +73,20 @@ fn a_source_on_another_disk_waits_for_a_person() -> Result<()> {
 }
 
 #[test]
+fn a_copy_that_is_gone_is_brought_anew() -> Result<()> {
+    let net = Net::new()?;
+    let fleet = Fleet::start(&net, &["master1", "web1", "web2"])?;
+    fleet.sync_www("master1", &["web1", "web2"])?;
+    fs::remove_dir_all(fleet.www("web1")?)?;
+    fs::write(fleet.www("master1")?.join("next"), "change")?;
+    fleet.wait_in_step("master1", &["web1", "web2"]);
+    until(SOON, "it serves again", || {
+        fleet.node("web1").is_ok_and(|n| n.status("/sync/www") == 200)
+    });
+    Ok(())
+}
+
+#[test]
 fn a_source_that_is_disabled_or_expelled_leaves_its_targets_serving() -> Result<()> {
     let net = Net::new()?;
     let fleet = Fleet::start(&net, &["master1", "web1"])?;

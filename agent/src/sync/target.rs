@@ -189,6 +189,26 @@ impl Target {
         Ok(())
     }
 
+    /// A complete copy whose directory is gone is none any more; everything has to come again.
+    pub async fn notice_loss(&self) -> io::Result<()> {
+        if !self.is_filled() {
+            return Ok(());
+        }
+        let (path, record) = (PathBuf::from(self.path.as_str()), self.state_dir.join("filled"));
+        let look = move || match fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::remove_file(record).map(|()| true)
+            }
+            _ => Ok(false),
+        };
+        if tokio::task::spawn_blocking(look).await.map_err(io::Error::other)?? {
+            tracing::warn!(sync = %self.sync, path = %self.path, "the directory of the copy is gone");
+            self.lock().filled = false;
+            self.publish();
+        }
+        Ok(())
+    }
+
     fn publish(&self) {
         let report = {
             let state = self.lock();
@@ -337,6 +357,27 @@ mod tests {
         assert!(target.is_filled());
         assert!(filled_on_disk(dir.path(), &"/srv/www".parse().unwrap()));
         assert!(!filled_on_disk(dir.path(), &"/srv/other".parse().unwrap()));
+    }
+
+    #[tokio::test]
+    async fn a_copy_that_is_gone_is_not_complete() {
+        let dir = tempfile::tempdir().unwrap();
+        let copy = dir.path().join("copy");
+        fs::create_dir(&copy).unwrap();
+        let targets = Targets::new(Reports::default());
+        let path: DirPath = copy.to_str().unwrap().parse().unwrap();
+        let spec = SyncTarget { path: path.clone(), ..spec(Some(1)) };
+        targets.assign(&spec, dir.path());
+        let master = principal(Subject::Node("master1".parse().unwrap()), 1);
+        let target = targets.admit(&spec.sync, &master).unwrap().target;
+        let mark = Mark { filled: true, acked: 1, at: lockstep_model::Timestamp(1) };
+        target.note(mark).await.unwrap();
+        target.notice_loss().await.unwrap();
+        assert!(target.is_filled());
+        fs::remove_dir(&copy).unwrap();
+        target.notice_loss().await.unwrap();
+        assert!(!target.is_filled() && !filled_on_disk(dir.path(), &path));
+        target.notice_loss().await.unwrap();
     }
 
     #[test]
