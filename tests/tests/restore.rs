@@ -45,8 +45,10 @@ fn a_fleet_is_restored_on_another_host_without_joining_again() -> Result<()> {
     let file = backup.to_string_lossy().into_owned();
     store(&fleet, &spare, &["import", &file])?.ok()?;
     store(&fleet, &spare, &["check"])?.ok()?;
+    let listen = format!("listen = \"{}\"\n", spare.at(CONTROLLER_PORT));
+    fs::write(spare.path("data/controller.toml"), listen)?;
     fleet.controller.host = spare.clone();
-    fleet.start_controller()?;
+    fleet.restart_controller()?;
     // The admin's key is on the old machine's disk.
     spare.run(cmd("cp").arg("-a").arg(old.path("ctl")).arg(spare.path("ctl")))?.ok()?;
     let controllers = spare.path("ctl/contexts/test/controllers");
