@@ -335,7 +335,12 @@ mod tests {
         fn check(command: &clap::Command, globals: &[clap::Id]) {
             for sub in command.get_subcommands() {
                 for arg in sub.get_arguments() {
-                    assert!(!globals.contains(arg.get_id()), "{}: {}", sub.get_name(), arg.get_id());
+                    assert!(
+                        !globals.contains(arg.get_id()),
+                        "{}: {}",
+                        sub.get_name(),
+                        arg.get_id()
+                    );
                 }
                 check(sub, globals);
             }

@@ -135,9 +135,7 @@ impl fmt::Display for TaskId {
 impl FromStr for TaskId {
     type Err = Invalid;
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let wrong = || {
-            Invalid::new("task id", format!("must look like 42.0, not {}", quote(text)))
-        };
+        let wrong = || Invalid::new("task id", format!("must look like 42.0, not {}", quote(text)));
         let (revision, n) = text.split_once('.').ok_or_else(wrong)?;
         let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
         if !digits(revision) || !digits(n) {

@@ -115,7 +115,8 @@ impl FromStr for Selector {
             terms.push(term);
         }
         if terms.len() > Self::TERMS_MAX {
-            let problem = format!("has {} terms, at most {} are allowed", terms.len(), Self::TERMS_MAX);
+            let problem =
+                format!("has {} terms, at most {} are allowed", terms.len(), Self::TERMS_MAX);
             return Err(Invalid::new("selector", problem));
         }
         Ok(Self { terms })

@@ -10,11 +10,19 @@ pub enum Observation {
     /// A stream of the node is open; what it told first.
     Connected(Told),
     /// Its stream ended, and why in one line.
-    Disconnected { why: String },
+    Disconnected {
+        why: String,
+    },
     Node(NodeReport),
     /// None: the agent has no part in the sync any more.
-    Sync { sync: SyncName, report: Option<SyncReport> },
-    Task { id: TaskId, phase: TaskPhase },
+    Sync {
+        sync: SyncName,
+        report: Option<SyncReport>,
+    },
+    Task {
+        id: TaskId,
+        phase: TaskPhase,
+    },
 }
 
 /// What an agent durably remembers of the controllers it spoke to.

@@ -11,37 +11,94 @@ use crate::time::Millis;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Request {
-    CreateToken { id: TokenId, secret_sha256: [u8; 32], grants: TokenFor, ttl: Millis },
-    DeleteToken { id: TokenId },
+    CreateToken {
+        id: TokenId,
+        secret_sha256: [u8; 32],
+        grants: TokenFor,
+        ttl: Millis,
+    },
+    DeleteToken {
+        id: TokenId,
+    },
     /// A token becomes a node's or a user's key. Checked again here: single use by compare-and-set.
-    Enroll { token: TokenId, secret_sha256: [u8; 32], key_hash: KeyHash },
+    Enroll {
+        token: TokenId,
+        secret_sha256: [u8; 32],
+        key_hash: KeyHash,
+    },
 
-    AddUser { name: UserName, role: Role },
-    SetUserRole { name: UserName, role: Role },
-    SetUserDisabled { name: UserName, disabled: bool },
+    AddUser {
+        name: UserName,
+        role: Role,
+    },
+    SetUserRole {
+        name: UserName,
+        role: Role,
+    },
+    SetUserDisabled {
+        name: UserName,
+        disabled: bool,
+    },
 
-    LabelNode { node: NodeName, set: Vec<(LabelKey, String)>, remove: Vec<LabelKey> },
+    LabelNode {
+        node: NodeName,
+        set: Vec<(LabelKey, String)>,
+        remove: Vec<LabelKey>,
+    },
     /// An action and not a state, so that `resume` never undoes a `disable`.
-    ChangeNode { node: NodeName, action: NodeAction },
+    ChangeNode {
+        node: NodeName,
+        action: NodeAction,
+    },
     /// Forgets an expelled or disabled node, so that the name may join again.
-    RemoveNode { node: NodeName },
+    RemoveNode {
+        node: NodeName,
+    },
 
-    CreateSync { name: SyncName, source: Place, targets: Vec<Place>, options: SyncOptions },
-    AddTargets { sync: SyncName, targets: Vec<Place> },
-    RemoveTargets { sync: SyncName, nodes: Vec<NodeName> },
-    DeleteSync { sync: SyncName },
+    CreateSync {
+        name: SyncName,
+        source: Place,
+        targets: Vec<Place>,
+        options: SyncOptions,
+    },
+    AddTargets {
+        sync: SyncName,
+        targets: Vec<Place>,
+    },
+    RemoveTargets {
+        sync: SyncName,
+        nodes: Vec<NodeName>,
+    },
+    DeleteSync {
+        sync: SyncName,
+    },
     /// No targets: all of them.
-    Resync { sync: SyncName, targets: Vec<NodeName>, traceparent: Option<String> },
+    Resync {
+        sync: SyncName,
+        targets: Vec<NodeName>,
+        traceparent: Option<String>,
+    },
 
-    CancelTask { id: TaskId },
+    CancelTask {
+        id: TaskId,
+    },
 
     /// From an agent when it connects.
-    Announce { node: NodeName, addresses: Vec<NodeAddress> },
+    Announce {
+        node: NodeName,
+        addresses: Vec<NodeAddress>,
+    },
     /// From an agent; repeated until acknowledged.
-    EndTask { node: NodeName, id: TaskId, outcome: Outcome },
+    EndTask {
+        node: NodeName,
+        id: TaskId,
+        outcome: Outcome,
+    },
     /// An operator accepts a store that agents know to be an old copy. `incarnation` is drawn by the
     /// caller.
-    AdoptStore { incarnation: Incarnation },
+    AdoptStore {
+        incarnation: Incarnation,
+    },
 }
 
 /// What people do to a node's `NodeAdmin`.

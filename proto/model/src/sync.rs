@@ -141,7 +141,8 @@ impl Pattern {
 impl FromStr for Pattern {
     type Err = Invalid;
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let fits = (1..=Self::LENGTH_MAX).contains(&text.len()) && !text.chars().any(char::is_control);
+        let fits =
+            (1..=Self::LENGTH_MAX).contains(&text.len()) && !text.chars().any(char::is_control);
         if !fits {
             let problem = format!(
                 "must have 1 to {} bytes and no control characters, not {}",
