@@ -23,7 +23,7 @@ pub struct Seen {
     pub stream: Stream,
     /// What the agent remembered when it last connected.
     pub told: Told,
-    /// The agent has lost what it was given up to this revision.
+    /// The agent has lost what it carried out up to this revision.
     pub forgot_upto: Revision,
     pub last_contact_at: Timestamp,
     pub report: Option<NodeReport>,

@@ -123,9 +123,12 @@ pub(crate) fn is_of_lost_past(world: &World, task: &Task) -> bool {
     world.fleet().is_some_and(|fleet| task.id.revision <= fleet.revision)
 }
 
-/// The agent has lost its ledger, or part of it, since it carried this task out.
+/// The agent has lost its ledger, or part of it, since it reported this task's end.
 fn is_forgotten(world: &World, task: &Task) -> bool {
-    world.seen(&task.node).is_some_and(|seen| task.id.revision <= seen.forgot_upto)
+    let (Some(record), Some(seen)) = (world.task(task.id), world.seen(&task.node)) else {
+        return false;
+    };
+    record.revision <= seen.forgot_upto
 }
 
 /// The ended form of a task that is still live.

@@ -24,6 +24,9 @@ pub fn hello(instance: u64) -> v1::Hello {
         version: lockstep_controller::VERSION.to_owned(),
         features: vec!["sync".to_owned()],
         instance,
+        // Of another store: one that remembers nothing would be told everything anew.
+        told_incarnation: 1,
+        told_revision: 1,
         addresses: vec!["127.0.0.1:7402".to_owned()],
         report: Some(v1::NodeReport::default()),
         ..v1::Hello::default()

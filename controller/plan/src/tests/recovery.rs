@@ -294,3 +294,15 @@ fn an_agent_that_lost_its_memory_is_given_everything_anew_once() {
     lab.connect("web1");
     assert_eq!(lab.world.revision(), quiet);
 }
+
+#[test]
+fn what_waited_for_a_new_agent_is_given_once() {
+    let mut lab = Lab::with_nodes(&["master1", "web1"]);
+    lab.disconnect("web1");
+    lab.ask(create_sync("www", "master1:/www", &["web1:/www"]));
+    lab.observe("web1", Observation::Connected(Told::default()));
+    lab.work(&["master1", "web1"]);
+    let (node, slot) = ("web1".parse().unwrap(), "sync/www".parse().unwrap());
+    let given = lab.world.ids(&node, &slot);
+    assert_eq!(given.into_iter().count(), 1);
+}
