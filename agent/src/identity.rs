@@ -9,12 +9,12 @@ use lockstep_model::identity::Subject;
 use lockstep_model::{HostPort, Millis, NodeName};
 use lockstep_proto::v1;
 use lockstep_proto::v1::enrollment_service_client::EnrollmentServiceClient;
+use lockstep_transport::certificate::from_der;
 use lockstep_transport::clock;
 use lockstep_transport::dial::{self, DialError};
 use lockstep_transport::identity::{Identity, IdentityError, IdentityHandle, disk};
 use lockstep_transport::tls::Caller;
 use lockstep_transport::verify::Expect;
-use rustls_pki_types::CertificateDer;
 use tokio::time::{sleep, timeout};
 use tonic::Code;
 
@@ -100,9 +100,9 @@ impl Keeper {
     ) -> Result<(), IdentityError> {
         let _saving = self.saving.lock().await;
         let current = self.handle.current();
-        let chain = chain.map_or_else(|| current.chain().to_vec(), ders);
+        let chain = chain.map_or_else(|| current.chain().to_vec(), from_der);
         let roots = match roots {
-            Some(roots) if !roots.is_empty() => ders(roots),
+            Some(roots) if !roots.is_empty() => from_der(roots),
             _ => current.roots().to_vec(),
         };
         if chain == current.chain() && roots == current.roots() {
@@ -197,9 +197,4 @@ impl Keeper {
         self.change(Some(chain), trust_bundle.map(|bundle| bundle.roots)).await?;
         Ok(())
     }
-}
-
-/// As they stand in a message.
-pub fn ders(certificates: Vec<Vec<u8>>) -> Vec<CertificateDer<'static>> {
-    certificates.into_iter().map(CertificateDer::from).collect()
 }

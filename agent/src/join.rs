@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use crate::config;
 use crate::cursor::write_durably;
-use crate::identity::{self, ders};
+use crate::identity;
 use crate::link;
 use crate::lock::{DataDirLock, LockError};
 
@@ -122,8 +122,8 @@ async fn enroll(wish: &Wish, joining: &Path) -> Result<Identity, JoinError> {
     let answer = answer.map_err(|_| JoinError::Lost("it took too long".to_owned()))?;
     let v1::EnrollResponse { spiffe_id: _, chain, trust_bundle, expires_at: _ } =
         answer.map_err(refusal)?.into_inner();
-    let roots = ders(trust_bundle.unwrap_or_default().roots);
-    Ok(Identity::new(disk::load_or_make_key(joining)?, ders(chain), roots)?)
+    let roots = trust_bundle.unwrap_or_default().roots;
+    Ok(Identity::from_der(disk::load_or_make_key(joining)?, chain, roots)?)
 }
 
 fn refusal(status: tonic::Status) -> JoinError {

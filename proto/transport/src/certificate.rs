@@ -69,6 +69,11 @@ fn timestamp(time: ASN1Time) -> Timestamp {
     Timestamp(u64::try_from(time.timestamp()).unwrap_or_default().saturating_mul(1000))
 }
 
+/// As they stand in a message: DER.
+pub fn from_der(certificates: Vec<Vec<u8>>) -> Vec<CertificateDer<'static>> {
+    certificates.into_iter().map(CertificateDer::from).collect()
+}
+
 /// All certificates of a PEM text; at least one.
 pub fn from_pem(text: &str) -> Result<Vec<CertificateDer<'static>>, CertError> {
     let mut found = Vec::new();

@@ -83,8 +83,7 @@ impl Identity {
 
     /// The same key with a renewed chain and the roots of now, as they came over the wire (DER).
     pub fn renewed(&self, chain: Vec<Vec<u8>>, roots: Vec<Vec<u8>>) -> Result<Self, IdentityError> {
-        let key = PrivateKey::from_pem(&self.key.to_pem())?;
-        Self::from_der(key, chain, roots)
+        self.with(certificate::from_der(chain), certificate::from_der(roots))
     }
 
     /// From an enrollment's answer: the chain with the leaf first, and one or more roots.
@@ -93,8 +92,7 @@ impl Identity {
         chain: Vec<Vec<u8>>,
         roots: Vec<Vec<u8>>,
     ) -> Result<Self, IdentityError> {
-        let certificates = |ders: Vec<Vec<u8>>| ders.into_iter().map(Into::into).collect();
-        Self::new(key, certificates(chain), certificates(roots))
+        Self::new(key, certificate::from_der(chain), certificate::from_der(roots))
     }
 
     /// The same key with another chain or other roots.
