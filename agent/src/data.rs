@@ -119,6 +119,9 @@ impl Server<'_> {
                 let _ = stream.shutdown().await;
             }
             Op::Push { .. } => self.receive(stream, &admission).await,
+            Op::Verify | Op::Move | Op::Changes => {
+                refuse(&mut stream, caller, Some(&header), "not supported").await;
+            }
         }
     }
 

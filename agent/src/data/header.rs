@@ -1,11 +1,11 @@
 //! The first words on a connection between two agents' data ports: which sync and what for, and the
-//! answer. After a push's "go" the stream is rsync's. Both sides read with limits.
+//! answer. After a "go" the stream belongs to what was asked for. Both sides read with limits.
 
 use lockstep_model::{Invalid, SyncName, Timestamp};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// The only version so far; a peer that speaks another is refused by number.
-const VERSION: u8 = 1;
+/// The one that is spoken here; a peer that speaks another is refused by number.
+const VERSION: u8 = 2;
 /// Largest header, in bytes.
 pub const HEADER_MAX: usize = 128;
 /// Longest text of an answer, in bytes.
@@ -20,10 +20,15 @@ pub struct Header {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Op {
     /// rsync follows; `pass` when it brings everything and not only what changed.
-    Push {
-        pass: bool,
-    },
+    Push { pass: bool },
+    /// All of it is here; no more follows.
     Mark(Mark),
+    /// The two copies are compared; frames of `verify` follow.
+    Verify,
+    /// Names that moved on the source; frames of `moves` follow.
+    Move,
+    /// A relay is told what changed on it; frames of the journal follow.
+    Changes,
 }
 
 /// What the source knows of the target.
@@ -31,6 +36,8 @@ pub enum Op {
 pub struct Mark {
     /// A complete pass has just come through.
     pub filled: bool,
+    /// Something was brought since the mark before.
+    pub changed: bool,
     /// Everything up to this journal sequence is there.
     pub acked: u64,
     /// Source's clock.
@@ -65,11 +72,14 @@ impl Header {
         body.extend_from_slice(name);
         match self.op {
             Op::Push { pass } => body.extend([0, u8::from(pass)]),
-            Op::Mark(Mark { filled, acked, at }) => {
-                body.extend([1, u8::from(filled)]);
+            Op::Mark(Mark { filled, changed, acked, at }) => {
+                body.extend([1, u8::from(filled), u8::from(changed)]);
                 body.extend(acked.to_be_bytes());
                 body.extend(at.0.to_be_bytes());
             }
+            Op::Verify => body.push(2),
+            Op::Move => body.push(3),
+            Op::Changes => body.push(4),
         }
         [&(body.len() as u16).to_be_bytes(), &body[..]].concat()
     }
@@ -87,15 +97,18 @@ impl Header {
             .map_err(|_| HeaderError::Malformed("the sync's name is not text"))?;
         let op = match rest {
             [0, pass @ (0 | 1)] => Op::Push { pass: *pass == 1 },
-            [1, filled @ (0 | 1), numbers @ ..] => {
+            [1, filled @ (0 | 1), changed @ (0 | 1), numbers @ ..] => {
                 let (acked, at) = numbers.split_at_checked(8).ok_or(short)?;
                 let number = |bytes: &[u8]| {
                     let bytes = bytes.try_into();
                     bytes.map(u64::from_be_bytes).map_err(|_| HeaderError::Malformed("bad mark"))
                 };
                 let (acked, at) = (number(acked)?, Timestamp(number(at)?));
-                Op::Mark(Mark { filled: *filled == 1, acked, at })
+                Op::Mark(Mark { filled: *filled == 1, changed: *changed == 1, acked, at })
             }
+            [2] => Op::Verify,
+            [3] => Op::Move,
+            [4] => Op::Changes,
             _ => return Err(HeaderError::Malformed("unknown request")),
         };
         Ok(Self { sync: name.parse()?, op })
@@ -153,9 +166,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn any_op() -> impl Strategy<Value = Op> {
-        let mark = (any::<bool>(), any::<u64>(), any::<u64>())
-            .prop_map(|(filled, acked, at)| Op::Mark(Mark { filled, acked, at: Timestamp(at) }));
-        prop_oneof![any::<bool>().prop_map(|pass| Op::Push { pass }), mark]
+        let mark = (any::<bool>(), any::<bool>(), any::<u64>(), any::<u64>()).prop_map(
+            |(filled, changed, acked, at)| {
+                Op::Mark(Mark { filled, changed, acked, at: Timestamp(at) })
+            },
+        );
+        let plain = prop_oneof![Just(Op::Verify), Just(Op::Move), Just(Op::Changes)];
+        prop_oneof![any::<bool>().prop_map(|pass| Op::Push { pass }), mark, plain]
     }
 
     proptest! {
@@ -167,6 +184,18 @@ mod tests {
             prop_assert_eq!(Header::decode(&bytes[2..]).unwrap(), header);
             for cut in 2..bytes.len() {
                 prop_assert!(Header::decode(&bytes[2..cut]).is_err());
+            }
+            let longer = [&bytes[2..], &[0]].concat();
+            prop_assert!(Header::decode(&longer).is_err());
+        }
+
+        #[test]
+        fn a_byte_means_what_one_writer_writes(name in "[a-z0-9]{1,63}", op in any_op(), at: usize, by in 1u8..) {
+            let mut body = Header { sync: name.parse().unwrap(), op }.encode().split_off(2);
+            let at = at % body.len();
+            body[at] = body[at].wrapping_add(by);
+            if let Ok(read) = Header::decode(&body) {
+                prop_assert_eq!(read.encode().split_off(2), body);
             }
         }
 

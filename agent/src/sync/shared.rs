@@ -27,6 +27,8 @@ pub struct Status {
     pub last_success_at: Option<Timestamp>,
     pub last_error: String,
     pub sent_bytes: u64,
+    /// Something was brought of which the target was not told by a mark.
+    pub unmarked: bool,
 }
 
 impl Shared {
@@ -38,6 +40,7 @@ impl Shared {
             last_success_at: None,
             last_error: String::new(),
             sent_bytes: 0,
+            unmarked: false,
         };
         Self {
             pending: Mutex::new(Pending::after(cursor.acked)),

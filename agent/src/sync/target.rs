@@ -350,7 +350,8 @@ mod tests {
         let master = principal(Subject::Node("master1".parse().unwrap()), 1);
         let sync = "webroot".parse().unwrap();
         let target = targets.admit(&sync, &master).unwrap().target;
-        let mark = Mark { filled: false, acked: 1, at: lockstep_model::Timestamp(1) };
+        let mark =
+            Mark { filled: false, changed: false, acked: 1, at: lockstep_model::Timestamp(1) };
         target.note(mark).await.unwrap();
         assert!(!target.is_filled());
         target.note(Mark { filled: true, ..mark }).await.unwrap();
@@ -370,7 +371,8 @@ mod tests {
         targets.assign(&spec, dir.path());
         let master = principal(Subject::Node("master1".parse().unwrap()), 1);
         let target = targets.admit(&spec.sync, &master).unwrap().target;
-        let mark = Mark { filled: true, acked: 1, at: lockstep_model::Timestamp(1) };
+        let mark =
+            Mark { filled: true, changed: false, acked: 1, at: lockstep_model::Timestamp(1) };
         target.note(mark).await.unwrap();
         target.notice_loss().await.unwrap();
         assert!(target.is_filled());

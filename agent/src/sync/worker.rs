@@ -267,7 +267,9 @@ impl Worker {
 
     /// The target must know before the source counts it as filled.
     async fn declare_filled(&self, acked: u64) -> Done {
-        match self.mark(Mark { filled: true, acked, at: (self.context.engine.now)() }).await {
+        let at = (self.context.engine.now)();
+        let changed = self.shared.status().unmarked;
+        match self.mark(Mark { filled: true, changed, acked, at }).await {
             Ok(Answer::Go) => Done::Through,
             Ok(Answer::Unfilled) => {
                 Done::Failed(Exit::Transient, "the target did not record its fill".to_owned())
@@ -279,7 +281,11 @@ impl Worker {
 
     async fn mark(&self, what: Mark) -> Result<Answer, String> {
         let header = Header { sync: self.context.sync.clone(), op: Op::Mark(what) };
-        mark(&*self.context.engine.dial, &self.peer, &header).await
+        let answer = mark(&*self.context.engine.dial, &self.peer, &header).await;
+        if let Ok(Answer::Go | Answer::Unfilled) = answer {
+            self.shared.status().unmarked = false;
+        }
+        answer
     }
 
     /// A target that lost what it had gets everything again.
@@ -288,7 +294,8 @@ impl Worker {
             return;
         }
         let at = (self.context.engine.now)();
-        let what = Mark { filled: false, acked: self.cursor.acked, at };
+        let changed = self.shared.status().unmarked;
+        let what = Mark { filled: false, changed, acked: self.cursor.acked, at };
         let stop = self.stop.clone();
         let answer = tokio::select! {
             () = stop.cancelled() => return,
@@ -388,7 +395,11 @@ impl Worker {
             progress,
         };
         let ended = run.complete(stop).await?;
-        self.shared.status().sent_bytes += ended.sent_bytes;
+        let mut status = self.shared.status();
+        status.sent_bytes += ended.sent_bytes;
+        // Also one that failed may have brought something.
+        status.unmarked = true;
+        drop(status);
         Some(ended)
     }
 
