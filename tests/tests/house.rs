@@ -141,6 +141,19 @@ fn every_file_says_what_it_does_and_is_short() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
+/// Cargo is told of one file of tests; one that this file does not name would never run.
+#[test]
+fn every_file_of_tests_is_part_of_the_binary() {
+    let dir = root().join("tests/tests");
+    let main = fs::read_to_string(dir.join("main.rs")).unwrap();
+    for entry in fs::read_dir(&dir).unwrap() {
+        let path = entry.unwrap().path();
+        let Some(name) = path.file_stem().and_then(|n| n.to_str()) else { continue };
+        let named = main.lines().any(|line| line == format!("mod {name};"));
+        assert!(named || name == "main", "tests/tests/main.rs does not name {name}");
+    }
+}
+
 #[test]
 fn nothing_is_left_for_later() {
     let marks =

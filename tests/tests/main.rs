@@ -1,0 +1,15 @@
+//! Whole systems on real hosts, as one binary: a module per subject. It holds no test itself.
+
+mod arguments;
+mod docs;
+mod faults;
+mod guards;
+mod hosts;
+mod house;
+mod identity;
+mod join;
+mod restore;
+mod store;
+mod strangers;
+mod sync;
+mod trace;
