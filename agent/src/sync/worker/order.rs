@@ -1,0 +1,76 @@
+//! Passes that a person ordered: they run at once and tell their progress and outcome.
+
+use lockstep_model::sync::DeliveryState;
+use lockstep_model::task::{Outcome, OutcomeKind};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::retry::Retry;
+use super::{Done, Worker};
+use crate::cursor::Cursor;
+use crate::deliver::{Delivery, next_delivery};
+use crate::sync::look::examine;
+
+/// An ordered pass.
+pub struct Order {
+    pub progress: mpsc::Sender<String>,
+    pub cancel: CancellationToken,
+    pub done: oneshot::Sender<Outcome>,
+}
+
+impl Worker {
+    /// An ordered pass runs at once, whatever the backoff says; it also accepts the file system
+    /// that the source is on now.
+    pub(super) async fn carry_out(&mut self, order: Order, passes: &mut Retry) {
+        let Order { progress, cancel, done } = order;
+        let sync = self.context.sync.clone();
+        self.take_full().await;
+        let mut facts = examine(&self.context, true).await;
+        facts.known_device = None;
+        let wanted = Cursor { full: true, ..self.cursor };
+        let policy = self.context.options().delete;
+        let delivery = next_delivery(&wanted, &self.shared.pending(), policy, &facts);
+        let outcome = match delivery {
+            _ if cancel.is_cancelled() => Outcome::new(OutcomeKind::Cancelled, "cancelled"),
+            Delivery::Pass { delete } => {
+                self.context.forget_device();
+                let either = self.stop.child_token();
+                let watch_cancel = {
+                    let (cancel, either) = (cancel.clone(), either.clone());
+                    async move {
+                        cancel.cancelled().await;
+                        either.cancel();
+                        std::future::pending::<Option<Done>>().await
+                    }
+                };
+                let ended = tokio::select! {
+                    biased;
+                    ended = self.pass(delete, &facts.source, Some(&progress), &either) => ended,
+                    ended = watch_cancel => ended,
+                };
+                match ended {
+                    Some(ended) => {
+                        let outcome = match &ended {
+                            Done::Through => Outcome::ok(),
+                            Done::Failed(_, error) => {
+                                Outcome::new(OutcomeKind::Failed, error.clone())
+                            }
+                        };
+                        self.settle(passes, ended).await;
+                        outcome
+                    }
+                    None if cancel.is_cancelled() => {
+                        self.shared.status().state = DeliveryState::Dirty;
+                        Outcome::new(OutcomeKind::Cancelled, "cancelled")
+                    }
+                    None => Outcome::new(OutcomeKind::Interrupted, format!("{sync} was stopped")),
+                }
+            }
+            Delivery::Held { why } => Outcome::new(OutcomeKind::Failed, why),
+            Delivery::Batch { .. } | Delivery::Ack | Delivery::Nothing => {
+                Outcome::new(OutcomeKind::Failed, "nothing was to be done")
+            }
+        };
+        let _ = done.send(outcome);
+    }
+}
