@@ -1,0 +1,171 @@
+//! The workers of a source, one per target: started, changed and ended one by one, so that none
+//! feels what happens to another. It knows nothing of lsyncd.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use lockstep_model::sync::Delivery;
+use lockstep_model::task::{Outcome, OutcomeKind, Peer};
+use lockstep_model::{NodeName, Timestamp};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::cursor::Cursor;
+use crate::journal::Entry;
+use crate::sync::context::Context;
+use crate::sync::shared::Shared;
+use crate::sync::worker::{Order, Worker};
+
+/// Ordered passes that wait for one target.
+const ORDERS_MAX: usize = 4;
+
+pub struct Crew {
+    context: Arc<Context>,
+    /// Of the cursors, one file per target.
+    dir: PathBuf,
+    workers: BTreeMap<NodeName, Member>,
+    stop: CancellationToken,
+}
+
+struct Member {
+    peer: Peer,
+    shared: Arc<Shared>,
+    orders: mpsc::Sender<Order>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Member {
+    async fn end(self) {
+        self.stop.cancel();
+        if let Err(error) = self.task.await {
+            tracing::error!(target = %self.peer.node, %error, "a delivery worker ended badly");
+        }
+    }
+}
+
+impl Crew {
+    /// One worker per target, each from its own cursor; returns the sequence that the journal is to
+    /// be read from. `head` is the journal's last entry.
+    pub fn start(
+        context: Arc<Context>,
+        dir: PathBuf,
+        targets: &[Peer],
+        head: u64,
+        stop: CancellationToken,
+    ) -> (Self, u64) {
+        let mut crew = Self { context, dir, workers: BTreeMap::new(), stop };
+        let mut from = head;
+        for peer in targets {
+            let cursor = crew.load_cursor(&peer.node, head);
+            from = from.min(cursor.acked);
+            crew.add(peer.clone(), cursor);
+        }
+        (crew, from)
+    }
+
+    fn cursor_file(&self, node: &NodeName) -> PathBuf {
+        self.dir.join(node.as_str())
+    }
+
+    fn load_cursor(&self, node: &NodeName, head: u64) -> Cursor {
+        match Cursor::load(&self.cursor_file(node)) {
+            // The journal it counts in is gone: only a pass can tell.
+            Some(cursor) if cursor.acked > head => Cursor { acked: head, full: true, ..cursor },
+            Some(cursor) => cursor,
+            None => Cursor::fresh(head),
+        }
+    }
+
+    fn add(&mut self, peer: Peer, cursor: Cursor) {
+        let shared = Arc::new(Shared::new(&cursor));
+        let (orders, received) = mpsc::channel(ORDERS_MAX);
+        let stop = self.stop.child_token();
+        let worker = Worker {
+            context: self.context.clone(),
+            peer: peer.clone(),
+            shared: shared.clone(),
+            cursor,
+            cursor_file: self.cursor_file(&peer.node),
+            orders: received,
+            stop: stop.clone(),
+        };
+        let task = tokio::spawn(worker.run());
+        let node = peer.node.clone();
+        self.workers.insert(node, Member { peer, shared, orders, stop, task });
+    }
+
+    /// Exactly these targets from now on. `read_upto` is what the others were given already.
+    pub async fn become_these(&mut self, targets: &[Peer], read_upto: u64) {
+        let keeps = |node: &NodeName| targets.iter().any(|peer| peer.node == *node);
+        let gone: Vec<NodeName> =
+            self.workers.keys().filter(|node| !keeps(node)).cloned().collect();
+        for node in gone {
+            if let Some(worker) = self.workers.remove(&node) {
+                worker.end().await;
+            }
+            let _ = fs::remove_file(self.cursor_file(&node));
+        }
+        for peer in targets {
+            let changed = self.workers.get(&peer.node).is_some_and(|worker| worker.peer != *peer);
+            if changed && let Some(worker) = self.workers.remove(&peer.node) {
+                worker.end().await;
+            }
+            if !self.workers.contains_key(&peer.node) {
+                let cursor = self.load_cursor(&peer.node, read_upto);
+                // What lies between was read and given to others already.
+                let behind = cursor.acked < read_upto;
+                let cursor = Cursor { acked: read_upto, full: cursor.full || behind, ..cursor };
+                self.add(peer.clone(), cursor);
+            }
+        }
+    }
+
+    /// A pass to one target; an order that cannot be taken is answered at once.
+    pub fn order(&self, target: &NodeName, order: Order) {
+        let refused = match self.workers.get(target) {
+            None => Some((order, format!("{target} is no target of {}", self.context.sync))),
+            Some(worker) => match worker.orders.try_send(order) {
+                Ok(()) => None,
+                Err(error) => {
+                    Some((error.into_inner(), format!("too many passes to {target} wait")))
+                }
+            },
+        };
+        if let Some((order, why)) = refused {
+            let _ = order.done.send(Outcome::new(OutcomeKind::Failed, why));
+        }
+    }
+
+    pub fn absorb(&self, entries: &[Entry], now: Timestamp) {
+        for worker in self.workers.values() {
+            worker.shared.absorb(entries, now);
+        }
+    }
+
+    /// What every target has acknowledged; None without targets.
+    pub fn acked(&self) -> Option<u64> {
+        self.workers.values().map(|worker| worker.shared.acked()).min()
+    }
+
+    /// Targets that are no further than `acked` give up the single changes for a pass.
+    pub fn need_pass(&self, acked: u64) {
+        let last = self.workers.values().filter(|worker| worker.shared.acked() <= acked);
+        last.for_each(|worker| worker.shared.need_pass());
+    }
+
+    pub fn report(&self, now: Timestamp) -> Vec<Delivery> {
+        self.workers.values().map(|worker| worker.shared.report(&worker.peer, now)).collect()
+    }
+
+    /// Ends all at once: one that is slow to end does not hold up the others.
+    pub async fn end(self) {
+        self.workers.values().for_each(|worker| worker.stop.cancel());
+        for worker in self.workers.into_values() {
+            worker.end().await;
+        }
+    }
+}
