@@ -1,9 +1,11 @@
 //! How far one target is, on disk: small, replaced atomically, synced before it counts. A cursor
 //! that cannot be read starts again with a pass that deletes nothing.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::Path;
+
+use lockstep_transport::durable;
 
 /// Everything up to `acked` is on the target, unless `full` says that only a pass can tell.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,7 +28,7 @@ impl Cursor {
     }
 
     pub fn save(&self, path: &Path) -> io::Result<()> {
-        write_durably(path, self.encode().as_bytes())
+        durable::write(path, self.encode().as_bytes())
     }
 
     fn encode(&self) -> String {
@@ -47,22 +49,6 @@ impl Cursor {
         let filled = value("filled")?.parse().ok()?;
         let cursor = Self { acked, full, filled };
         (cursor.encode() == text).then_some(cursor)
-    }
-}
-
-/// Replaces a file so that after a crash it holds the old bytes or the new ones.
-pub fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // `~` is in no name, so no other file's.
-    let mut fresh = path.as_os_str().to_owned();
-    fresh.push("~");
-    let fresh = Path::new(&fresh);
-    let mut file = File::create(fresh)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(fresh, path)?;
-    match path.parent() {
-        Some(dir) => File::open(dir)?.sync_all(),
-        None => Ok(()),
     }
 }
 

@@ -12,13 +12,13 @@ use lockstep_model::{HostPort, Timestamp};
 use lockstep_proto::v1;
 use lockstep_proto::v1::enrollment_service_client::EnrollmentServiceClient;
 use lockstep_transport::dial::{self, DialError};
+use lockstep_transport::durable;
 use lockstep_transport::identity::{Identity, IdentityError, disk};
 use lockstep_transport::tls::Caller;
 use lockstep_transport::token::{self, JoinToken};
 use tokio::time::timeout;
 
 use crate::config;
-use crate::cursor::write_durably;
 use crate::identity;
 use crate::link;
 use crate::lock::{DataDirLock, LockError};
@@ -104,7 +104,7 @@ pub async fn join(wish: Wish) -> Result<Joined, JoinError> {
     let config_kept = config.exists();
     if !config_kept {
         let text = config::write(&wish.controllers, wish.listen, &wish.advertise);
-        write_durably(&config, text.as_bytes()).map_err(|e| io_error(&config, e))?;
+        durable::write(&config, text.as_bytes()).map_err(|e| io_error(&config, e))?;
     }
     let (spiffe_id, not_after) = (identity.spiffe.to_string(), identity.not_after);
     Ok(Joined { spiffe_id, not_after, config, config_kept })

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lockstep_model::Timestamp;
+use lockstep_transport::durable;
 
 pub use entry::{Change, Changed, Entry, RelPath};
 use entry::{HEADER_LEN, Step};
@@ -231,7 +232,7 @@ fn create_segment(dir: &Path, first: u64) -> Result<(PathBuf, File), JournalErro
         .truncate(true)
         .open(&path)
         .map_err(at(&path, "create it"))?;
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(at(dir, "sync it"))?;
+    durable::sync_dir(dir).map_err(at(dir, "sync it"))?;
     Ok((path, file))
 }
 

@@ -12,11 +12,12 @@ use lockstep_model::request::Request;
 use lockstep_model::{FleetName, HostPort, Reject, Revision, Timestamp, UserName};
 use lockstep_plan::World;
 use lockstep_plan::admit::{TOKEN_TTL_MAX, admit};
+use lockstep_transport::durable;
 use lockstep_transport::token::JoinToken;
 
 use crate::config::CONFIG_FILE;
 use crate::identity::ca::{Ca, CaError};
-use crate::identity::{draw, files};
+use crate::identity::draw;
 use crate::server::CA_DIR;
 use crate::store::{CommitError, STORE_DIR, SledStore, Store, StoreError};
 
@@ -79,13 +80,13 @@ pub async fn init(setup: &Setup, now: Timestamp) -> Result<JoinToken, InitError>
     let draft = dir.join(DRAFT);
     let made = async {
         remove(&draft).map_err(at(&draft))?;
-        files::make_dir(&draft).map_err(at(&draft))?;
+        durable::make_secret_dir(&draft).map_err(at(&draft))?;
         let token = fill(&draft, setup, now).await?;
         for name in PARTS {
             fs::rename(draft.join(name), dir.join(name)).map_err(at(&dir.join(name)))?;
         }
         remove(&draft).map_err(at(&draft))?;
-        files::sync_dir(dir).map_err(at(dir))?;
+        durable::sync_dir(dir).map_err(at(dir))?;
         Ok(token)
     }
     .await;
@@ -148,7 +149,7 @@ async fn fill(draft: &Path, setup: &Setup, now: Timestamp) -> Result<JoinToken, 
     desk.write("init", vec![Write::Put(Record::Fleet(fleet))], now).await?;
     let token = desk.let_admin_in(&FIRST_ADMIN.parse()?, ca.root_sha256(), "init", now).await?;
     let config = draft.join(CONFIG_FILE);
-    files::write(&config, &config_text(setup)).map_err(at(&config))?;
+    durable::write_secret(&config, config_text(setup).as_bytes()).map_err(at(&config))?;
     Ok(token)
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use lockstep_model::record::{Key, Record, Versioned};
 use lockstep_model::{Revision, Timestamp};
+use lockstep_transport::durable;
 
 use crate::store::audit::{Audit, Damage};
 use crate::store::export::{Header, Import, ImportError, Writer, read};
@@ -56,7 +57,7 @@ pub(crate) fn export_before_migration(opened: &Opened) -> Result<PathBuf, StoreE
         let exported = write(opened, BufWriter::new(&file), true, None)?;
         file.sync_all()?;
         fs::rename(&part, &path)?;
-        File::open(&dir)?.sync_all()?;
+        durable::sync_dir(&dir)?;
         Ok::<_, ExportError>(exported)
     };
     let exported = write().map_err(|e| match e {
@@ -169,7 +170,7 @@ pub fn import(
     Opened::fill(data_dir, &part, &import)?;
     let publish = || {
         fs::rename(&part, &dir)?;
-        File::open(data_dir)?.sync_all()
+        durable::sync_dir(data_dir)
     };
     publish().map_err(|e| StoreError::io(&dir, e))?;
     Ok(import)

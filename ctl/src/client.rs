@@ -26,6 +26,9 @@ use crate::args::{Change, Format, Global};
 use crate::context::{Context, Contexts};
 use crate::error::Failure;
 
+/// Longest answer, in bytes. Lists come whole; 100 syncs with 500 targets each are some 20 MB.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
 pub type Traced = InterceptedService<Channel, Trace>;
 
 /// Puts the current span's traceparent into each call.
@@ -53,6 +56,7 @@ macro_rules! services {
     ($($name:ident: $client:ident,)*) => {
         $(pub fn $name(&self) -> $client<Traced> {
             $client::with_interceptor(self.channel.clone(), Trace)
+                .max_decoding_message_size(ANSWER_BYTES_MAX)
         })*
     };
 }

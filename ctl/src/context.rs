@@ -2,10 +2,11 @@
 //! directory per context holds the identity's files and `controllers`, one address a line.
 
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use lockstep_model::{FleetName, HostPort};
+use lockstep_transport::durable;
 use lockstep_transport::identity::disk;
 use lockstep_transport::identity::{Identity, IdentityHandle};
 use lockstep_transport::token::JoinToken;
@@ -69,7 +70,8 @@ impl Contexts {
     }
 
     pub fn set_current(&self, name: &str) -> Result<(), Failure> {
-        replace_file(&self.dir.join("current"), &format!("{name}\n")).map_err(|e| self.broken(&e))
+        let path = self.dir.join("current");
+        durable::write(&path, format!("{name}\n").as_bytes()).map_err(|e| self.broken(&e))
     }
 
     /// Saves what a login brought.
@@ -82,7 +84,8 @@ impl Contexts {
         let dir = self.place(name)?;
         disk::save(&dir, identity).map_err(|e| Failure::failed(e.to_string()))?;
         let lines: String = controllers.iter().map(|c| format!("{c}\n")).collect();
-        replace_file(&dir.join("controllers"), &lines).map_err(|e| self.broken(&e))
+        let path = dir.join("controllers");
+        durable::write(&path, lines.as_bytes()).map_err(|e| self.broken(&e))
     }
 
     pub fn remove(&self, name: &str) -> Result<(), Failure> {
@@ -159,16 +162,4 @@ impl Context {
         self.identity.replace(identity);
         Ok(())
     }
-}
-
-/// So that a crash leaves the old text or the new one.
-fn replace_file(path: &Path, text: &str) -> std::io::Result<()> {
-    let fresh = path.with_extension("new");
-    if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir)?;
-    }
-    let mut file = fs::File::create(&fresh)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&fresh, path)
 }

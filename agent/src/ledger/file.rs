@@ -5,9 +5,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use lockstep_transport::durable;
 use prost::Message;
-
-use crate::cursor::write_durably;
 
 /// Longest message, in bytes: a source with the most targets has some 5 MB.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
@@ -67,7 +66,7 @@ pub fn write(path: &Path, message: &impl Message) -> Result<(), FileError> {
     if bytes > MESSAGE_BYTES_MAX {
         return Err(FileError::TooLong { file: path.display().to_string(), bytes });
     }
-    write_durably(path, &frame(message)).map_err(|e| io_error(path, e))
+    durable::write(path, &frame(message)).map_err(|e| io_error(path, e))
 }
 
 #[cfg(test)]

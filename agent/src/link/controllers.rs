@@ -6,9 +6,9 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 
 use lockstep_model::HostPort;
+use lockstep_transport::durable;
 
 use crate::config::CONTROLLERS_MAX;
-use crate::cursor::write_durably;
 
 /// Longest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 16 * 1024;
@@ -52,7 +52,7 @@ impl Controllers {
             return Ok(());
         }
         let lines: String = named.iter().map(|at| format!("{at}\n")).collect();
-        write_durably(&self.file, lines.as_bytes())?;
+        durable::write(&self.file, lines.as_bytes())?;
         self.learnt = named;
         Ok(())
     }

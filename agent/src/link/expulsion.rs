@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use crate::cursor::write_durably;
+use lockstep_transport::durable;
 
 /// The file in the data directory; it holds why.
 pub const FILE: &str = "expelled";
@@ -33,7 +33,7 @@ impl Expulsion {
     pub(super) fn note(&mut self, why: &str) {
         if self.why() != Some(why) {
             self.why = Some(why.to_owned());
-            if let Err(error) = write_durably(&self.file, why.as_bytes()) {
+            if let Err(error) = durable::write(&self.file, why.as_bytes()) {
                 tracing::error!(%error, "cannot note that this node was expelled; it holds until a restart");
             }
         }

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use lockstep_model::SyncName;
 use lockstep_model::sync::SyncOptions;
+use lockstep_transport::durable;
 use tokio::sync::{Notify, watch};
 
 use super::Engine;
-use crate::cursor::write_durably;
 use crate::deliver::Source;
 use crate::rsync::exclude::Excludes;
 
@@ -91,7 +91,7 @@ impl Context {
         }
         let file = self.device_file.clone();
         let text = device_text(device, &self.source);
-        let write = move || write_durably(&file, text.as_bytes());
+        let write = move || durable::write(&file, text.as_bytes());
         let written = tokio::task::spawn_blocking(write).await;
         if let Err(error) = written.map_err(std::io::Error::other).and_then(|w| w) {
             tracing::error!(sync = %self.sync, %error, "cannot record the source's file system");

@@ -14,10 +14,10 @@ use lockstep_model::identity::{Principal, Subject};
 use lockstep_model::path::DirPath;
 use lockstep_model::sync::{SyncReport, TargetReport};
 use lockstep_model::task::{Peer, SyncTarget};
+use lockstep_transport::durable;
 use tokio_util::sync::CancellationToken;
 
 use super::Reports;
-use crate::cursor::write_durably;
 use crate::data::header::Mark;
 
 /// How long a newer push waits for the end of an older one.
@@ -180,7 +180,7 @@ impl Target {
         if mark.filled && !self.is_filled() {
             let path = self.state_dir.join("filled");
             let content = self.path.to_string();
-            let write = move || write_durably(&path, content.as_bytes());
+            let write = move || durable::write(&path, content.as_bytes());
             tokio::task::spawn_blocking(write).await.map_err(io::Error::other)??;
             self.lock().filled = true;
         }

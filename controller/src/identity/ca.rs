@@ -13,6 +13,7 @@ use std::time::Duration;
 use lockstep_model::identity::{SpiffeId, Subject};
 use lockstep_model::{FleetName, Millis, Timestamp};
 use lockstep_transport::certificate::{self, CERTIFICATES_MAX};
+use lockstep_transport::durable;
 use lockstep_transport::identity::{BACKDATE, certificate_sha256};
 use lockstep_transport::keys::{KeyError, PrivateKey};
 use rcgen::{
@@ -21,8 +22,6 @@ use rcgen::{
 };
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
-
-use super::files;
 
 const DAY: u64 = 24 * 3600;
 const ROOT_LIFE: Millis = Millis::from_secs(3650 * DAY);
@@ -83,7 +82,7 @@ pub struct Ca {
 impl Ca {
     /// Makes the first root. The directory must not hold one.
     pub fn create(dir: &Path, fleet: &FleetName, now: Timestamp) -> Result<Self, CaError> {
-        files::make_dir(dir).map_err(|e| io_error(dir, e))?;
+        durable::make_secret_dir(dir).map_err(|e| io_error(dir, e))?;
         if !root_numbers(dir)?.is_empty() {
             return Err(CaError::Refused(format!("{} holds a CA already", dir.display())));
         }
@@ -149,7 +148,7 @@ impl Ca {
         }
         let path = root_path(dir, old.number);
         fs::remove_file(&path).map_err(|e| io_error(&path, e))?;
-        files::sync_dir(dir).map_err(|e| io_error(dir, e))?;
+        durable::sync_dir(dir).map_err(|e| io_error(dir, e))?;
         Ok(old.clone())
     }
 
@@ -298,11 +297,11 @@ fn write_signer(
 ) -> Result<(), CaError> {
     let mut text = key.to_pem();
     text.push_str(&certificate::to_pem(certificates));
-    files::write(path, &text).map_err(|e| io_error(path, e))
+    durable::write_secret(path, text.as_bytes()).map_err(|e| io_error(path, e))
 }
 
 fn read_signer(path: &Path) -> Result<Signer, CaError> {
-    let text = files::read(path).map_err(|e| io_error(path, e))?;
+    let text = durable::read_secret(path).map_err(|e| io_error(path, e))?;
     let key = PrivateKey::from_pem(&text).map_err(|e| wrong(path, &e.to_string()))?;
     let certificates = certificate::from_pem(&text).map_err(|e| wrong(path, &e.to_string()))?;
     let mut not_after = Timestamp(u64::MAX);

@@ -4,4 +4,3 @@
 pub mod authority;
 pub mod ca;
 pub mod draw;
-pub mod files;

@@ -1,11 +1,13 @@
 //! How our processes speak to each other: identities, TLS, the accept loop, dialing; and what each
-//! process has beside its work: health, telemetry, settings. It knows no task and no record.
+//! process has beside its work: health, telemetry, settings, small files that survive a crash. It
+//! knows no task and no record.
 
 pub mod accept;
 pub mod certificate;
 pub mod clock;
 pub mod connections;
 pub mod dial;
+pub mod durable;
 pub mod health;
 pub mod identity;
 pub mod keys;

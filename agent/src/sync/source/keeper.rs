@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use lockstep_model::sync::{DeliveryState, EngineState, SourceReport, SyncReport};
 use lockstep_model::task::SyncSource;
+use lockstep_transport::durable;
 use tokio::net::UnixDatagram;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -18,7 +19,6 @@ use tokio_util::sync::CancellationToken;
 use super::Command;
 use super::crew::Crew;
 use super::feed::Feed;
-use crate::cursor::write_durably;
 use crate::dispatch;
 use crate::rsync::exclude;
 use crate::sync::Engine;
@@ -134,7 +134,7 @@ impl Keeper {
         if before.is_some() {
             self.feed.append_full((self.context.engine.now)()).await?;
         }
-        let write = move || write_durably(&file, text.as_bytes());
+        let write = move || durable::write(&file, text.as_bytes());
         let written = tokio::task::spawn_blocking(write).await.map_err(|e| e.to_string())?;
         written.map_err(|e| format!("cannot write the excludes: {e}"))
     }

@@ -1,9 +1,9 @@
 //! An identity in a directory: `key.pem` (0600), `chain.pem`, `roots.pem`. A crash between any two
 //! steps leaves an identity that loads. All calls block on the disk.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustls_pki_types::CertificateDer;
@@ -11,13 +11,12 @@ use zeroize::Zeroizing;
 
 use super::{Identity, IdentityError};
 use crate::certificate::{from_pem, to_pem};
+use crate::durable;
 use crate::keys::PrivateKey;
 
 const KEY: &str = "key.pem";
 const CHAIN: &str = "chain.pem";
 const ROOTS: &str = "roots.pem";
-/// Longest file that is read, in bytes.
-const FILE_MAX: u64 = 64 * 1024;
 
 /// Whether an identity was saved here; false where there is at most a key that still waits for its
 /// certificate.
@@ -41,8 +40,7 @@ pub fn load_or_make_key(dir: &Path) -> Result<PrivateKey, IdentityError> {
     if let Some(key) = load_key(dir)? {
         return Ok(key);
     }
-    let at = |e| io_error(dir, "", e);
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(at)?;
+    durable::make_secret_dir(dir).map_err(|e| io_error(dir, "", e))?;
     let key = PrivateKey::generate()?;
     write(dir, KEY, &key.to_pem())?;
     Ok(key)
@@ -51,8 +49,7 @@ pub fn load_or_make_key(dir: &Path) -> Result<PrivateKey, IdentityError> {
 /// Saves an identity over the former one of the same key. Roots that the old chain may need stay
 /// until the new chain is on disk.
 pub fn save(dir: &Path, identity: &Identity) -> Result<(), IdentityError> {
-    let at = |e| io_error(dir, "", e);
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(at)?;
+    durable::make_secret_dir(dir).map_err(|e| io_error(dir, "", e))?;
     let former = read(dir, ROOTS)?.and_then(|text| from_pem(&text).ok()).unwrap_or_default();
     let leaving: Vec<CertificateDer<'_>> =
         former.into_iter().filter(|root| !identity.roots.contains(root)).collect();
@@ -78,36 +75,15 @@ fn load_key(dir: &Path) -> Result<Option<PrivateKey>, IdentityError> {
 
 /// The file's text, or None where there is no such file.
 fn read(dir: &Path, name: &str) -> Result<Option<Zeroizing<String>>, IdentityError> {
-    let file = match File::open(dir.join(name)) {
-        Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(io_error(dir, name, e)),
-    };
-    let mut text = Zeroizing::new(String::new());
-    file.take(FILE_MAX + 1).read_to_string(&mut text).map_err(|e| io_error(dir, name, e))?;
-    if text.len() as u64 > FILE_MAX {
-        return Err(wrong(dir, name, "is far too long for its kind"));
+    match durable::read_secret(&dir.join(name)) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(io_error(dir, name, e)),
     }
-    Ok(Some(text))
 }
 
-/// Writes a file so that after a crash it holds the old text or the new one, and its owner alone
-/// may read it.
 fn write(dir: &Path, name: &str, text: &str) -> Result<(), IdentityError> {
-    let fresh = dir.join(format!("{name}.new"));
-    let steps = || -> io::Result<()> {
-        // What a crash left of an earlier try; its mode need not be ours.
-        match fs::remove_file(&fresh) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&fresh, dir.join(name))?;
-        File::open(dir)?.sync_all()
-    };
-    steps().map_err(|e| io_error(dir, name, e))
+    durable::write_secret(&dir.join(name), text.as_bytes()).map_err(|e| io_error(dir, name, e))
 }
 
 fn wrong(dir: &Path, name: &str, why: &str) -> IdentityError {
@@ -183,7 +159,7 @@ mod tests {
         load(dir).unwrap();
         write(dir, CHAIN, &to_pem(after.chain())).unwrap();
         load(dir).unwrap();
-        fs::write(dir.join("chain.pem.new"), "half").unwrap();
+        fs::write(dir.join("chain.pem~"), "half").unwrap();
 
         save(dir, &after).unwrap();
         assert_eq!(load(dir).unwrap().roots(), [new.root()]);
