@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::chance::Chance;
+
 /// How bad one direction of a line is. Jitter alone never reorders.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Impair {
@@ -27,7 +29,7 @@ pub struct Line {
 
 impl Line {
     pub fn new(impair: Impair) -> Self {
-        Self { impair, chance: Chance(impair.seed), last_due: None }
+        Self { impair, chance: Chance::new(impair.seed), last_due: None }
     }
 
     /// When a frame that came in `now` goes on; `None`: it is lost.
@@ -46,21 +48,6 @@ impl Line {
         let due = self.last_due.map_or(due, |last| due.max(last));
         self.last_due = Some(due);
         Some(due)
-    }
-}
-
-/// SplitMix64.
-#[derive(Debug)]
-struct Chance(u64);
-
-impl Chance {
-    /// Even in [0, 1).
-    fn draw(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        // 32 of the 64 bits are plenty, and exact in an f64.
-        f64::from(((z ^ (z >> 31)) >> 32) as u32) / (f64::from(u32::MAX) + 1.0)
     }
 }
 

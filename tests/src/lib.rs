@@ -21,6 +21,7 @@
 
 pub mod address;
 pub mod bins;
+pub mod chance;
 pub mod copies;
 pub mod disk;
 pub mod fleet;

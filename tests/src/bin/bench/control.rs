@@ -19,6 +19,7 @@ use lockstep_transport::verify::Expect;
 use tokio::time::timeout;
 use tonic::transport::Channel;
 
+use crate::Part;
 use crate::figures::Figures;
 use crate::process::allow_open_files;
 
@@ -65,23 +66,32 @@ const QUICK: Size = Size {
     commits: 200,
 };
 
-pub fn run(figures: &mut Figures, quick: bool) -> Result<()> {
-    let size = if quick { QUICK } else { FULL };
-    // Before a controller starts: it inherits the limit.
-    allow_open_files((2 * size.agents + OTHER_FILES_MAX) as u64)?;
-    commits::measure(figures, &size)?;
+pub const PARTS: &[Part] = &[
+    Part { name: "commits", run: |figures, quick| commits::measure(figures, size(quick)) },
+    Part { name: "nodes", run: measure_nodes },
+    Part { name: "crowd", run: measure_crowd },
+];
 
+fn size(quick: bool) -> &'static Size {
+    if quick { &QUICK } else { &FULL }
+}
+
+fn measure_nodes(figures: &mut Figures, quick: bool) -> Result<()> {
     let few = Net::new()?;
     let nodes = ["master1", "web1", "web2"];
     let fleet = Fleet::start(&few, &nodes)?;
     fleet.wait_healthy(&nodes);
-    idle::measure_agents(figures, &fleet, &nodes, &size)?;
-    trips::measure(figures, &fleet, &size)?;
-    drop((fleet, few));
+    idle::measure_agents(figures, &fleet, &nodes, size(quick))?;
+    trips::measure(figures, &fleet, size(quick))
+}
 
-    // A controller of its own, so that what it takes is for the crowd alone.
+/// With a controller of its own, so that what it takes is for the crowd alone.
+fn measure_crowd(figures: &mut Figures, quick: bool) -> Result<()> {
+    let size = size(quick);
+    // Before the controller starts: it inherits the limit.
+    allow_open_files((2 * size.agents + OTHER_FILES_MAX) as u64)?;
     let many = Net::new()?;
-    idle::measure_crowd(figures, &many, Fleet::start(&many, &[])?, &size)
+    idle::measure_crowd(figures, &many, Fleet::start(&many, &[])?, size)
 }
 
 /// The controller's address, and a channel to it as the first admin.

@@ -49,6 +49,10 @@ impl Figure {
         Self::new(name.into(), unit, values, percentile(values, 50))
     }
 
+    pub fn p95(name: impl Into<String>, unit: &'static str, values: &[f64]) -> Self {
+        Self::new(name.into(), unit, values, percentile(values, 95))
+    }
+
     pub fn p99(name: impl Into<String>, unit: &'static str, values: &[f64]) -> Self {
         Self::new(name.into(), unit, values, percentile(values, 99))
     }
@@ -83,6 +87,18 @@ impl Figure {
         let ratio = Some(self.value / of_peer.value);
         Self { peer: Some(peer), peer_value: Some(of_peer.value), ratio, ..self }
     }
+
+    /// The value should be at most so many times the peer's.
+    pub fn goal_of_peer(self, ratio: f64) -> Self {
+        match self.peer_value {
+            Some(peer) => self.goal(peer * ratio),
+            None => self,
+        }
+    }
+
+    pub fn value(&self) -> f64 {
+        self.value
+    }
 }
 
 /// The value that so many percent of the others do not exceed; not a number without values.
@@ -97,7 +113,7 @@ impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}\n", self.machine)?;
         let (name, value, min, max, n) = ("figure", "value", "min", "max", "n");
-        writeln!(f, "{name:<48} {value:>8} {:<4} {min:>8} {max:>8} {n:>5}", "unit")?;
+        writeln!(f, "{name:<64} {value:>9} {:<4} {min:>9} {max:>9} {n:>6}", "unit")?;
         self.figures.iter().try_for_each(|figure| writeln!(f, "{figure}"))
     }
 }
@@ -105,12 +121,12 @@ impl fmt::Display for Figures {
 impl fmt::Display for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, value, unit, n, min, max, .. } = self;
-        write!(f, "{name:<48} {value:>8.2} {unit:<4} {min:>8.2} {max:>8.2} {n:>5}")?;
+        write!(f, "{name:<64} {value:>9.2} {unit:<4} {min:>9.2} {max:>9.2} {n:>6}")?;
         if let (Some(peer), Some(value), Some(ratio)) = (self.peer, self.peer_value, self.ratio) {
-            write!(f, "  {ratio:.1} x {peer} ({value:.2})")?;
+            write!(f, "  {ratio:.2} x {peer} ({value:.2})")?;
         }
         if let (Some(goal), Some(met)) = (self.goal, self.goal_met) {
-            write!(f, "  goal {goal}: {}", if met { "met" } else { "MISSED" })?;
+            write!(f, "  goal {goal:.2}: {}", if met { "met" } else { "MISSED" })?;
         }
         Ok(())
     }

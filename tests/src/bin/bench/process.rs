@@ -49,13 +49,32 @@ pub fn rss_mib(pid: u32) -> Result<f64> {
 }
 
 /// CPU time used so far.
-fn cpu_s(pid: u32) -> Result<f64> {
+pub fn cpu_s(pid: u32) -> Result<f64> {
+    Ok(stat(pid, 14)? + stat(pid, 15)?)
+}
+
+/// CPU time of children that have ended and were waited for, with those that they waited for.
+pub fn children_cpu_s(pid: u32) -> Result<f64> {
+    Ok(stat(pid, 16)? + stat(pid, 17)?)
+}
+
+/// When it started, in seconds since the machine did.
+pub fn started_s(pid: u32) -> Result<f64> {
+    stat(pid, 22)
+}
+
+/// Seconds since the machine started.
+pub fn uptime_s() -> Result<f64> {
+    let uptime = fs::read_to_string("/proc/uptime")?;
+    Ok(uptime.split(' ').next().context("an empty uptime")?.parse()?)
+}
+
+/// A time of `/proc/PID/stat`, by its number in proc(5).
+fn stat(pid: u32, number: usize) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let (_, after_name) = stat.rsplit_once(')').context("no name")?;
-    let field = |at: usize| -> Result<f64> {
-        Ok(after_name.split_whitespace().nth(at).context("a short stat")?.parse()?)
-    };
-    Ok((field(11)? + field(12)?) / TICKS_PER_S)
+    let ticks = after_name.split_whitespace().nth(number - 3).context("a short stat")?;
+    Ok(ticks.parse::<f64>()? / TICKS_PER_S)
 }
 
 /// Raises the limit of open files, here and in children, if it is lower.
