@@ -117,7 +117,6 @@ mod tests {
 
     #[test]
     fn rsync_may_add_what_it_wants_to_run() {
-        let key = "ab".repeat(32);
         let line = [
             "lockstep-agent",
             "--data-dir",
@@ -125,10 +124,6 @@ mod tests {
             "rsh",
             "--sync",
             "w",
-            "--key-hash",
-            &key,
-            "--address",
-            "10.0.0.5:7402",
             "--pass",
             "web1",
             "rsync",

@@ -12,6 +12,8 @@ use lockstep_model::path::DirPath;
 use lockstep_transport::settings::{File, FromValue, Kind, Setting, SettingError, Table, Values};
 use lockstep_transport::telemetry;
 
+use crate::data::limit::RATE_MIN;
+
 /// Where an agent keeps everything, unless told otherwise.
 pub const DATA_DIR: &str = "/var/lib/lockstep-agent";
 /// The config file that `join` writes into the data directory.
@@ -24,6 +26,8 @@ pub const DATA_PORT: u16 = 7402;
 pub const CONTROLLERS_MAX: usize = 16;
 /// Most directories of the allow-list.
 const ROOTS_MAX: usize = 64;
+/// Highest limit of bandwidth, in bytes per second.
+const RATE_MAX: u64 = 1 << 40;
 
 const SETTINGS: &[Setting] = &[
     Setting::new(
@@ -69,6 +73,12 @@ const SETTINGS: &[Setting] = &[
         Kind::List(&Kind::Checked { shape: "an absolute directory", check: check_dir }),
         "Syncs may touch only these directories and what lies below. By default any directory that the agent's user can reach.",
         "/srv/www",
+    ),
+    Setting::new(
+        "bandwidth-limit",
+        Kind::Size { min: RATE_MIN, max: RATE_MAX },
+        "Most that this node sends to all targets together, a second. By default no limit.",
+        "50MiB",
     ),
     Setting::new(
         "log-filter",
@@ -124,6 +134,8 @@ pub struct Config {
     pub lsyncd: Option<PathBuf>,
     /// Empty: anywhere.
     pub allow_roots: Vec<DirPath>,
+    /// Bytes per second; None: as fast as it goes.
+    pub bandwidth_limit: Option<u64>,
     pub telemetry: telemetry::Options,
 }
 
@@ -198,6 +210,7 @@ impl Config {
             rsync: values.find("rsync")?,
             lsyncd: values.find("lsyncd")?,
             allow_roots: parse_all("allow-roots", ROOTS_MAX, &roots, str::parse)?,
+            bandwidth_limit: values.find("bandwidth-limit")?,
             telemetry: telemetry::Options {
                 filter: values.get("log-filter")?,
                 format: format.parse().map_err(wrong)?,

@@ -2,7 +2,11 @@
 //! checked against the current assignment before anything is read but its header, and rsync then
 //! runs confined to that one directory, writing only.
 
+pub mod call;
 pub mod header;
+pub mod lane;
+pub mod limit;
+pub mod local;
 pub mod pump;
 
 use std::path::Path;
@@ -180,7 +184,7 @@ async fn transfer(mut stream: impl Stream, child: &mut Child, admission: &Admiss
     }
     let messages = tokio::spawn(tail(stderr, MESSAGES_MAX));
     let (reader, writer) = tokio::io::split(stream);
-    let pumped = pump((stdout, writer), (reader, stdin), IDLE_MAX, LINGER).await;
+    let pumped = pump((stdout, writer), (reader, stdin), None, IDLE_MAX, LINGER).await;
     let ended = tokio::time::timeout(END_MAX, child.wait()).await;
     let target = &admission.target;
     if pumped.is_ok() && matches!(&ended, Ok(Ok(status)) if status.success()) {

@@ -11,7 +11,7 @@ use anyhow::Context;
 use clap::{ArgMatches, FromArgMatches};
 use lockstep_agent::config::{self, CONTROLLER_PORT, ConfigError, DATA_DIR, TABLE};
 use lockstep_agent::join::{Wish, join};
-use lockstep_agent::run::{Agent, member_dial};
+use lockstep_agent::run::Agent;
 use lockstep_agent::{dispatch, rsh, status};
 use lockstep_model::HostPort;
 use lockstep_transport::settings::{CONFIG_VARIABLE, EXIT_SETTINGS};
@@ -76,8 +76,8 @@ fn work(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
             block_on(join_and_tell(wish))
         }
         Command::Rsh(args) => {
-            let dial = member_dial(&data_dir())?;
-            block_on(async { Ok(rsh::run(args, &dial).await.map(|()| ExitCode::SUCCESS)?) })
+            rsh::run(args, &data_dir())?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Status => {
             let dir = data_dir();

@@ -8,8 +8,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use lockstep_model::SyncName;
-use lockstep_model::task::Peer;
+use lockstep_model::{NodeName, SyncName};
 
 /// An rsync that hears nothing for so long gives up; it bounds every run.
 const SILENCE_MAX: &str = "--timeout=60";
@@ -19,7 +18,7 @@ const SILENCE_MAX: &str = "--timeout=60";
 pub struct Route<'a> {
     pub source: &'a Path,
     pub sync: &'a SyncName,
-    pub peer: &'a Peer,
+    pub node: &'a NodeName,
     /// The agent's own binary, which is rsync's remote shell.
     pub agent: &'a Path,
     pub data_dir: &'a Path,
@@ -70,13 +69,13 @@ pub fn argv(route: &Route<'_>, form: Form) -> Vec<OsString> {
     exclude_from.push(route.excludes);
     let mut source = route.source.as_os_str().to_owned();
     source.push("/");
-    let destination = format!("{}::{}/", route.peer.node, route.sync);
+    let destination = format!("{}::{}/", route.node, route.sync);
     args.extend([exclude_from, "-e".into(), shell(route, form), "--".into()]);
     args.extend([source, destination.into()]);
     args
 }
 
-/// The text of `-e`: the agent's own `rsh`, told whom to call and for what.
+/// The text of `-e`: the agent's own `rsh`, told for what; rsync itself tells it the node.
 fn shell(route: &Route<'_>, form: Form) -> OsString {
     let mut words: Vec<OsString> = vec![
         route.agent.into(),
@@ -85,12 +84,7 @@ fn shell(route: &Route<'_>, form: Form) -> OsString {
         "rsh".into(),
         "--sync".into(),
         route.sync.to_string().into(),
-        "--key-hash".into(),
-        route.peer.key_hash.to_string().into(),
     ];
-    for address in &route.peer.addresses {
-        words.extend(["--address".into(), address.to_string().into()]);
-    }
     if matches!(form, Form::Pass { .. }) {
         words.push("--pass".into());
     }
@@ -137,24 +131,14 @@ pub fn progress(line: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_model::KeyHash;
     use proptest::prelude::*;
     use std::ffi::OsStr;
 
-    fn peer() -> Peer {
-        Peer {
-            node: "web1".parse().unwrap(),
-            key_hash: KeyHash([0xab; 32]),
-            addresses: vec!["[fd00::5]:7402".parse().unwrap()],
-        }
-    }
-
     fn words(form: Form, source: &str) -> Vec<String> {
-        let peer = peer();
         let route = Route {
             source: Path::new(source),
             sync: &"webroot".parse().unwrap(),
-            peer: &peer,
+            node: &"web1".parse().unwrap(),
             agent: Path::new("/usr/bin/lockstep-agent"),
             data_dir: Path::new("/var/lib/it's here"),
             excludes: Path::new("/var/lib/x/excludes"),
@@ -164,11 +148,8 @@ mod tests {
 
     #[test]
     fn a_batch_names_nothing_in_its_arguments() {
-        let hash = "ab".repeat(32);
-        let shell = format!(
-            "'/usr/bin/lockstep-agent' '--data-dir' '/var/lib/it''s here' 'rsh' '--sync' \
-             'webroot' '--key-hash' '{hash}' '--address' '[fd00::5]:7402'"
-        );
+        let shell = "'/usr/bin/lockstep-agent' '--data-dir' '/var/lib/it''s here' 'rsh' '--sync' \
+                     'webroot'";
         assert_eq!(
             words(Form::Batch { delete: true }, "/srv/www"),
             [
@@ -184,7 +165,7 @@ mod tests {
                 "--timeout=60",
                 "--exclude-from=/var/lib/x/excludes",
                 "-e",
-                &shell,
+                shell,
                 "--",
                 "/srv/www/",
                 "web1::webroot/",

@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use lockstep_model::task::{Outcome, TaskSpec};
 use lockstep_transport::clock;
 use lockstep_transport::health::{HealthBoard, READY, Verdict};
-use lockstep_transport::identity::{IdentityError, IdentityHandle};
+use lockstep_transport::identity::IdentityError;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -77,6 +77,7 @@ impl Agent {
             rsync,
             lsyncd,
             allow_roots,
+            bandwidth_limit,
             telemetry: _,
         } = config;
         let lock = DataDirLock::take(&data_dir)?;
@@ -107,6 +108,7 @@ impl Agent {
                 .unwrap_or_else(|| "/usr/bin/lsyncd".into()),
             data_dir: data_dir.clone(),
             allow_roots,
+            bandwidth_limit,
         };
         let dial = Arc::new(MemberDial(keeper.handle.clone()));
         let engine = SyncEngine::open(settings, dial, clock::now).await;
@@ -205,13 +207,6 @@ impl Work for SyncEngine {
         }
         .boxed()
     }
-}
-
-/// The identity for `rsh`, which runs beside the agent and takes no lock.
-pub fn member_dial(data_dir: &std::path::Path) -> Result<MemberDial, IdentityError> {
-    let dir = data_dir.join(identity::DIR);
-    let identity = lockstep_transport::identity::disk::load(&dir)?;
-    Ok(MemberDial(IdentityHandle::new(identity)))
 }
 
 #[cfg(test)]

@@ -27,7 +27,9 @@ use tokio::sync::{Mutex, Semaphore, mpsc, watch as tokio_watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::data::header::Mark;
-use crate::data::{Dial, Server, Stream};
+use crate::data::lane::Lanes;
+use crate::data::local::Exchange;
+use crate::data::{Dial, Server, Stream, call};
 use crate::host::Host;
 use target::Targets;
 
@@ -52,6 +54,8 @@ pub struct Settings {
     pub lsyncd: PathBuf,
     /// Syncs may touch only these directories and what lies below; empty: any.
     pub allow_roots: Vec<DirPath>,
+    /// Most that goes to all targets together, in bytes per second; None: no limit.
+    pub bandwidth_limit: Option<u64>,
 }
 
 /// What each sync is like, for whoever reports it; clones are the same board.
@@ -87,6 +91,8 @@ struct Engine {
     passes: Semaphore,
     connections: Semaphore,
     targets: Targets,
+    lanes: Lanes,
+    _exchange: Exchange,
     reports: Reports,
     sources: Mutex<BTreeMap<SyncName, source::Handle>>,
 }
@@ -104,6 +110,9 @@ impl SyncEngine {
     ) -> io::Result<Self> {
         let host = Host::open(&settings.data_dir.join("run")).await?;
         let reports = Reports::default();
+        let lanes = Lanes::new(settings.bandwidth_limit);
+        let listener = call::listen(&settings.data_dir)?;
+        let exchange = Exchange::open(listener, lanes.clone(), dial.clone())?;
         Ok(Self(Arc::new(Engine {
             settings,
             host,
@@ -113,6 +122,8 @@ impl SyncEngine {
             passes: Semaphore::new(PASSES_MAX),
             connections: Semaphore::new(CONNECTIONS_MAX),
             targets: Targets::new(reports.clone()),
+            lanes,
+            _exchange: exchange,
             reports,
             sources: Mutex::default(),
         })))

@@ -1,11 +1,13 @@
 //! Copies bytes both ways between a process and a connection, half-close included, until the main
-//! direction ends or nothing moves for too long. It never looks at the bytes.
+//! direction ends or nothing moves for too long, within a lane's limits. It never looks at the bytes.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::lane::Way;
 
 /// Without a byte in either direction for so long a connection is given up; rsync itself gives up
 /// after 60 s, so this only catches what it cannot see.
@@ -14,10 +16,12 @@ const CHUNK: usize = 64 << 10;
 
 /// Ends when `main`'s reader has ended and all of it was written; `other` is served meanwhile, and
 /// its writer is shut down when its reader ends. `other` then gets `linger` to end as well: closing
-/// a connection with unread bytes in it would take the last messages back from the peer.
+/// a connection with unread bytes in it would take the last messages back from the peer. What goes
+/// in the `other` direction passes the limits of `way` and is counted there.
 pub async fn pump(
     main: (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
     other: (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
+    way: Option<&Way>,
     idle_max: Duration,
     linger: Duration,
 ) -> io::Result<()> {
@@ -33,10 +37,10 @@ pub async fn pump(
             tokio::time::sleep(idle_max).await;
         }
     };
-    let served = serve(other.0, other.1, &moved);
+    let served = serve(other.0, other.1, way, &moved);
     tokio::pin!(served);
     let mut is_served = false;
-    let copied = copy(main.0, main.1, &moved);
+    let copied = copy(main.0, main.1, None, &moved);
     tokio::pin!(copied);
     tokio::pin!(idle);
     let done = loop {
@@ -55,15 +59,21 @@ pub async fn pump(
 }
 
 /// As `copy`, but reads on when its writer is gone: the peer's end shows in the main direction.
-async fn serve(mut from: impl AsyncRead + Unpin, to: impl AsyncWrite + Unpin, moved: &AtomicU64) {
-    if copy(&mut from, to, moved).await.is_err() {
-        let _ = copy(from, tokio::io::sink(), moved).await;
+async fn serve(
+    mut from: impl AsyncRead + Unpin,
+    to: impl AsyncWrite + Unpin,
+    way: Option<&Way>,
+    moved: &AtomicU64,
+) {
+    if copy(&mut from, to, way, moved).await.is_err() {
+        let _ = copy(from, tokio::io::sink(), None, moved).await;
     }
 }
 
 async fn copy(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
+    way: Option<&Way>,
     moved: &AtomicU64,
 ) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK];
@@ -72,10 +82,22 @@ async fn copy(
         if n == 0 {
             return to.shutdown().await;
         }
-        to.write_all(&chunk[..n]).await?;
-        // TLS keeps what it was given until it is told to send it.
-        to.flush().await?;
-        moved.fetch_add(n as u64, Ordering::Relaxed);
+        let mut rest = &chunk[..n];
+        while !rest.is_empty() {
+            let size = match way {
+                Some(way) => way.pass(rest.len()).await,
+                None => rest.len(),
+            };
+            let (piece, later) = rest.split_at(size);
+            to.write_all(piece).await?;
+            // TLS keeps what it was given until it is told to send it.
+            to.flush().await?;
+            moved.fetch_add(size as u64, Ordering::Relaxed);
+            if let Some(way) = way {
+                way.count_sent(size);
+            }
+            rest = later;
+        }
     }
 }
 
@@ -90,7 +112,7 @@ mod tests {
         let (ours_r, ours_w) = tokio::io::split(ours);
         let (peers_r, peers_w) = tokio::io::split(peers);
         let pumping = tokio::spawn(async move {
-            pump((peers_r, ours_w), (ours_r, peers_w), IDLE_MAX, Duration::ZERO).await
+            pump((peers_r, ours_w), (ours_r, peers_w), None, IDLE_MAX, Duration::ZERO).await
         });
         process.write_all(b"question").await.unwrap();
         process.shutdown().await.unwrap();
@@ -114,8 +136,9 @@ mod tests {
         let (peers, _peer) = tokio::io::duplex(16);
         let (ours_r, ours_w) = tokio::io::split(ours);
         let (peers_r, peers_w) = tokio::io::split(peers);
-        let error =
-            pump((peers_r, ours_w), (ours_r, peers_w), idle_max, Duration::ZERO).await.unwrap_err();
+        let error = pump((peers_r, ours_w), (ours_r, peers_w), None, idle_max, Duration::ZERO)
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -10,6 +10,7 @@ use lockstep_transport::durable;
 use tokio::sync::{Notify, watch};
 
 use super::Engine;
+use crate::data::limit::Limiter;
 use crate::deliver::Source;
 use crate::rsync::exclude::Excludes;
 
@@ -24,6 +25,8 @@ pub struct Context {
     options: RwLock<Arc<Options>>,
     /// True once changes are watched, or cannot be: a pass before would be done again.
     pub gate: watch::Sender<bool>,
+    /// What bounds all deliveries of the sync together.
+    pub limit: Limiter,
     /// Something in a report has changed.
     pub changed: Arc<Notify>,
 }
@@ -57,6 +60,7 @@ impl Context {
             device: Mutex::new(device),
             options: RwLock::new(Arc::new(options.into())),
             gate: watch::Sender::new(false),
+            limit: Limiter::new(None),
             changed: Arc::default(),
             source,
         }

@@ -86,6 +86,7 @@ fn engine_settings(dir: &Path, node: &str) -> Settings {
         rsync: "/usr/bin/rsync".into(),
         lsyncd: "/usr/bin/lsyncd".into(),
         allow_roots: vec![],
+        bandwidth_limit: None,
     }
 }
 
@@ -262,10 +263,9 @@ impl Fleet {
     /// What a sender could do that was let in and runs an rsync of its own.
     pub async fn hostile_rsync(&self, args: &[&str]) -> std::process::ExitStatus {
         let shell = format!(
-            "'{}' '--data-dir' '{}' 'rsh' '--sync' '{SYNC}' '--key-hash' '{}'",
+            "'{}' '--data-dir' '{}' 'rsh' '--sync' '{SYNC}'",
             courier().display(),
             self.dir.path().join("master1").display(),
-            KeyHash([1; 32]),
         );
         let ended = tokio::process::Command::new("rsync")
             .args(["--timeout=10", "-e", &shell])

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::cursor::Cursor;
+use crate::data::lane::Lane;
 use crate::journal::Entry;
 use crate::sync::context::Context;
 use crate::sync::shared::Shared;
@@ -33,14 +34,22 @@ pub struct Crew {
 struct Member {
     peer: Peer,
     shared: Arc<Shared>,
+    /// Open while it delivers.
+    lane: Lane,
     orders: mpsc::Sender<Order>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Member {
+    fn report(&self, now: Timestamp) -> Delivery {
+        let sent_bytes = self.lane.sent_bytes();
+        Delivery { sent_bytes, ..self.shared.report(&self.peer, now) }
+    }
+
     async fn end(self) {
         self.stop.cancel();
+        drop(self.lane);
         if let Err(error) = self.task.await {
             tracing::error!(target = %self.peer.node, %error, "a delivery worker ended badly");
         }
@@ -84,6 +93,8 @@ impl Crew {
         let shared = Arc::new(Shared::new(&cursor));
         let (orders, received) = mpsc::channel(ORDERS_MAX);
         let stop = self.stop.child_token();
+        let Context { engine, sync, limit, .. } = &*self.context;
+        let lane = engine.lanes.open(sync, &peer, limit, None);
         let worker = Worker {
             context: self.context.clone(),
             peer: peer.clone(),
@@ -95,7 +106,7 @@ impl Crew {
         };
         let task = tokio::spawn(worker.run());
         let node = peer.node.clone();
-        self.workers.insert(node, Member { peer, shared, orders, stop, task });
+        self.workers.insert(node, Member { peer, shared, lane, orders, stop, task });
     }
 
     /// Exactly these targets from now on. `read_upto` is what the others were given already.
@@ -158,7 +169,7 @@ impl Crew {
     }
 
     pub fn report(&self, now: Timestamp) -> Vec<Delivery> {
-        self.workers.values().map(|worker| worker.shared.report(&worker.peer, now)).collect()
+        self.workers.values().map(|worker| worker.report(now)).collect()
     }
 
     /// Ends all at once: one that is slow to end does not hold up the others.

@@ -19,7 +19,7 @@ impl Worker {
         let route = Route {
             source: &self.context.source,
             sync: &self.context.sync,
-            peer: &self.peer,
+            node: &self.peer.node,
             agent: &engine.settings.agent,
             data_dir: &engine.settings.data_dir,
             excludes: &self.context.excludes_file,

@@ -1,0 +1,157 @@
+//! Lanes: whom a sync of this node may be brought to right now, how fast, and how much went there.
+//! The source opens and closes them; a transfer finds its peer nowhere else.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lockstep_model::task::Peer;
+use lockstep_model::{NodeName, SyncName};
+use tokio_util::sync::CancellationToken;
+
+use super::limit::{Limiter, PIECE};
+
+type Table = BTreeMap<(SyncName, NodeName), Arc<Way>>;
+
+/// All open lanes of this node; clones are the same table.
+#[derive(Clone)]
+pub struct Lanes {
+    table: Arc<Mutex<Table>>,
+    limit: Limiter,
+}
+
+impl Lanes {
+    /// `rate` bounds all lanes together, in bytes per second.
+    pub fn new(rate: Option<u64>) -> Self {
+        Self { table: Arc::default(), limit: Limiter::new(rate) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets transfers of `sync` through to `peer` until the lane is dropped. `limit` is shared by
+    /// all lanes of the sync; `rate` is this one's own, in bytes per second. A lane that was open
+    /// between the two is closed.
+    pub fn open(&self, sync: &SyncName, peer: &Peer, limit: &Limiter, rate: Option<u64>) -> Lane {
+        let way = Arc::new(Way {
+            peer: peer.clone(),
+            limits: [Limiter::new(rate), limit.clone(), self.limit.clone()],
+            sent_bytes: AtomicU64::new(0),
+            closed: CancellationToken::new(),
+        });
+        let key = (sync.clone(), peer.node.clone());
+        if let Some(former) = self.lock().insert(key.clone(), way.clone()) {
+            former.closed.cancel();
+        }
+        Lane { lanes: self.clone(), key, way }
+    }
+
+    /// None when this node is not to bring the sync there.
+    pub fn find(&self, sync: &SyncName, node: &NodeName) -> Option<Arc<Way>> {
+        self.lock().get(&(sync.clone(), node.clone())).cloned()
+    }
+}
+
+/// The right to bring one sync to one peer. Dropping it ends the transfers under way.
+pub struct Lane {
+    lanes: Lanes,
+    key: (SyncName, NodeName),
+    way: Arc<Way>,
+}
+
+impl Lane {
+    /// This lane's own limit, in bytes per second; also for transfers under way.
+    pub fn set_rate(&self, rate: Option<u64>) {
+        let [own, ..] = &self.way.limits;
+        own.set(rate);
+    }
+
+    /// Bytes that rsync gave to be sent to the peer since the lane was opened.
+    pub fn sent_bytes(&self) -> u64 {
+        self.way.sent_bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.way.closed.cancel();
+        let mut table = self.lanes.lock();
+        if table.get(&self.key).is_some_and(|way| Arc::ptr_eq(way, &self.way)) {
+            table.remove(&self.key);
+        }
+    }
+}
+
+/// An open lane as a transfer sees it.
+pub struct Way {
+    pub peer: Peer,
+    /// Passed in this order: who waits for its own limit keeps nobody else waiting.
+    limits: [Limiter; 3],
+    sent_bytes: AtomicU64,
+    /// Cancelled when the lane is no more.
+    pub closed: CancellationToken,
+}
+
+impl Way {
+    /// Waits for its turn; how many of `bytes` may be sent now, at least one of them.
+    pub async fn pass(&self, bytes: usize) -> usize {
+        let limited = self.limits.iter().any(|limit| limit.rate().is_some());
+        let bytes = if limited { bytes.min(PIECE) } else { bytes };
+        for limit in &self.limits {
+            limit.pass(bytes).await;
+        }
+        bytes
+    }
+
+    pub fn count_sent(&self, bytes: usize) {
+        self.sent_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lockstep_model::KeyHash;
+
+    fn peer(key: u8) -> Peer {
+        Peer { node: "web1".parse().unwrap(), key_hash: KeyHash([key; 32]), addresses: vec![] }
+    }
+
+    #[test]
+    fn a_lane_is_found_while_it_is_open_and_for_its_sync_only() {
+        let (lanes, any) = (Lanes::new(None), Limiter::new(None));
+        let (webroot, web1) = ("webroot".parse().unwrap(), "web1".parse().unwrap());
+        let first = lanes.open(&webroot, &peer(1), &any, None);
+        let way = lanes.find(&webroot, &web1).unwrap();
+        assert!(lanes.find(&"other".parse().unwrap(), &web1).is_none());
+        assert!(lanes.find(&webroot, &"web2".parse().unwrap()).is_none());
+
+        let second = lanes.open(&webroot, &peer(2), &any, None);
+        assert!(way.closed.is_cancelled(), "the peer has changed");
+        drop(first);
+        let way = lanes.find(&webroot, &web1).unwrap();
+        assert_eq!((&way.peer, way.closed.is_cancelled()), (&peer(2), false));
+        drop(second);
+        assert!(way.closed.is_cancelled() && lanes.find(&webroot, &web1).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_limit_of_the_chain_holds() {
+        const SLOW: u64 = 64 << 10;
+        const FAST: u64 = 8 << 20;
+        for slow in 0..3 {
+            let rate = |at| Some(if at == slow { SLOW } else { FAST });
+            let (lanes, sync) = (Lanes::new(rate(2)), Limiter::new(rate(1)));
+            let lane = lanes.open(&"webroot".parse().unwrap(), &peer(1), &sync, rate(0));
+            let mut passed = 0;
+            let start = tokio::time::Instant::now();
+            while start.elapsed().as_secs() < 10 {
+                let piece = lane.way.pass(1 << 20).await;
+                assert!(piece <= PIECE);
+                passed += piece as u64;
+            }
+            assert!(passed.abs_diff(10 * SLOW) <= SLOW, "{slow}: {passed}");
+        }
+    }
+}
