@@ -12,7 +12,7 @@ use std::time::Duration;
 use lockstep_model::Timestamp;
 use lockstep_transport::durable;
 
-pub use entry::{Change, Changed, Entry, RelPath};
+pub use entry::{Change, Changed, Entry, PATH_MAX, RelPath, is_rel_path};
 use entry::{HEADER_LEN, Step};
 
 /// A segment that reached this many bytes gets no more entries.

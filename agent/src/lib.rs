@@ -24,6 +24,7 @@ pub mod runner;
 pub mod status;
 pub mod sync;
 pub mod tools;
+pub mod verify;
 
 #[cfg(test)]
 mod scripted;
