@@ -64,6 +64,7 @@ async fn measure(what: &str, source: &Path, target: &Path) -> anyhow::Result<Fin
         key: [1; 32],
         extras: true,
         content: None,
+        most: 1000,
         paths: None,
         settle: &|| Box::pin(async { Ok(()) }),
         progress: &|_| {},

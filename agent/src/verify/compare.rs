@@ -35,6 +35,8 @@ pub struct Compare<'a> {
     pub extras: bool,
     /// Compare contents too, reading so many bytes per second on each side.
     pub content: Option<u64>,
+    /// Most findings, at least 1; looking for more is given up. At most [`FINDINGS_MAX`].
+    pub most: usize,
     /// Only these and what is below them; None: everything.
     pub paths: Option<Vec<RelPath>>,
     /// Ends when the target has all that changed on the source before it was called.
@@ -96,6 +98,7 @@ pub async fn compare<S: AsyncRead + AsyncWrite>(
         peer,
         view,
         meter: &meter,
+        most: what.most.clamp(1, FINDINGS_MAX),
         candidates: Vec::new(),
         queue: Vec::new(),
         found: Findings::default(),
@@ -112,6 +115,7 @@ struct Comparison<'a, S> {
     peer: Peer<S>,
     view: View,
     meter: &'a Meter,
+    most: usize,
     candidates: Vec<Candidate>,
     /// Directories that differ below; the last is next, so that few wait.
     queue: Vec<RelPath>,
@@ -165,13 +169,12 @@ impl<S: AsyncRead + AsyncWrite> Comparison<'_, S> {
     }
 
     fn is_full(&mut self) -> bool {
-        self.found.truncated |=
-            self.candidates.len() >= FINDINGS_MAX || self.queue.len() > QUEUE_MAX;
+        self.found.truncated |= self.candidates.len() >= self.most || self.queue.len() > QUEUE_MAX;
         self.found.truncated
     }
 
     fn suspect(&mut self, path: RelPath, own: Option<Entry>, cause: Cause) {
-        if self.candidates.len() < FINDINGS_MAX {
+        if self.candidates.len() < self.most {
             self.candidates.push(Candidate { path, own, cause });
         } else {
             self.found.truncated = true;

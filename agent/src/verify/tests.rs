@@ -32,6 +32,7 @@ fn runtime() -> tokio::runtime::Runtime {
 struct Asked {
     no_extras: bool,
     content: Option<u64>,
+    most: Option<usize>,
     paths: Option<Vec<RelPath>>,
 }
 
@@ -52,6 +53,7 @@ async fn compare_with(
         key: [9; KEY_LEN],
         extras: !asked.no_extras,
         content: asked.content,
+        most: asked.most.unwrap_or(FINDINGS_MAX),
         paths: asked.paths,
         settle: &settle,
         progress: &|_| {},
@@ -263,14 +265,15 @@ fn a_large_directory_is_compared_by_buckets() {
 #[test]
 fn too_much_is_given_up_and_repaired_as_a_whole() {
     let make = |root: &Path| {
-        for at in 0..FINDINGS_MAX + 500 {
+        for at in 0..400 {
             fs::create_dir(root.join(format!("d{at}"))).unwrap();
         }
     };
     let (_dir, source, target) = two();
     make(&source);
-    let found = found(&source, &target, Asked::default());
-    assert!(found.truncated && found.list.len() <= FINDINGS_MAX);
+    let asked = Asked { most: Some(300), ..Asked::default() };
+    let found = found(&source, &target, asked);
+    assert!(found.truncated && found.list.len() == 300, "{}", found.list.len());
     assert_eq!(found.change(), Change::Full);
 }
 
@@ -386,7 +389,7 @@ proptest! {
             garbage.write_all(&said).await.unwrap();
             garbage.shutdown().await.unwrap();
             let what = Compare {
-                side: &side(&source), key: [9; KEY_LEN], extras: true, content: None, paths: None,
+                side: &side(&source), key: [9; KEY_LEN], extras: true, content: None, most: FINDINGS_MAX, paths: None,
                 settle: &|| Box::pin(async { Ok(()) }), progress: &|_| {},
             };
             compare(here, &what).await.unwrap_err();
