@@ -22,6 +22,11 @@ impl Cursor {
         Self { acked: head, full: true, filled: false }
     }
 
+    /// Whether everything up to `acked` really is there.
+    pub fn is_complete(&self) -> bool {
+        self.filled && !self.full
+    }
+
     /// None when there is no readable one.
     pub fn load(path: &Path) -> Option<Self> {
         Self::decode(&fs::read_to_string(path).ok()?)

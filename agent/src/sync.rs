@@ -233,6 +233,31 @@ impl SyncEngine {
         }
     }
 
+    /// The journal's entry up to which everything is told that is in the source when it is asked.
+    pub async fn now(&self, sync: &SyncName) -> Result<u64, String> {
+        let orders = self.0.sources.lock().await.get(sync).map(source::Handle::orders);
+        let orders = orders.ok_or_else(|| format!("this node is not the source of {sync}"))?;
+        orders.now().await.map(|now| now.seq)
+    }
+
+    /// Ends when so many targets, or all, have everything that is in the source when it is asked.
+    pub async fn barrier(
+        &self,
+        sync: &SyncName,
+        at_least: Option<u32>,
+        progress: mpsc::Sender<String>,
+        cancel: CancellationToken,
+    ) -> Outcome {
+        let orders = self.0.sources.lock().await.get(sync).map(source::Handle::orders);
+        match orders {
+            Some(orders) => orders.barrier(at_least, progress, cancel).await,
+            None => {
+                let why = format!("this node is not the source of {sync}");
+                Outcome::new(OutcomeKind::Failed, why)
+            }
+        }
+    }
+
     /// Serves one connection to the data port, to its end.
     pub async fn serve(&self, stream: impl Stream, caller: &Principal) {
         let Ok(_place) = self.0.connections.try_acquire() else {

@@ -3,6 +3,9 @@
 
 use lockstep_model::sync::Pattern;
 
+/// How our own names in a source begin: they are never delivered and never deleted.
+pub const RESERVED: &str = ".lockstep-";
+
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Excludes(Vec<Rule>);
 
@@ -20,7 +23,9 @@ struct Rule {
 
 impl Excludes {
     pub fn new(patterns: &[Pattern]) -> Self {
-        Self(patterns.iter().map(|p| Rule::new(p.as_str().as_bytes())).collect())
+        let own = Rule::new(format!("{RESERVED}*").as_bytes());
+        let given = patterns.iter().map(|p| Rule::new(p.as_str().as_bytes()));
+        Self(std::iter::once(own).chain(given).collect())
     }
 
     /// Whether the name or a directory above it is left out. `is_dir` is of the name itself.
@@ -38,7 +43,8 @@ impl Excludes {
 
 /// The text of an `--exclude-from` file: `- ` makes every line a plain exclude.
 pub fn file(patterns: &[Pattern]) -> String {
-    patterns.iter().map(|pattern| format!("- {pattern}\n")).collect()
+    let given: String = patterns.iter().map(|pattern| format!("- {pattern}\n")).collect();
+    format!("- {RESERVED}*\n{given}")
 }
 
 impl Rule {

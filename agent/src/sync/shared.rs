@@ -22,6 +22,8 @@ pub struct Shared {
 pub struct Status {
     pub state: DeliveryState,
     pub acked: u64,
+    /// Everything up to `acked` is there; no pass is owed.
+    pub complete: bool,
     /// Oldest change that is being delivered or waits for a pass.
     pub held_since: Option<Timestamp>,
     pub last_success_at: Option<Timestamp>,
@@ -36,6 +38,7 @@ impl Shared {
         let status = Status {
             state: if cursor.filled { DeliveryState::Idle } else { DeliveryState::Initial },
             acked: cursor.acked,
+            complete: cursor.is_complete(),
             held_since: None,
             last_success_at: None,
             last_error: String::new(),
@@ -72,6 +75,18 @@ impl Shared {
 
     pub fn acked(&self) -> u64 {
         self.status().acked
+    }
+
+    pub fn note(&self, cursor: &Cursor) {
+        let mut status = self.status();
+        status.acked = cursor.acked;
+        status.complete = cursor.is_complete();
+    }
+
+    /// The sequence up to which everything is on the target; None while it owes a pass.
+    pub fn complete_upto(&self) -> Option<u64> {
+        let status = self.status();
+        status.complete.then_some(status.acked)
     }
 
     pub fn report(&self, target: &Peer, now: Timestamp) -> Report {

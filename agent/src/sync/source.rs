@@ -1,9 +1,12 @@
 //! Being a source: one lsyncd, one journal, one worker per target. This is the outside of it, what
 //! the engine holds; `keeper` is the loop behind it. It decides nothing about deliveries.
 
+mod barrier;
+pub mod canary;
 mod crew;
 mod feed;
 mod keeper;
+mod sieve;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,12 +14,14 @@ use std::time::Duration;
 
 use lockstep_model::NodeName;
 use lockstep_model::task::{Outcome, OutcomeKind, SyncSource};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 use super::worker::Order;
+use barrier::Standing;
+use canary::Now;
 use keeper::Keeper;
 
 /// Commands that wait for a source; more are refused by waiting in the caller.
@@ -27,12 +32,14 @@ const CANCEL_WAIT_MAX: Duration = Duration::from_secs(10);
 enum Command {
     Apply(SyncSource, oneshot::Sender<Result<(), String>>),
     Resync(NodeName, Order),
+    Now(canary::Answer),
 }
 
 /// A running source.
 pub struct Handle {
     spec: SyncSource,
     commands: mpsc::Sender<Command>,
+    standing: watch::Receiver<Standing>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -47,8 +54,9 @@ impl Handle {
         let (commands, received) = mpsc::channel(COMMANDS_MAX);
         let stop = CancellationToken::new();
         let keeper = Keeper::open(engine, dir, &spec, stop.clone()).await?;
+        let standing = keeper.standing();
         let task = tokio::spawn(keeper.run(received));
-        Ok(Self { spec, commands, stop, task })
+        Ok(Self { spec, commands, standing, stop, task })
     }
 
     /// Whether a spec differs in what lsyncd needs, so that the source has to start again.
@@ -69,7 +77,7 @@ impl Handle {
 
     /// The way to order passes, usable while the handle is not.
     pub fn orders(&self) -> Orders {
-        Orders(self.commands.clone())
+        Orders { commands: self.commands.clone(), standing: self.standing.clone() }
     }
 
     /// Ends everything of the source; when it returns no process is left.
@@ -81,9 +89,40 @@ impl Handle {
     }
 }
 
-pub struct Orders(mpsc::Sender<Command>);
+pub struct Orders {
+    commands: mpsc::Sender<Command>,
+    standing: watch::Receiver<Standing>,
+}
 
 impl Orders {
+    /// The place of everything that was in the source before this was asked.
+    pub async fn now(&self) -> Result<Now, String> {
+        let (answer, answered) = oneshot::channel();
+        let stopped = || "the sync was stopped".to_owned();
+        self.commands.send(Command::Now(answer)).await.map_err(|_| stopped())?;
+        answered.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.clone()
+    }
+
+    /// Ends when so many targets, or all, have everything that is in the source now.
+    pub async fn barrier(
+        &self,
+        at_least: Option<u32>,
+        progress: mpsc::Sender<String>,
+        cancel: CancellationToken,
+    ) -> Outcome {
+        tokio::select! {
+            () = cancel.cancelled() => Outcome::new(OutcomeKind::Cancelled, "cancelled"),
+            waited = barrier::wait(self, at_least, &progress) => match waited {
+                Ok(Now { doubt, .. }) => Outcome::new(OutcomeKind::Ok, doubt.unwrap_or_default()),
+                Err(outcome) => outcome,
+            }
+        }
+    }
+
     pub async fn resync(
         &self,
         target: NodeName,
@@ -93,7 +132,7 @@ impl Orders {
         let (done, ended) = oneshot::channel();
         let order = Order { progress, cancel: cancel.clone(), done };
         let stopped = || Outcome::new(OutcomeKind::Interrupted, "the sync was stopped");
-        if self.0.send(Command::Resync(target, order)).await.is_err() {
+        if self.commands.send(Command::Resync(target, order)).await.is_err() {
             return stopped();
         }
         tokio::pin!(ended);

@@ -183,7 +183,7 @@ impl Worker {
         match saved.map_err(std::io::Error::other).and_then(|saved| saved) {
             Ok(()) => {
                 self.cursor = cursor;
-                self.shared.status().acked = cursor.acked;
+                self.shared.note(&self.cursor);
                 true
             }
             Err(error) => {
@@ -191,6 +191,7 @@ impl Worker {
                 tracing::error!(%file, %error, "cannot write the cursor");
                 self.shared.status().last_error = format!("cannot write {file}: {error}");
                 self.cursor = Cursor { acked: self.cursor.acked, ..cursor };
+                self.shared.note(&self.cursor);
                 false
             }
         }

@@ -3,4 +3,5 @@
 
 mod faults;
 mod fleet;
+mod now;
 mod promises;

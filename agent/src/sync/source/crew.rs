@@ -162,6 +162,12 @@ impl Crew {
         self.workers.values().map(|worker| worker.shared.acked()).min()
     }
 
+    /// How far each target has everything; None for one that owes a pass.
+    pub fn standing(&self) -> BTreeMap<NodeName, Option<u64>> {
+        let upto = |worker: &Member| worker.shared.complete_upto();
+        self.workers.iter().map(|(node, worker)| (node.clone(), upto(worker))).collect()
+    }
+
     /// Targets that are no further than `acked` give up the single changes for a pass.
     pub fn need_pass(&self, acked: u64) {
         let last = self.workers.values().filter(|worker| worker.shared.acked() <= acked);

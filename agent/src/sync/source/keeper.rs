@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use lockstep_model::Millis;
 use lockstep_model::sync::{DeliveryState, EngineState, SourceReport, SyncReport};
 use lockstep_model::task::SyncSource;
 use lockstep_transport::durable;
@@ -17,8 +18,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::Command;
+use super::barrier::Standing;
+use super::canary::{self, Canaries};
 use super::crew::Crew;
 use super::feed::Feed;
+use super::sieve::strain;
 use crate::dispatch;
 use crate::rsync::exclude;
 use crate::sync::Engine;
@@ -38,6 +42,10 @@ pub struct Keeper {
     watch: watch::Receiver<WatchState>,
     watch_task: JoinHandle<()>,
     poke: Option<UnixDatagram>,
+    canaries: Canaries,
+    /// lsyncd's.
+    delay: Millis,
+    standing: watch::Sender<Standing>,
     stop: CancellationToken,
     problem: String,
 }
@@ -56,6 +64,8 @@ impl Keeper {
         let source = PathBuf::from(spec.path.as_str());
         let context =
             Arc::new(Context::new(engine, spec.sync.clone(), source, &dir, &spec.options));
+        let swept = context.source.clone();
+        let _ = tokio::task::spawn_blocking(move || canary::sweep(&swept)).await;
         let poke = bind_poke(&dir.join(dispatch::POKE));
         let journal = dir.join(dispatch::JOURNAL);
         let head = Feed::head(&journal).await?;
@@ -76,10 +86,26 @@ impl Keeper {
         let (crew, from) =
             Crew::start(context.clone(), cursors, &spec.targets, head, stop.child_token());
         let feed = Feed::open(journal, from, head, succeeded);
-        let problem = String::new();
-        let mut keeper = Self { context, feed, crew, watch, watch_task, poke, stop, problem };
+        let mut keeper = Self {
+            context,
+            feed,
+            crew,
+            watch,
+            watch_task,
+            poke,
+            canaries: Canaries::default(),
+            delay: spec.options.delay,
+            standing: watch::Sender::default(),
+            stop,
+            problem: String::new(),
+        };
         keeper.note_excludes(spec).await?;
         Ok(keeper)
+    }
+
+    /// How far each target has everything.
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
     }
 
     pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
@@ -114,6 +140,10 @@ impl Keeper {
                 let _ = done.send(self.apply(spec).await);
             }
             Command::Resync(target, order) => self.crew.order(&target, order),
+            Command::Now(answer) => {
+                let now = (self.context.engine.now)();
+                self.canaries.ask(&self.context.source, self.delay, now, answer).await;
+            }
         }
     }
 
@@ -161,8 +191,12 @@ impl Keeper {
             if entries.is_empty() {
                 break;
             }
-            self.crew.absorb(&entries, (self.context.engine.now)());
+            // Workers first: an answer must not be ahead of what they were given.
+            let seen: Vec<_> = entries.iter().map(strain).collect();
+            self.crew.absorb(&seen, (self.context.engine.now)());
+            self.canaries.heed(&entries);
         }
+        self.canaries.look(self.feed.read_upto(), (self.context.engine.now)());
         let acked = self.crew.acked().unwrap_or(self.feed.read_upto());
         if self.feed.prune(acked).await? > SEGMENTS_MAX {
             self.crew.need_pass(acked);
@@ -171,6 +205,12 @@ impl Keeper {
     }
 
     fn publish(&mut self) {
+        let standing = self.crew.standing();
+        self.standing.send_if_modified(|now| {
+            let changed = *now != standing;
+            *now = standing;
+            changed
+        });
         let deliveries = self.crew.report((self.context.engine.now)());
         let (mut engine, mut problem) = match &*self.watch.borrow_and_update() {
             WatchState::Starting => (EngineState::Starting, String::new()),
