@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use lockstep_proto::v1;
 
 use crate::fleet::Fleet;
@@ -46,6 +46,21 @@ impl Fleet {
 
     pub fn show_www(&self) -> Result<v1::Sync> {
         self.ask(&["sync", "show", "www"])
+    }
+
+    /// What the source of `www` says of a target.
+    pub fn delivery(&self, node: &str) -> Result<v1::Delivery> {
+        let sync = self.show_www()?;
+        let of = |t: &&v1::SyncTargetStatus| t.place.as_ref().is_some_and(|p| p.node == node);
+        let target = sync.targets.iter().find(of).with_context(|| format!("no target {node}"))?;
+        target.delivery.clone().with_context(|| format!("no word on {node}"))
+    }
+
+    /// The one lsyncd of a node.
+    pub fn lsyncd(&self, node: &str) -> Result<u32> {
+        let found = self.node(node)?.host.processes("lsyncd")?;
+        let [pid] = found.as_slice() else { bail!("not one lsyncd but {found:?}") };
+        Ok(*pid)
     }
 
     /// An error that tells the differences, while there are some.

@@ -2,6 +2,7 @@
 //! It shares the machine's files, users and pids, so tests use absolute paths below its directory.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::io::{Write, pipe};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -10,12 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::address::HostNo;
 use crate::disk::Disk;
 use crate::net::{World, logs};
 use crate::proc::{Output, Proc};
+use crate::switch::NIC;
 
 /// How long a command given to [`Host::run`] may take.
 const RUN_WITHIN: Duration = Duration::from_secs(60);
@@ -128,6 +130,24 @@ impl Host {
     /// Its processes.
     pub fn pids(&self) -> Result<BTreeSet<u32>> {
         self.0.world.lock().ns(self.0.no)?.pids()
+    }
+
+    /// Those of its processes that run a program of this name.
+    pub fn processes(&self, program: &str) -> Result<Vec<u32>> {
+        let name = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        Ok(self.pids()?.into_iter().filter(|pid| name(pid).trim_end() == program).collect())
+    }
+
+    /// How many bytes it has received and sent on the network since it was powered on.
+    pub fn traffic_bytes(&self) -> Result<u64> {
+        let text = self.enter(|| fs::read_to_string("/proc/thread-self/net/dev"))??;
+        let line =
+            text.lines().find_map(|line| line.trim_start().strip_prefix(NIC)?.strip_prefix(':'));
+        let counts: Vec<&str> = line.context("no network interface")?.split_whitespace().collect();
+        let count =
+            |at: usize| counts.get(at).context("too few counts")?.parse().context("no number");
+        let (received, sent): (u64, u64) = (count(0)?, count(8)?);
+        Ok(received + sent)
     }
 
     /// Kills every process of the host; the host itself stays on, and answers for them (connections

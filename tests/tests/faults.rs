@@ -110,10 +110,7 @@ fn killed_agents_catch_up() -> Result<()> {
     fleet.wait_in_step("master1", &["web1"]);
 
     // lsyncd alone: it is started again.
-    let watcher = |pid: &u32| {
-        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c.trim() == "lsyncd")
-    };
-    let pid = until(SOON, "lsyncd runs", || master.pids().ok()?.into_iter().find(watcher));
+    let pid = until(SOON, "lsyncd runs", || fleet.lsyncd("master1"));
     master.run(cmd("kill").args(["-KILL", &pid.to_string()]))?.ok()?;
     fs::write(fleet.www("master1")?.join("while-lsyncd-was-dead"), "4")?;
     fleet.wait_in_step("master1", &["web1"]);

@@ -141,16 +141,20 @@ fn every_file_says_what_it_does_and_is_short() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
-/// Cargo is told of one file of tests; one that this file does not name would never run.
+/// A file that no module names is not compiled, and a test in it never runs.
 #[test]
-fn every_file_of_tests_is_part_of_the_binary() {
-    let dir = root().join("tests/tests");
-    let main = fs::read_to_string(dir.join("main.rs")).unwrap();
-    for entry in fs::read_dir(&dir).unwrap() {
-        let path = entry.unwrap().path();
-        let Some(name) = path.file_stem().and_then(|n| n.to_str()) else { continue };
-        let named = main.lines().any(|line| line == format!("mod {name};"));
-        assert!(named || name == "main", "tests/tests/main.rs does not name {name}");
+fn every_file_is_part_of_its_crate() {
+    let texts: BTreeMap<PathBuf, String> = sources().into_iter().collect();
+    for path in texts.keys() {
+        let (dir, name) = (path.parent().unwrap(), path.file_stem().unwrap().to_str().unwrap());
+        let parents =
+            [dir.join("mod.rs"), dir.join("lib.rs"), dir.join("main.rs"), dir.with_extension("rs")];
+        let parents: Vec<&String> = parents.iter().filter_map(|parent| texts.get(parent)).collect();
+        let is_root = ["lib", "main", "mod"].contains(&name) || parents.is_empty();
+        let ours = format!(" mod {name};");
+        let declared =
+            |text: &&String| text.lines().any(|line| format!(" {line}").ends_with(&ours));
+        assert!(is_root || parents.iter().any(declared), "no module names {}", path.display());
     }
 }
 

@@ -11,5 +11,5 @@ mod join;
 mod restore;
 mod store;
 mod strangers;
-mod sync;
+mod syncs;
 mod trace;
