@@ -9,7 +9,7 @@ use lockstep_model::task::Peer;
 use lockstep_model::{NodeName, SyncName};
 use tokio_util::sync::CancellationToken;
 
-use super::limit::{Limiter, PIECE};
+use super::limit::{Chain, Limiter};
 
 type Table = BTreeMap<(SyncName, NodeName), Arc<Way>>;
 
@@ -36,7 +36,7 @@ impl Lanes {
     pub fn open(&self, sync: &SyncName, peer: &Peer, limit: &Limiter, rate: Option<u64>) -> Lane {
         let way = Arc::new(Way {
             peer: peer.clone(),
-            limits: [Limiter::new(rate), limit.clone(), self.limit.clone()],
+            limits: Chain([Limiter::new(rate), limit.clone(), self.limit.clone()]),
             sent_bytes: AtomicU64::new(0),
             closed: CancellationToken::new(),
         });
@@ -63,7 +63,7 @@ pub struct Lane {
 impl Lane {
     /// This lane's own limit, in bytes per second; also for transfers under way.
     pub fn set_rate(&self, rate: Option<u64>) {
-        let [own, ..] = &self.way.limits;
+        let Chain([own, ..]) = &self.way.limits;
         own.set(rate);
     }
 
@@ -86,24 +86,14 @@ impl Drop for Lane {
 /// An open lane as a transfer sees it.
 pub struct Way {
     pub peer: Peer,
-    /// Passed in this order: who waits for its own limit keeps nobody else waiting.
-    limits: [Limiter; 3],
+    /// Its own, the sync's and the node's.
+    pub limits: Chain<3>,
     sent_bytes: AtomicU64,
     /// Cancelled when the lane is no more.
     pub closed: CancellationToken,
 }
 
 impl Way {
-    /// Waits for its turn; how many of `bytes` may be sent now, at least one of them.
-    pub async fn pass(&self, bytes: usize) -> usize {
-        let limited = self.limits.iter().any(|limit| limit.rate().is_some());
-        let bytes = if limited { bytes.min(PIECE) } else { bytes };
-        for limit in &self.limits {
-            limit.pass(bytes).await;
-        }
-        bytes
-    }
-
     pub fn count_sent(&self, bytes: usize) {
         self.sent_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
@@ -134,24 +124,5 @@ mod tests {
         assert_eq!((&way.peer, way.closed.is_cancelled()), (&peer(2), false));
         drop(second);
         assert!(way.closed.is_cancelled() && lanes.find(&webroot, &web1).is_none());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn every_limit_of_the_chain_holds() {
-        const SLOW: u64 = 64 << 10;
-        const FAST: u64 = 8 << 20;
-        for slow in 0..3 {
-            let rate = |at| Some(if at == slow { SLOW } else { FAST });
-            let (lanes, sync) = (Lanes::new(rate(2)), Limiter::new(rate(1)));
-            let lane = lanes.open(&"webroot".parse().unwrap(), &peer(1), &sync, rate(0));
-            let mut passed = 0;
-            let start = tokio::time::Instant::now();
-            while start.elapsed().as_secs() < 10 {
-                let piece = lane.way.pass(1 << 20).await;
-                assert!(piece <= PIECE);
-                passed += piece as u64;
-            }
-            assert!(passed.abs_diff(10 * SLOW) <= SLOW, "{slow}: {passed}");
-        }
     }
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Lowest rate, in bytes per second: all transfers of a node together must still move a piece each
-/// before rsync takes the silence for a dead peer.
-pub const RATE_MIN: u64 = 4 << 10;
-/// Bytes that pass at once under a limit. All transfers ask for the same, so turns are fair.
-pub const PIECE: usize = 8 << 10;
+/// Lowest rate, in bytes per second.
+pub const RATE_MIN: u64 = 1 << 10;
+/// Bytes that pass in one turn. All transfers ask for the same, so turns are fair; so few that even
+/// the lowest rate moves some before rsync takes the silence for a dead peer.
+pub const PIECE: usize = 4 << 10;
 /// How much of its rate a bucket holds after a pause, and the least that it holds, in bytes.
 const BURST: Duration = Duration::from_millis(100);
 const BURST_MIN: u64 = 16 << 10;
@@ -67,6 +67,11 @@ impl Bucket {
         }
         let wait_ns = lacking.div_euclid(i128::from(rate)) + 1;
         Err(Duration::from_nanos(wait_ns.try_into().unwrap_or(u64::MAX)))
+    }
+
+    fn put_back(&mut self, bytes: usize) {
+        let Some(rate) = self.rate else { return };
+        self.level = (self.level + bytes as i128 * NANOS).min(Self::burst(rate));
     }
 }
 
@@ -125,6 +130,53 @@ impl Limiter {
             }
         }
     }
+
+    /// As `pass`, but says no where that would wait.
+    fn try_pass(&self, bytes: usize) -> bool {
+        if self.rate().is_none() {
+            return true;
+        }
+        let Ok(_turn) = self.0.turn.try_lock() else { return false };
+        self.bucket().take(bytes, self.0.start.elapsed()).is_ok()
+    }
+
+    fn put_back(&self, bytes: usize) {
+        self.bucket().put_back(bytes);
+    }
+}
+
+/// All limits that hold for one transfer. They are passed in this order: who waits for the first
+/// keeps nobody else waiting at the last.
+#[derive(Clone)]
+pub struct Chain<const N: usize>(pub [Limiter; N]);
+
+impl<const N: usize> Chain<N> {
+    /// Waits for its turn; how many of `bytes` may be sent now, at least one of them.
+    pub async fn pass(&self, bytes: usize) -> usize {
+        if self.0.iter().all(|limit| limit.rate().is_none()) {
+            return bytes;
+        }
+        let mut passed = bytes.min(PIECE);
+        for limit in &self.0 {
+            limit.pass(passed).await;
+        }
+        // What needs no wait goes along: fewer and larger records on the way.
+        while passed < bytes {
+            let piece = (bytes - passed).min(PIECE);
+            if !self.try_pass(piece) {
+                break;
+            }
+            passed += piece;
+        }
+        passed
+    }
+
+    fn try_pass(&self, bytes: usize) -> bool {
+        let refused = self.0.iter().position(|limit| !limit.try_pass(bytes));
+        let Some(refused) = refused else { return true };
+        self.0[..refused].iter().for_each(|limit| limit.put_back(bytes));
+        false
+    }
 }
 
 #[cfg(test)]
@@ -171,14 +223,14 @@ mod tests {
         }
     }
 
-    /// Passes pieces for ever and counts them.
-    fn load(limiter: &Limiter) -> Arc<AtomicU64> {
-        let (limiter, passed) = (limiter.clone(), Arc::new(AtomicU64::new(0)));
+    /// Passes for ever, and counts the bytes.
+    fn load<const N: usize>(limits: [&Limiter; N]) -> Arc<AtomicU64> {
+        let (limits, passed) = (Chain(limits.map(Clone::clone)), Arc::new(AtomicU64::new(0)));
         let count = passed.clone();
         tokio::spawn(async move {
             loop {
-                limiter.pass(PIECE).await;
-                count.fetch_add(PIECE as u64, Ordering::Relaxed);
+                let bytes = limits.pass(64 << 10).await;
+                count.fetch_add(bytes as u64, Ordering::Relaxed);
                 tokio::task::yield_now().await;
             }
         });
@@ -189,7 +241,10 @@ mod tests {
     async fn transfers_share_a_bucket_evenly() {
         let rate = 1 << 20;
         let limiter = Limiter::new(Some(rate));
-        let loads: Vec<_> = (0..5).map(|_| load(&limiter)).collect();
+        let loads: Vec<_> = (0..5).map(|_| load([&limiter])).collect();
+        // The first burst goes to who comes first.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        loads.iter().for_each(|load| load.store(0, Ordering::Relaxed));
         tokio::time::sleep(Duration::from_secs(10)).await;
         let passed: Vec<_> = loads.iter().map(|load| load.load(Ordering::Relaxed)).collect();
         let total: u64 = passed.iter().sum();
@@ -199,9 +254,33 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn who_is_slow_by_a_limit_of_its_own_takes_nothing_from_others() {
+        let (shared, own) = (Limiter::new(Some(1 << 20)), Limiter::new(Some(64 << 10)));
+        let any = Limiter::new(None);
+        let (slow, fast) = (load([&own, &shared]), load([&any, &shared]));
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let (slow, fast) = (slow.load(Ordering::Relaxed), fast.load(Ordering::Relaxed));
+        assert!(slow.abs_diff(640 << 10) <= 64 << 10, "{slow}");
+        assert!((slow + fast).abs_diff(10 << 20) <= 256 << 10, "{fast}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_limit_of_a_chain_holds() {
+        const SLOW: u64 = 64 << 10;
+        for slow in 0..3 {
+            let rate = |at| Some(if at == slow { SLOW } else { 8 << 20 });
+            let [a, b, c] = [0, 1, 2].map(|at| Limiter::new(rate(at)));
+            let passed = load([&a, &b, &c]);
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            let passed = passed.load(Ordering::Relaxed);
+            assert!(passed.abs_diff(10 * SLOW) <= SLOW, "{slow}: {passed}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_new_rate_holds_at_once() {
         let limiter = Limiter::new(Some(RATE_MIN));
-        let passed = load(&limiter);
+        let passed = load([&limiter]);
         let moved = async |time_ms| {
             let before = passed.load(Ordering::Relaxed);
             tokio::time::sleep(Duration::from_millis(time_ms)).await;

@@ -150,3 +150,134 @@ async fn copy(
     let (stdin, stdout) = (socket(stdin)?, socket(stdout)?);
     pump((reader, stdout), (stdin, writer), Some(way), IDLE_MAX, Duration::ZERO).await
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream as Socket;
+
+    use futures_util::future::BoxFuture;
+    use lockstep_model::KeyHash;
+    use lockstep_model::task::Peer;
+    use tokio::sync::mpsc;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::data::Stream;
+    use crate::data::header::Header;
+    use crate::data::lane::Lane;
+    use crate::data::limit::Limiter;
+
+    /// Answers "go" and reads on for ever.
+    struct Sink(mpsc::UnboundedSender<Peer>);
+
+    impl Dial for Sink {
+        fn dial<'a>(&'a self, peer: &'a Peer) -> BoxFuture<'a, Result<Box<dyn Stream>, String>> {
+            let _ = self.0.send(peer.clone());
+            let (ours, mut theirs) = tokio::io::duplex(64 << 10);
+            tokio::spawn(async move {
+                Header::read(&mut theirs).await.unwrap();
+                Answer::Go.write(&mut theirs).await.unwrap();
+                tokio::io::copy(&mut theirs, &mut tokio::io::sink()).await
+            });
+            Box::pin(async move { Ok(Box::new(ours) as Box<dyn Stream>) })
+        }
+    }
+
+    struct Agent {
+        dir: tempfile::TempDir,
+        lanes: Lanes,
+        dialed: mpsc::UnboundedReceiver<Peer>,
+        _exchange: Exchange,
+    }
+
+    impl Agent {
+        fn start() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let (dial, dialed) = mpsc::unbounded_channel();
+            let (lanes, listener) = (Lanes::new(None), call::listen(dir.path()).unwrap());
+            let exchange = Exchange::open(listener, lanes.clone(), Arc::new(Sink(dial))).unwrap();
+            Self { dir, lanes, dialed, _exchange: exchange }
+        }
+
+        fn open(&self, key: u8) -> Lane {
+            let key_hash = KeyHash([key; 32]);
+            let peer = Peer { node: "web1".parse().unwrap(), key_hash, addresses: vec![] };
+            self.lanes.open(&"webroot".parse().unwrap(), &peer, &Limiter::new(None), None)
+        }
+
+        /// As rsync and its rsh: the socket that rsync has, and the verdict to come.
+        fn call(&self, op: Op) -> (UnixStream, BoxFuture<'static, String>) {
+            let (rsync, handed) = Socket::pair().unwrap();
+            rsync.set_nonblocking(true).unwrap();
+            let mut agent = call::connect(self.dir.path()).unwrap();
+            let header = Header { sync: "webroot".parse().unwrap(), op };
+            let node = "web1".parse().unwrap();
+            let call = Call { header, node };
+            call::send(&agent, &call, handed.as_fd(), handed.as_fd()).unwrap();
+            let verdict = tokio::task::spawn_blocking(move || call::read_verdict(&mut agent));
+            let verdict = Box::pin(async move { verdict.await.unwrap().unwrap() });
+            (UnixStream::from_std(rsync).unwrap(), verdict)
+        }
+    }
+
+    async fn flood(mut rsync: UnixStream) {
+        while rsync.write_all(&[7; 64 << 10]).await.is_ok() {}
+    }
+
+    const PUSH: Op = Op::Push { pass: false };
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn only_an_open_lane_is_dialed_and_its_end_ends_transfers() {
+        let mut agent = Agent::start();
+        let (_rsync, verdict) = agent.call(PUSH);
+        assert_eq!(verdict.await, "lockstep rsh: refused: web1 is no target of webroot");
+        assert!(agent.dialed.try_recv().is_err());
+
+        let lane = agent.open(5);
+        let (_rsync, verdict) = agent.call(Op::Verify);
+        assert_eq!(verdict.await, "lockstep rsh: refused: web1: rsync can only push");
+        let (rsync, verdict) = agent.call(PUSH);
+        assert_eq!(agent.dialed.recv().await.unwrap().key_hash, KeyHash([5; 32]));
+        let flooding = tokio::spawn(flood(rsync));
+        drop(lane);
+        assert_eq!(verdict.await, "lockstep rsh: refused: web1 is no target of webroot");
+        flooding.await.unwrap();
+    }
+
+    /// Bytes and not speed are asserted: a slow machine moves too few in any time.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_limit_holds_for_a_transfer_under_way() {
+        const SLOW: u64 = 256 << 10;
+        let agent = Agent::start();
+        let lane = agent.open(1);
+        let (rsync, _verdict) = agent.call(PUSH);
+        tokio::spawn(flood(rsync));
+        let slow = async || {
+            lane.set_rate(Some(SLOW));
+            let (start, before) = (Instant::now(), lane.sent_bytes());
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let moved = lane.sent_bytes() - before;
+            let allowed = SLOW * (start.elapsed().as_millis() as u64 + 200) / 1000 + (128 << 10);
+            assert!(moved <= allowed, "{moved} > {allowed}");
+        };
+        slow().await;
+        lane.set_rate(None);
+        // By the old rate it would take minutes.
+        let fast = async {
+            let before = lane.sent_bytes();
+            while lane.sent_bytes() - before < 64 << 20 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), fast).await.unwrap();
+        slow().await;
+        let before = lane.sent_bytes();
+        let goes_on = async {
+            while lane.sent_bytes() == before {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), goes_on).await.unwrap();
+    }
+}

@@ -85,7 +85,7 @@ async fn copy(
         let mut rest = &chunk[..n];
         while !rest.is_empty() {
             let size = match way {
-                Some(way) => way.pass(rest.len()).await,
+                Some(way) => way.limits.pass(rest.len()).await,
                 None => rest.len(),
             };
             let (piece, later) = rest.split_at(size);
