@@ -1,0 +1,184 @@
+//! `tests/churn`: random changes to a source while agents, lsyncd and rsync are killed, then quiet,
+//! then every copy must be as the source is. Not part of the tests: it runs as long as one likes.
+
+mod harm;
+mod ops;
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use lockstep_tests::chance::Chance;
+use lockstep_tests::tree::Tree;
+use lockstep_tests::wait::timed;
+use lockstep_tests::{Fleet, Net, try_until};
+
+use ops::Ops;
+
+const USAGE: &str = "tests/churn [--minutes M] [--seed S] [--calm]";
+const MINUTES: u64 = 5;
+const SOURCE: &str = "source";
+const TARGETS: [&str; 3] = ["target-1", "target-2", "target-3"];
+
+/// Of one seed: each starts with a new fleet and an empty tree, so that it can be replayed alone.
+const ROUNDS: usize = 4;
+const OPS: usize = 3000;
+/// Changes without a pause.
+const BURST_MAX: usize = 60;
+const PAUSE_MAX_MS: usize = 250;
+/// Until lsyncd has told everything: its delay is a second.
+const QUIET: Duration = Duration::from_secs(5);
+const DONE_WITHIN: Duration = Duration::from_secs(180);
+/// For copies that Lockstep takes for complete and that are not.
+const HEAL_WITHIN: Duration = Duration::from_secs(60);
+const SHOWN_MAX: usize = 40;
+
+struct Args {
+    minutes: u64,
+    seed: u64,
+    /// Nothing is killed or cut.
+    calm: bool,
+}
+
+fn main() -> Result<ExitCode> {
+    let args = read_args()?;
+    let limit = Duration::from_secs(args.minutes * 60);
+    let (mut seed, mut spent, mut failed) = (args.seed, Duration::ZERO, Vec::new());
+    while spent < limit {
+        let (outcome, took) = timed(|| live(seed, args.calm));
+        spent += took;
+        match outcome {
+            Ok(()) => eprintln!("seed {seed}: {ROUNDS} rounds are well, {took:.0?}"),
+            Err(e) => {
+                eprintln!("seed {seed}: {e:#}\nreplay: tests/churn --minutes 1 --seed {seed}");
+                failed.push(seed);
+            }
+        }
+        seed = seed.wrapping_add(1);
+    }
+    let mut out = std::io::stdout();
+    writeln!(
+        out,
+        "{} seeds from {} on, failed: {failed:?}",
+        seed.wrapping_sub(args.seed),
+        args.seed
+    )?;
+    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn read_args() -> Result<Args> {
+    let mut found = Args { minutes: MINUTES, seed: u64::from(std::process::id()), calm: false };
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        match (arg.as_str(), args.len()) {
+            ("--minutes", 1..) => found.minutes = args.next().context(USAGE)?.parse()?,
+            ("--seed", 1..) => found.seed = args.next().context(USAGE)?.parse()?,
+            ("--calm", _) => found.calm = true,
+            _ => bail!("{arg:?} is not understood: {USAGE}"),
+        }
+    }
+    Ok(found)
+}
+
+/// One fleet with all rounds of a seed.
+fn live(seed: u64, calm: bool) -> Result<()> {
+    let net = Net::new()?;
+    let nodes: Vec<&str> = [SOURCE].into_iter().chain(TARGETS).collect();
+    let mut fleet = Fleet::start(&net, &nodes)?;
+    fleet.wait_healthy(&nodes);
+    fleet.sync_www(SOURCE, &TARGETS)?;
+    let mut chance = Chance::new(seed);
+    let mut ops = Ops::new(&fleet.www(SOURCE)?, Chance::new(chance.number()))?;
+    for round in 1..=ROUNDS {
+        let mut harms = Vec::new();
+        thread::scope(|scope| -> Result<()> {
+            let churn = scope.spawn(|| churn(&mut ops));
+            while !calm && !churn.is_finished() {
+                harms.push(harm::once(&mut fleet, SOURCE, &TARGETS, &mut chance)?);
+            }
+            churn.join().map_err(|_| anyhow::anyhow!("the churn panicked"))
+        })?;
+        let outcome = check(&fleet);
+        if let Err(e) = outcome {
+            let file = std::env::temp_dir().join(format!("lockstep-churn-{seed}.log"));
+            record(&file, &fleet, &ops, &harms, &e)?;
+            return Err(e.context(format!("round {round}, more in {}", file.display())));
+        }
+    }
+    Ok(())
+}
+
+fn churn(ops: &mut Ops) {
+    let mut done = 0;
+    while done < OPS {
+        let burst = 1 + ops.chance().below(BURST_MAX);
+        for _ in 0..burst {
+            ops.step();
+        }
+        done += burst;
+        let pause_ms = ops.chance().below(PAUSE_MAX_MS);
+        rest(Duration::from_millis(pause_ms as u64));
+    }
+}
+
+/// Waits until Lockstep says that all is done, and compares.
+fn check(fleet: &Fleet) -> Result<()> {
+    rest(QUIET);
+    let mut wait =
+        fleet.controller.host.spawn(fleet.ctl_command().args(["sync", "wait", "www"]))?;
+    wait.output(DONE_WITHIN).context("sync wait")?.ok()?;
+    let compare =
+        || -> Result<()> { TARGETS.iter().try_for_each(|t| fleet.check_in_step(SOURCE, t)) };
+    let Err(early) = compare() else { return Ok(()) };
+    let (healed, took) = timed(|| try_until(HEAL_WITHIN, "the copies are equal", compare));
+    match healed {
+        Ok(()) => bail!("said to be done, and was not for another {took:.1?}:\n{early}"),
+        Err(_) => bail!("said to be done, and stays different:\n{early}"),
+    }
+}
+
+/// What is needed to understand a failure.
+fn record(
+    file: &Path,
+    fleet: &Fleet,
+    ops: &Ops,
+    harms: &[String],
+    error: &anyhow::Error,
+) -> Result<()> {
+    let mut out = fs::File::create(file)?;
+    writeln!(out, "{error:#}\n\n{}", fleet.ctl(&["sync", "show", "www"])?)?;
+    let original = Tree::read(&fleet.www(SOURCE)?)?;
+    for target in TARGETS {
+        let copy = Tree::read(&fleet.www(target)?)?;
+        let paths = original.0.keys().chain(copy.0.keys());
+        let differ: std::collections::BTreeSet<_> =
+            paths.filter(|path| original.0.get(*path) != copy.0.get(*path)).collect();
+        for path in differ.into_iter().take(SHOWN_MAX) {
+            let (there, here) = (original.0.get(path), copy.0.get(path));
+            writeln!(out, "\n{target} {path:?}\n  source {there:?}\n  target {here:?}")?;
+            for line in ops.told_of(path) {
+                writeln!(out, "    {line}")?;
+            }
+        }
+    }
+    writeln!(out, "\nharm:\n{}\n", harms.join("\n"))?;
+    for host in [SOURCE].iter().chain(&TARGETS) {
+        let mut logs: Vec<_> = fs::read_dir(fleet.node(host)?.host.path("log"))?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .collect();
+        logs.sort();
+        for log in logs {
+            writeln!(out, "--- {}\n{}", log.display(), String::from_utf8_lossy(&fs::read(&log)?))?;
+        }
+    }
+    Ok(())
+}
+
+/// Nothing is waited for but time itself: what happens in it is random.
+fn rest(time: Duration) {
+    try_until(time, "time has passed", || false).ok();
+}
