@@ -5,9 +5,15 @@ use lockstep_model::label::Labels;
 use lockstep_model::node::{Node, NodeAddress, NodeAdmin};
 use lockstep_model::path::DirPath;
 use lockstep_model::record::{Actor, Change, Fleet, Record, RequestDone, RequestId, Write};
-use lockstep_model::sync::{DeletePolicy, Pattern, Place, Sync, SyncOptions};
+use lockstep_model::rate::Rate;
+use lockstep_model::sync::options::TransferOptions;
+use lockstep_model::sync::{
+    Comment, DeletePolicy, Filter, Hook, Pattern, Place, Remote, Selected, Sync, SyncOptions,
+    Target, TargetAt,
+};
 use lockstep_model::task::{
-    Ended, Outcome, OutcomeKind, Peer, SyncSource, SyncTarget, Task, TaskSpec,
+    Ended, Outcome, OutcomeKind, Peer, Receiver, Route, SyncBarrier, SyncSource, SyncTarget,
+    SyncVerify, Task, TaskSpec,
 };
 use lockstep_model::{
     HostPort, Incarnation, Invalid, KeyHash, Millis, NodeName, Revision, TaskId, Timestamp,
@@ -146,22 +152,78 @@ fn path() -> impl Strategy<Value = DirPath> {
 }
 
 fn options() -> impl Strategy<Value = SyncOptions> {
-    let excludes = prop::collection::vec(text::<Pattern>("[^\\p{Cc}]{1,20}"), 0..4);
-    (select(&DeletePolicy::ALL), excludes, 0u64..=600).prop_map(|(delete, excludes, secs)| {
-        SyncOptions { delete, excludes, delay: Millis::from_secs(secs) }
-    })
+    let filter = (any::<bool>(), text::<Pattern>("[^\\p{Cc}]{1,20}"))
+        .prop_map(|(include, pattern)| Filter { include, pattern });
+    let filters = prop::collection::vec(filter, 0..4);
+    let hook = text::<Hook>("[a-z0-9]{1,9}( failure=(ignore|retry))?( timeout=[1-9]s)?");
+    let hooks = prop::collection::vec(hook, 0..3);
+    let rest = (hooks, option::of(2u32..100), any::<bool>(), option::of(1024u64..));
+    (select(DeletePolicy::ALL), filters, 0u64..=600, rest).prop_map(
+        |(delete, filters, secs, (hooks, fanout, acls, bwlimit))| SyncOptions {
+            delete,
+            filters,
+            delay: Millis::from_secs(secs),
+            hooks,
+            fanout,
+            transfer: TransferOptions { acls, ..TransferOptions::default() },
+            bwlimit: bwlimit.and_then(Rate::new),
+            ..SyncOptions::default()
+        },
+    )
+}
+
+fn remote() -> impl Strategy<Value = Remote> {
+    prop_oneof![
+        text("ssh://([a-z]{1,5}@)?[a-z]{1,9}(:[1-9][0-9]{0,3})?/[a-z/]{0,5}[a-z](\\?key=[a-z]{1,4})?"),
+        text("rsync://([a-z]{1,5}@)?[a-z]{1,9}/[a-z]{1,5}(/[a-z]{1,5})?(\\?password=[a-z]{1,4})?"),
+    ]
+}
+
+fn rate() -> impl Strategy<Value = Option<Rate>> {
+    option::of(1024u64..).prop_map(|bytes| bytes.and_then(Rate::new))
+}
+
+fn target_at() -> impl Strategy<Value = TargetAt> {
+    prop_oneof![path().prop_map(TargetAt::Node), remote().prop_map(TargetAt::Remote)]
 }
 
 fn sync() -> impl Strategy<Value = Sync> {
     let source = (name(), path()).prop_map(|(node, path)| Place { node, path });
-    let targets = prop::collection::btree_map(name::<NodeName>(), path(), 0..4);
-    (name(), source, targets, options(), timestamp()).prop_map(
-        |(name, source, mut targets, options, created_at)| {
+    let targets = prop::collection::btree_map(name::<NodeName>(), (target_at(), rate()), 0..4);
+    let selected = option::of((text("[a-z]{1,5}=[a-z]{1,5}(,!old)?"), path()))
+        .prop_map(|s| s.map(|(selector, path)| Selected { selector, path }));
+    let comment = (option::of(name()), "(#[a-z ]{0,9})?")
+        .prop_map(|(before, text)| Comment { before, text });
+    let rest = (selected, any::<bool>(), any::<u32>(), prop::collection::vec(comment, 0..3));
+    (name(), source, targets, options(), timestamp(), rest).prop_map(
+        |(name, source, mut targets, options, created_at, rest)| {
             targets.remove(&source.node);
-            let targets = targets.into_iter().map(|(node, path)| Place { node, path }).collect();
-            Sync { name, source, targets, options, created_at }
+            let target = |(node, (at, bwlimit))| Target { node, at, bwlimit };
+            let targets = targets.into_iter().map(target).collect();
+            let (selected, paused, generation, comments) = rest;
+            Sync {
+                name,
+                source,
+                targets,
+                selected,
+                options,
+                paused,
+                generation,
+                comments,
+                created_at,
+            }
         },
     )
+}
+
+fn receiver() -> impl Strategy<Value = Receiver> {
+    let route = prop_oneof![peer().prop_map(Route::Agent), remote().prop_map(Route::Remote)];
+    (name(), route, rate(), any::<bool>()).prop_map(|(node, route, bwlimit, is_relay)| Receiver {
+        node,
+        route,
+        bwlimit,
+        is_relay,
+    })
 }
 
 fn peer() -> impl Strategy<Value = Peer> {
@@ -170,19 +232,42 @@ fn peer() -> impl Strategy<Value = Peer> {
 }
 
 fn task_spec() -> impl Strategy<Value = TaskSpec> {
+    let receivers = || prop::collection::vec(receiver(), 0..3);
     prop_oneof![
-        (name(), path(), prop::collection::vec(peer(), 0..3), options()).prop_map(
-            |(sync, path, targets, options)| {
-                TaskSpec::SyncSource(SyncSource { sync, path, targets, options })
+        (name(), path(), receivers(), options(), any::<bool>(), any::<u32>()).prop_map(
+            |(sync, path, receivers, options, paused, generation)| {
+                let source = SyncSource { sync, path, receivers, options, paused, generation };
+                TaskSpec::SyncSource(source)
             }
         ),
-        (name(), path(), option::of(peer()), any::<bool>()).prop_map(
-            |(sync, path, source, serve)| {
-                TaskSpec::SyncTarget(SyncTarget { sync, path, source, serve })
+        (name(), path(), option::of(peer()), any::<bool>(), options(), receivers()).prop_map(
+            |(sync, path, source, serve, options, receivers)| {
+                TaskSpec::SyncTarget(SyncTarget {
+                    sync,
+                    path,
+                    source,
+                    serve,
+                    options,
+                    receivers,
+                    paused: !serve,
+                    generation: 7,
+                })
             }
         ),
         name().prop_map(|sync| TaskSpec::SyncRelease { sync }),
         (name(), name()).prop_map(|(sync, target)| TaskSpec::SyncResync { sync, target }),
+        (name(), name()).prop_map(|(sync, target)| TaskSpec::SyncUnhold { sync, target }),
+        (name(), name(), any::<bool>(), any::<bool>()).prop_map(
+            |(sync, target, content, repair)| {
+                let paths = vec![b"a/b".to_vec(), vec![0xff]];
+                TaskSpec::SyncVerify(SyncVerify { sync, target, content, repair, paths })
+            }
+        ),
+        (name(), option::of(1u32..), option::of(text("[a-z]{1,9}"))).prop_map(
+            |(sync, at_least, hook)| {
+                TaskSpec::SyncBarrier(SyncBarrier { sync, at_least, hook })
+            }
+        ),
     ]
 }
 

@@ -4,6 +4,7 @@
 mod field;
 mod log;
 mod resource;
+mod sync;
 mod task;
 
 use lockstep_model::Invalid;

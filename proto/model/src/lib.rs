@@ -8,6 +8,7 @@ pub mod label;
 pub mod node;
 pub mod observation;
 pub mod path;
+pub mod rate;
 pub mod reason;
 pub mod record;
 pub mod reject;

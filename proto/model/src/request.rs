@@ -5,7 +5,8 @@ use crate::id::{Incarnation, KeyHash, NodeName, SyncName, TaskId, TokenId, UserN
 use crate::identity::{Role, TokenFor};
 use crate::label::LabelKey;
 use crate::node::NodeAddress;
-use crate::sync::{Place, SyncOptions};
+use crate::sync::{Comment, HookName, Place, Selected, SyncOptions, Target};
+use crate::sync::settings::Value;
 use crate::task::Outcome;
 use crate::time::Millis;
 
@@ -58,12 +59,35 @@ pub enum Request {
     CreateSync {
         name: SyncName,
         source: Place,
-        targets: Vec<Place>,
+        targets: Vec<Target>,
+        selected: Option<Selected>,
         options: SyncOptions,
+        paused: bool,
+    },
+    /// Settings that are named are replaced, the others stay.
+    UpdateSync {
+        sync: SyncName,
+        values: Vec<Value>,
+        /// None: as it is.
+        selected: Option<SelectedChange>,
+    },
+    /// The whole list of named targets anew.
+    SetTargets {
+        sync: SyncName,
+        targets: Vec<Target>,
+        comments: Vec<Comment>,
+    },
+    SetPaused {
+        sync: SyncName,
+        paused: bool,
+    },
+    /// Every node takes up its part anew.
+    Reapply {
+        sync: SyncName,
     },
     AddTargets {
         sync: SyncName,
-        targets: Vec<Place>,
+        targets: Vec<Target>,
     },
     RemoveTargets {
         sync: SyncName,
@@ -72,10 +96,17 @@ pub enum Request {
     DeleteSync {
         sync: SyncName,
     },
-    /// No targets: all of them.
-    Resync {
+    /// A run per target; no targets: all of them.
+    RunSync {
         sync: SyncName,
         targets: Vec<NodeName>,
+        run: SyncRun,
+        traceparent: Option<String>,
+    },
+    Barrier {
+        sync: SyncName,
+        at_least: Option<u32>,
+        hook: Option<HookName>,
         traceparent: Option<String>,
     },
 
@@ -99,6 +130,22 @@ pub enum Request {
     AdoptStore {
         incarnation: Incarnation,
     },
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SelectedChange {
+    To(Selected),
+    Nobody,
+}
+
+/// What is to be done for single targets of a sync, once.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SyncRun {
+    /// A complete pass.
+    Resync,
+    Verify { content: bool, repair: bool, paths: Vec<Vec<u8>> },
+    /// Let through what a guard holds.
+    Unhold,
 }
 
 /// What people do to a node's `NodeAdmin`.

@@ -1,36 +1,174 @@
 //! A directory kept in step: one source, many targets.
 
+pub mod filter;
+pub mod hook;
+pub mod options;
+pub mod remote;
+pub mod report;
+pub mod settings;
+
 use std::fmt;
 use std::str::FromStr;
 
-use crate::id::{NodeName, SyncName, quote};
-use crate::path::DirPath;
-use crate::reject::Invalid;
-use crate::time::{Millis, Timestamp};
+pub use filter::{FilePath, Filter, Pattern};
+pub use hook::{Hook, HookName};
+pub use options::{DeletePolicy, SyncOptions};
+pub use remote::Remote;
+pub use report::{
+    Delivery, DeliveryState, EngineState, SourceReport, SyncReport, TargetReport,
+};
 
-/// Most targets of one sync.
+use crate::id::{NodeName, SyncName, quote};
+use crate::label::Selector;
+use crate::path::DirPath;
+use crate::rate::Rate;
+use crate::reject::Invalid;
+use crate::time::Timestamp;
+
+/// Most targets of one sync, the selected ones included.
 pub const TARGETS_MAX: usize = 1000;
-/// Most exclude patterns of one sync.
-pub const EXCLUDES_MAX: usize = 256;
+/// Most comment lines of a sync's list of targets.
+pub const COMMENTS_MAX: usize = 1000;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Sync {
     pub name: SyncName,
     pub source: Place,
-    /// Sorted by node; a node appears once and is not the source.
-    pub targets: Vec<Place>,
+    /// Those named one by one. Sorted by name; a name appears once and is not the source.
+    pub targets: Vec<Target>,
+    /// Every other node whose labels match is a target too.
+    pub selected: Option<Selected>,
     pub options: SyncOptions,
+    /// Nothing is delivered; changes wait in the journal.
+    pub paused: bool,
+    /// Counted up to have every node take up its part anew.
+    pub generation: u32,
+    /// Of the list that was imported, given back by an export.
+    pub comments: Vec<Comment>,
     pub created_at: Timestamp,
 }
 
 impl Sync {
-    pub fn target(&self, node: &NodeName) -> Option<&Place> {
+    /// The named target.
+    pub fn target(&self, node: &NodeName) -> Option<&Target> {
         let found = self.targets.binary_search_by(|target| target.node.cmp(node));
         found.ok().map(|at| &self.targets[at])
     }
+}
 
-    pub fn involves(&self, node: &NodeName) -> bool {
-        self.source.node == *node || self.target(node).is_some()
+/// A target with a name of its own.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Target {
+    /// The node; for a target without an agent only what it is called in lists.
+    pub node: NodeName,
+    pub at: TargetAt,
+    /// Of this target alone; None: no limit.
+    pub bwlimit: Option<Rate>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum TargetAt {
+    /// A directory of the node, over the agents' mutual TLS.
+    Node(DirPath),
+    /// Without an agent.
+    Remote(Remote),
+}
+
+impl Target {
+    /// None for one without an agent.
+    pub fn place(&self) -> Option<Place> {
+        match &self.at {
+            TargetAt::Node(path) => Some(Place { node: self.node.clone(), path: path.clone() }),
+            TargetAt::Remote(_) => None,
+        }
+    }
+
+    /// Name and place, apart from the text form of both.
+    pub fn parse(node: &str, at: &str) -> Result<Self, Invalid> {
+        let at = match at.starts_with('/') {
+            true => TargetAt::Node(at.parse()?),
+            false => TargetAt::Remote(at.parse()?),
+        };
+        Ok(Self { node: node.parse()?, at, bwlimit: None })
+    }
+}
+
+impl From<Place> for Target {
+    fn from(Place { node, path }: Place) -> Self {
+        Self { node, at: TargetAt::Node(path), bwlimit: None }
+    }
+}
+
+impl FromStr for Target {
+    type Err = Invalid;
+    /// `web1:/srv/www`, `web9=ssh://deploy@10.0.0.9/srv/www`, or the URL alone, which is then called
+    /// like its host.
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        if !text.contains("://") {
+            return text.parse::<Place>().map(Self::from).map_err(|e| e.within("target"));
+        }
+        if let Some((name, url)) = text.split_once('=')
+            && !name.contains('/')
+        {
+            return Self::parse(name, url);
+        }
+        let remote: Remote = text.parse()?;
+        let name = remote.at.host().replace(':', "-");
+        Ok(Self { node: name.parse()?, at: TargetAt::Remote(remote), bwlimit: None })
+    }
+}
+
+impl fmt::Display for TargetAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node(path) => path.fmt(f),
+            Self::Remote(remote) => remote.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.at {
+            TargetAt::Node(path) => write!(f, "{}:{path}", self.node),
+            TargetAt::Remote(remote) => write!(f, "{}={remote}", self.node),
+        }
+    }
+}
+
+/// Targets by label, each with the directory at the same path.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Selected {
+    pub selector: Selector,
+    pub path: DirPath,
+}
+
+/// A line of an imported list that names no target: `# the old heads`, or an empty one.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Comment {
+    /// The target that stands behind it; None: the end of the list.
+    pub before: Option<NodeName>,
+    /// Empty, or begins with `#`; one line of at most `LENGTH_MAX` bytes.
+    pub text: String,
+}
+
+impl Comment {
+    pub const LENGTH_MAX: usize = 512;
+
+    pub fn check(&self) -> Result<(), Invalid> {
+        let Self { before: _, text } = self;
+        let fits = (text.is_empty() || text.starts_with('#'))
+            && text.len() <= Self::LENGTH_MAX
+            && !text.chars().any(|c| c.is_control() && c != '\t');
+        if fits {
+            return Ok(());
+        }
+        let problem = format!(
+            "must be empty or begin with '#', and have at most {} bytes, not {}",
+            Self::LENGTH_MAX,
+            quote(text)
+        );
+        Err(Invalid::new("comment", problem))
     }
 }
 
@@ -55,200 +193,4 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.node, self.path)
     }
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SyncOptions {
-    pub delete: DeletePolicy,
-    /// rsync patterns, in order.
-    pub excludes: Vec<Pattern>,
-    /// How long lsyncd collects changes before it hands them over, 0 to 600 s in whole seconds.
-    pub delay: Millis,
-}
-
-impl SyncOptions {
-    pub const DELAY_MAX: Millis = Millis::from_secs(600);
-    pub const DELAY_DEFAULT: Millis = Millis::from_secs(1);
-}
-
-impl Default for SyncOptions {
-    fn default() -> Self {
-        Self { delete: DeletePolicy::Always, excludes: Vec::new(), delay: Self::DELAY_DEFAULT }
-    }
-}
-
-/// When entries that the source does not have are removed on targets; lsyncd's words.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum DeletePolicy {
-    Always,
-    Never,
-    /// In full passes only.
-    Startup,
-    /// For changes seen as they happen only.
-    Running,
-}
-
-impl DeletePolicy {
-    pub const ALL: [Self; 4] = [Self::Always, Self::Never, Self::Startup, Self::Running];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Always => "always",
-            Self::Never => "never",
-            Self::Startup => "startup",
-            Self::Running => "running",
-        }
-    }
-
-    pub fn in_full_pass(self) -> bool {
-        matches!(self, Self::Always | Self::Startup)
-    }
-
-    pub fn in_batches(self) -> bool {
-        matches!(self, Self::Always | Self::Running)
-    }
-}
-
-impl fmt::Display for DeletePolicy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for DeletePolicy {
-    type Err = Invalid;
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        Self::ALL.into_iter().find(|p| p.as_str() == text).ok_or_else(|| {
-            let names = Self::ALL.map(Self::as_str).join(", ");
-            Invalid::new("delete", format!("must be one of {names}, not {}", quote(text)))
-        })
-    }
-}
-
-/// One rsync exclude pattern: a line of an exclude file, so no newline; never a merge rule, since
-/// it is passed as `- pattern`.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Pattern(String);
-
-impl Pattern {
-    const LENGTH_MAX: usize = 1024;
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for Pattern {
-    type Err = Invalid;
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        let fits =
-            (1..=Self::LENGTH_MAX).contains(&text.len()) && !text.chars().any(char::is_control);
-        if !fits {
-            let problem = format!(
-                "must have 1 to {} bytes and no control characters, not {}",
-                Self::LENGTH_MAX,
-                quote(text)
-            );
-            return Err(Invalid::new("exclude", problem));
-        }
-        Ok(Self(text.to_owned()))
-    }
-}
-
-impl fmt::Display for Pattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// What the agent of a sync's source or target says of it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum SyncReport {
-    Source(SourceReport),
-    Target(TargetReport),
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SourceReport {
-    pub engine: EngineState,
-    /// One line on why `engine` is not `Watching`; else empty.
-    pub problem: String,
-    /// Last sequence number in the journal.
-    pub head: u64,
-    pub deliveries: Vec<Delivery>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum EngineState {
-    Starting,
-    Watching,
-    /// lsyncd does not run; it is started again with backoff.
-    Failing,
-    /// A guard holds the sync: nothing is delivered until its cause is gone.
-    Held,
-}
-
-impl EngineState {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Watching => "watching",
-            Self::Failing => "failing",
-            Self::Held => "held",
-        }
-    }
-}
-
-/// One target as its source sees it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Delivery {
-    pub target: NodeName,
-    pub state: DeliveryState,
-    /// Everything up to this journal sequence is on the target.
-    pub acked: u64,
-    /// Age of the oldest change that is not on the target yet, 0 when none.
-    pub lag: Millis,
-    /// Agent's clock.
-    pub last_success_at: Option<Timestamp>,
-    /// One line, empty after a success.
-    pub last_error: String,
-    /// Bytes sent since the agent started.
-    pub sent_bytes: u64,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum DeliveryState {
-    /// Nothing was delivered yet.
-    Initial,
-    /// The first complete pass is under way.
-    Filling,
-    /// Changes wait.
-    Dirty,
-    Syncing,
-    Idle,
-    /// The last try failed; the next one waits for its backoff.
-    Failing,
-    Held,
-}
-
-impl DeliveryState {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Initial => "initial",
-            Self::Filling => "filling",
-            Self::Dirty => "dirty",
-            Self::Syncing => "syncing",
-            Self::Idle => "idle",
-            Self::Failing => "failing",
-            Self::Held => "held",
-        }
-    }
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct TargetReport {
-    /// The first complete fill arrived; kept over restarts.
-    pub filled: bool,
-    /// One line, empty when fine.
-    pub problem: String,
 }

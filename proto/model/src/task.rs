@@ -8,7 +8,8 @@ use crate::address::HostPort;
 use crate::id::{KeyHash, NodeName, SyncName, TaskId, quote};
 use crate::path::DirPath;
 use crate::reject::Invalid;
-use crate::sync::SyncOptions;
+use crate::rate::Rate;
+use crate::sync::{HookName, Remote, SyncOptions};
 use crate::time::{Millis, Timestamp};
 
 /// A task record. It lives until its outcome is stored; the newest of each slot is kept after that,
@@ -130,8 +131,15 @@ pub enum TaskSpec {
     SyncTarget(SyncTarget),
     /// Have nothing to do with the sync any more; files stay.
     SyncRelease { sync: SyncName },
-    /// On the source: one complete pass to one target; ends when it is through.
+    /// On the node that feeds the target: one complete pass to it; ends when it is through.
     SyncResync { sync: SyncName, target: NodeName },
+    /// On the node that feeds the target: a comparison of the copy with the source; its output
+    /// lists what differs.
+    SyncVerify(SyncVerify),
+    /// On the node that feeds the target: what its guard holds back is let through this once.
+    SyncUnhold { sync: SyncName, target: NodeName },
+    /// On the source: ends when targets have everything that was written before it began.
+    SyncBarrier(SyncBarrier),
 }
 
 impl TaskSpec {
@@ -141,7 +149,17 @@ impl TaskSpec {
             | Self::SyncTarget(SyncTarget { sync, .. })
             | Self::SyncRelease { sync } => Slot::Sync(sync.clone()),
             Self::SyncResync { sync, target } => Slot::Resync(sync.clone(), target.clone()),
+            Self::SyncVerify(SyncVerify { sync, target, .. }) => {
+                Slot::Verify(sync.clone(), target.clone())
+            }
+            Self::SyncUnhold { sync, target } => Slot::Unhold(sync.clone(), target.clone()),
+            Self::SyncBarrier(SyncBarrier { sync, .. }) => Slot::Barrier(sync.clone()),
         }
+    }
+
+    /// Ends by itself, and then nothing is in force.
+    pub fn is_run(&self) -> bool {
+        self.slot().is_run()
     }
 
     pub fn kind(&self) -> &'static str {
@@ -150,6 +168,9 @@ impl TaskSpec {
             Self::SyncTarget(_) => "sync-target",
             Self::SyncRelease { .. } => "sync-release",
             Self::SyncResync { .. } => "sync-resync",
+            Self::SyncVerify(_) => "sync-verify",
+            Self::SyncUnhold { .. } => "sync-unhold",
+            Self::SyncBarrier(_) => "sync-barrier",
         }
     }
 }
@@ -158,18 +179,68 @@ impl TaskSpec {
 pub struct SyncSource {
     pub sync: SyncName,
     pub path: DirPath,
-    pub targets: Vec<Peer>,
+    pub receivers: Vec<Receiver>,
     pub options: SyncOptions,
+    /// Nothing is delivered; changes wait in the journal.
+    pub paused: bool,
+    /// As in the sync's record.
+    pub generation: u32,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SyncTarget {
     pub sync: SyncName,
     pub path: DirPath,
-    /// Who may write it; None while the source is disabled or expelled.
+    /// Who may write it; None while that node is disabled or expelled.
     pub source: Option<Peer>,
     /// False tells load balancers NOT_SERVING whatever is on disk: the node is drained.
     pub serve: bool,
+    pub options: SyncOptions,
+    /// Not empty: it is a relay, and feeds these with what it has.
+    pub receivers: Vec<Receiver>,
+    pub paused: bool,
+    pub generation: u32,
+}
+
+/// A target as the node that feeds it has to know it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Receiver {
+    pub node: NodeName,
+    pub route: Route,
+    pub bwlimit: Option<Rate>,
+    /// It feeds others, and has to be told what changed.
+    pub is_relay: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Route {
+    Agent(Peer),
+    Remote(Remote),
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SyncVerify {
+    pub sync: SyncName,
+    pub target: NodeName,
+    /// Read the files, and not only compare sizes, times and attributes.
+    pub content: bool,
+    /// Bring what differs; else only tell.
+    pub repair: bool,
+    /// Below the sync's directory, any bytes but NUL; empty: all.
+    pub paths: Vec<Vec<u8>>,
+}
+
+impl SyncVerify {
+    pub const PATHS_MAX: usize = 1000;
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SyncBarrier {
+    pub sync: SyncName,
+    /// How many targets are enough; None: all.
+    pub at_least: Option<u32>,
+    /// Runs on the source when they have it.
+    pub hook: Option<HookName>,
 }
 
 /// Another node as an agent needs to know it.
@@ -189,6 +260,32 @@ pub enum Slot {
     Sync(SyncName),
     /// `sync/webroot/web1`: a pass to one target.
     Resync(SyncName, NodeName),
+    /// `verify/webroot/web1`
+    Verify(SyncName, NodeName),
+    /// `unhold/webroot/web1`
+    Unhold(SyncName, NodeName),
+    /// `barrier/webroot`
+    Barrier(SyncName),
+}
+
+impl Slot {
+    pub fn sync(&self) -> &SyncName {
+        match self {
+            Self::Sync(sync)
+            | Self::Resync(sync, _)
+            | Self::Verify(sync, _)
+            | Self::Unhold(sync, _)
+            | Self::Barrier(sync) => sync,
+        }
+    }
+
+    /// Its tasks end by themselves, and then nothing is in force.
+    pub fn is_run(&self) -> bool {
+        match self {
+            Self::Sync(_) => false,
+            Self::Resync(..) | Self::Verify(..) | Self::Unhold(..) | Self::Barrier(_) => true,
+        }
+    }
 }
 
 impl fmt::Display for Slot {
@@ -196,6 +293,9 @@ impl fmt::Display for Slot {
         match self {
             Self::Sync(sync) => write!(f, "sync/{sync}"),
             Self::Resync(sync, target) => write!(f, "sync/{sync}/{target}"),
+            Self::Verify(sync, target) => write!(f, "verify/{sync}/{target}"),
+            Self::Unhold(sync, target) => write!(f, "unhold/{sync}/{target}"),
+            Self::Barrier(sync) => write!(f, "barrier/{sync}"),
         }
     }
 }
@@ -207,6 +307,9 @@ impl FromStr for Slot {
         match parts.as_slice() {
             ["sync", sync] => Ok(Self::Sync(sync.parse()?)),
             ["sync", sync, target] => Ok(Self::Resync(sync.parse()?, target.parse()?)),
+            ["verify", sync, target] => Ok(Self::Verify(sync.parse()?, target.parse()?)),
+            ["unhold", sync, target] => Ok(Self::Unhold(sync.parse()?, target.parse()?)),
+            ["barrier", sync] => Ok(Self::Barrier(sync.parse()?)),
             _ => Err(Invalid::new("slot", format!("unknown slot {}", quote(text)))),
         }
     }

@@ -2,6 +2,10 @@
 
 use std::fmt;
 use std::ops::Add;
+use std::str::FromStr;
+
+use crate::id::quote;
+use crate::reject::Invalid;
 
 /// Milliseconds since the Unix epoch, UTC, on the controller's clock unless said otherwise.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
@@ -16,8 +20,34 @@ impl Millis {
         Self(secs.saturating_mul(1000))
     }
 
+    /// Text that is read back as the same value: `90s`, `1500ms`, `2h`, `1d`.
+    pub fn exact(self) -> String {
+        let whole = UNITS.iter().rev().find(|(_, ms)| self.0 % ms == 0 && self.0 >= *ms);
+        let (unit, ms) = whole.unwrap_or(&("s", 1000));
+        format!("{}{unit}", self.0 / ms)
+    }
+
     pub fn of(time: std::time::Duration) -> Self {
         Self(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Smallest first.
+const UNITS: [(&str, u64); 5] =
+    [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+
+impl FromStr for Millis {
+    type Err = Invalid;
+    /// A whole number and its unit: `500ms`, `10s`, `5m`, `2h`, `7d`.
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+        let number = text[..text.len() - unit.len()].parse::<u64>().ok();
+        let scale = UNITS.iter().find(|(name, _)| *name == unit).map(|(_, ms)| *ms);
+        let product = number.zip(scale).and_then(|(number, ms)| number.checked_mul(ms));
+        product.map(Self).ok_or_else(|| {
+            let problem = format!("must look like 500ms, 10s, 5m, 2h or 7d, not {}", quote(text));
+            Invalid::new("time", problem)
+        })
     }
 }
 
@@ -83,6 +113,17 @@ fn civil(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lengths_of_time_have_a_unit() {
+        for (text, ms) in [("0s", 0), ("15m", 900_000), ("1500ms", 1500), ("2h", 7_200_000), ("7d", 604_800_000)] {
+            assert_eq!(text.parse(), Ok(Millis(ms)));
+            assert_eq!(Millis(ms).exact(), text);
+        }
+        for wrong in ["", "5", "s", "1.5s", "-1s", "10 s", "99999999999999999999s"] {
+            assert!(wrong.parse::<Millis>().is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn timestamps_show_as_utc() {

@@ -5,8 +5,9 @@
 pub mod agent;
 mod identity;
 pub mod node;
+mod report;
 mod sync;
-mod task;
+pub mod task;
 
 use lockstep_model::{Invalid, Timestamp};
 
@@ -53,6 +54,14 @@ pub fn parse<M: std::str::FromStr<Err = Invalid>>(
     text: &str,
 ) -> Result<M, Invalid> {
     text.parse::<M>().map_err(|e| e.within(field))
+}
+
+/// Empty: none.
+pub fn optional<M: std::str::FromStr<Err = Invalid>>(
+    field: &'static str,
+    text: &str,
+) -> Result<Option<M>, Invalid> {
+    if text.is_empty() { Ok(None) } else { parse(field, text).map(Some) }
 }
 
 pub fn to_wire_time(Timestamp(ms): Timestamp) -> pbjson_types::Timestamp {

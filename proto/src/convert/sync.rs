@@ -1,17 +1,13 @@
-//! Syncs: places, options, reports.
+//! Syncs: places, targets, options.
 
-use lockstep_model::Invalid;
-use lockstep_model::Millis;
-use lockstep_model::sync::{
-    DeletePolicy, Delivery, DeliveryState, EXCLUDES_MAX, EngineState, Place, SourceReport,
-    SyncOptions, SyncReport, TARGETS_MAX, TargetReport,
-};
+use lockstep_model::label::Selector;
+use lockstep_model::rate::Rate;
+use lockstep_model::sync::settings::{VALUES_MAX, Value};
+use lockstep_model::sync::{Comment, Place, Selected, SyncOptions, Target};
+use lockstep_model::{Invalid, NodeName};
 
-use super::{each, from_wire_time, one_line, parse, parse_each, to_wire_time};
+use super::parse;
 use crate::v1;
-
-/// Longest problem or error line kept of a report, in bytes.
-const LINE_MAX: usize = 512;
 
 impl TryFrom<v1::Place> for Place {
     type Error = Invalid;
@@ -28,179 +24,100 @@ impl From<Place> for v1::Place {
     }
 }
 
-impl From<DeletePolicy> for v1::DeletePolicy {
-    fn from(policy: DeletePolicy) -> Self {
-        match policy {
-            DeletePolicy::Always => Self::Always,
-            DeletePolicy::Never => Self::Never,
-            DeletePolicy::Startup => Self::Startup,
-            DeletePolicy::Running => Self::Running,
+impl TryFrom<v1::Target> for Target {
+    type Error = Invalid;
+    fn try_from(target: v1::Target) -> Result<Self, Invalid> {
+        let v1::Target { node, at, bwlimit } = target;
+        Ok(Self { bwlimit: rate("bwlimit", bwlimit)?, ..Self::parse(&node, &at)? })
+    }
+}
+
+impl From<Target> for v1::Target {
+    fn from(target: Target) -> Self {
+        let Target { node, at, bwlimit } = target;
+        Self { node: node.to_string(), at: at.to_string(), bwlimit: from_rate(bwlimit) }
+    }
+}
+
+/// 0: none.
+pub(super) fn rate(field: &str, bytes_per_s: u64) -> Result<Option<Rate>, Invalid> {
+    match (bytes_per_s, Rate::new(bytes_per_s)) {
+        (0, _) => Ok(None),
+        (_, Some(rate)) => Ok(Some(rate)),
+        (_, None) => {
+            Err(Invalid::new(field, format!("must be at least {} bytes per second", Rate::MIN)))
         }
+    }
+}
+
+pub(super) fn from_rate(rate: Option<Rate>) -> u64 {
+    rate.map_or(0, Rate::bytes_per_s)
+}
+
+impl TryFrom<v1::Selected> for Selected {
+    type Error = Invalid;
+    fn try_from(selected: v1::Selected) -> Result<Self, Invalid> {
+        let v1::Selected { selector, path } = selected;
+        let selector: Selector = parse("selector", &selector)?;
+        Ok(Self { selector, path: path.parse()? })
+    }
+}
+
+impl From<Selected> for v1::Selected {
+    fn from(selected: Selected) -> Self {
+        let Selected { selector, path } = selected;
+        Self { selector: selector.to_string(), path: path.to_string() }
+    }
+}
+
+impl TryFrom<v1::Comment> for Comment {
+    type Error = Invalid;
+    fn try_from(comment: v1::Comment) -> Result<Self, Invalid> {
+        let v1::Comment { before, text } = comment;
+        let before: Option<NodeName> =
+            Some(before).filter(|b| !b.is_empty()).map(|b| parse("before", &b)).transpose()?;
+        let comment = Self { before, text };
+        comment.check()?;
+        Ok(comment)
+    }
+}
+
+impl From<Comment> for v1::Comment {
+    fn from(comment: Comment) -> Self {
+        let Comment { before, text } = comment;
+        Self { before: before.map(|b| b.to_string()).unwrap_or_default(), text }
+    }
+}
+
+impl From<Value> for v1::Setting {
+    fn from(value: Value) -> Self {
+        let Value { name, text } = value;
+        Self { name, value: text }
+    }
+}
+
+impl From<v1::Setting> for Value {
+    fn from(setting: v1::Setting) -> Self {
+        let v1::Setting { name, value } = setting;
+        Self { name, text: value }
     }
 }
 
 impl TryFrom<v1::SyncOptions> for SyncOptions {
     type Error = Invalid;
     fn try_from(options: v1::SyncOptions) -> Result<Self, Invalid> {
-        let v1::SyncOptions { delete, excludes, delay_ms } = options;
-        // Not `options.delete()`: that reads a value newer than this binary as the default.
-        let delete = match v1::DeletePolicy::try_from(delete) {
-            Ok(v1::DeletePolicy::Unspecified | v1::DeletePolicy::Always) => DeletePolicy::Always,
-            Ok(v1::DeletePolicy::Never) => DeletePolicy::Never,
-            Ok(v1::DeletePolicy::Startup) => DeletePolicy::Startup,
-            Ok(v1::DeletePolicy::Running) => DeletePolicy::Running,
-            Err(_) => return Err(Invalid::new("options.delete", "is unknown to this version")),
-        };
-        let delay = delay_ms.map_or(Self::DELAY_DEFAULT, Millis);
-        if delay > Self::DELAY_MAX || delay.0 % 1000 != 0 {
-            let problem = "must be whole seconds from 0 to 600";
-            return Err(Invalid::new("options.delay_ms", problem));
+        let v1::SyncOptions { settings } = options;
+        if settings.len() > VALUES_MAX {
+            let problem = format!("has {} entries, at most {VALUES_MAX} fit", settings.len());
+            return Err(Invalid::new("options", problem));
         }
-        Ok(Self {
-            delete,
-            excludes: parse_each("options.excludes", EXCLUDES_MAX, &excludes)?,
-            delay,
-        })
+        Self::from_values(settings.iter().map(|s| (s.name.as_str(), s.value.as_str())))
+            .map_err(|problem| problem.within("options"))
     }
 }
 
 impl From<SyncOptions> for v1::SyncOptions {
     fn from(options: SyncOptions) -> Self {
-        let SyncOptions { delete, excludes, delay } = options;
-        Self {
-            delete: v1::DeletePolicy::from(delete).into(),
-            excludes: excludes.iter().map(ToString::to_string).collect(),
-            delay_ms: Some(delay.0),
-        }
-    }
-}
-
-impl TryFrom<v1::sync_report::Role> for SyncReport {
-    type Error = Invalid;
-    fn try_from(role: v1::sync_report::Role) -> Result<Self, Invalid> {
-        Ok(match role {
-            v1::sync_report::Role::Source(report) => Self::Source(report.try_into()?),
-            v1::sync_report::Role::Target(report) => {
-                let v1::TargetReport { filled, problem } = report;
-                Self::Target(TargetReport { filled, problem: one_line(&problem, LINE_MAX) })
-            }
-        })
-    }
-}
-
-impl From<SyncReport> for v1::sync_report::Role {
-    fn from(report: SyncReport) -> Self {
-        match report {
-            SyncReport::Source(report) => Self::Source(report.into()),
-            SyncReport::Target(report) => Self::Target(report.into()),
-        }
-    }
-}
-
-impl From<TargetReport> for v1::TargetReport {
-    fn from(report: TargetReport) -> Self {
-        let TargetReport { filled, problem } = report;
-        Self { filled, problem }
-    }
-}
-
-impl TryFrom<v1::SourceReport> for SourceReport {
-    type Error = Invalid;
-    fn try_from(report: v1::SourceReport) -> Result<Self, Invalid> {
-        let engine = match report.engine() {
-            v1::EngineState::Unspecified => {
-                return Err(Invalid::new("engine", "is missing or unknown"));
-            }
-            v1::EngineState::Starting => EngineState::Starting,
-            v1::EngineState::Watching => EngineState::Watching,
-            v1::EngineState::Failing => EngineState::Failing,
-            v1::EngineState::Held => EngineState::Held,
-        };
-        let v1::SourceReport { engine: _, problem, head, deliveries } = report;
-        Ok(Self {
-            engine,
-            problem: one_line(&problem, LINE_MAX),
-            head,
-            deliveries: each("deliveries", TARGETS_MAX, deliveries)?,
-        })
-    }
-}
-
-impl From<SourceReport> for v1::SourceReport {
-    fn from(report: SourceReport) -> Self {
-        let SourceReport { engine, problem, head, deliveries } = report;
-        let engine = match engine {
-            EngineState::Starting => v1::EngineState::Starting,
-            EngineState::Watching => v1::EngineState::Watching,
-            EngineState::Failing => v1::EngineState::Failing,
-            EngineState::Held => v1::EngineState::Held,
-        };
-        Self {
-            engine: engine.into(),
-            problem,
-            head,
-            deliveries: deliveries.into_iter().map(Into::into).collect(),
-        }
-    }
-}
-
-impl TryFrom<v1::Delivery> for Delivery {
-    type Error = Invalid;
-    fn try_from(delivery: v1::Delivery) -> Result<Self, Invalid> {
-        let state = match delivery.state() {
-            v1::DeliveryState::Unspecified => {
-                return Err(Invalid::new("state", "is missing or unknown"));
-            }
-            v1::DeliveryState::Initial => DeliveryState::Initial,
-            v1::DeliveryState::Filling => DeliveryState::Filling,
-            v1::DeliveryState::Dirty => DeliveryState::Dirty,
-            v1::DeliveryState::Syncing => DeliveryState::Syncing,
-            v1::DeliveryState::Idle => DeliveryState::Idle,
-            v1::DeliveryState::Failing => DeliveryState::Failing,
-            v1::DeliveryState::Held => DeliveryState::Held,
-        };
-        let v1::Delivery {
-            target,
-            state: _,
-            acked,
-            lag_ms,
-            last_success_at,
-            last_error,
-            sent_bytes,
-        } = delivery;
-        Ok(Self {
-            target: parse("target", &target)?,
-            state,
-            acked,
-            lag: Millis(lag_ms),
-            last_success_at: last_success_at.as_ref().map(from_wire_time),
-            last_error: one_line(&last_error, LINE_MAX),
-            sent_bytes,
-        })
-    }
-}
-
-impl From<Delivery> for v1::Delivery {
-    fn from(delivery: Delivery) -> Self {
-        let Delivery { target, state, acked, lag, last_success_at, last_error, sent_bytes } =
-            delivery;
-        let state = match state {
-            DeliveryState::Initial => v1::DeliveryState::Initial,
-            DeliveryState::Filling => v1::DeliveryState::Filling,
-            DeliveryState::Dirty => v1::DeliveryState::Dirty,
-            DeliveryState::Syncing => v1::DeliveryState::Syncing,
-            DeliveryState::Idle => v1::DeliveryState::Idle,
-            DeliveryState::Failing => v1::DeliveryState::Failing,
-            DeliveryState::Held => v1::DeliveryState::Held,
-        };
-        Self {
-            target: target.to_string(),
-            state: state.into(),
-            acked,
-            lag_ms: lag.0,
-            last_success_at: last_success_at.map(to_wire_time),
-            last_error,
-            sent_bytes,
-        }
+        Self { settings: options.values().into_iter().map(Into::into).collect() }
     }
 }

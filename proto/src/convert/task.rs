@@ -3,25 +3,47 @@
 use lockstep_model::node::ADDRESSES_MAX;
 use lockstep_model::sync::TARGETS_MAX;
 use lockstep_model::task::{
-    Outcome, OutcomeKind, Peer, Slot, SyncSource, SyncTarget, Task, TaskPhase, TaskSpec,
+    Outcome, OutcomeKind, Peer, Receiver, Route, Slot, SyncBarrier, SyncSource, SyncTarget,
+    SyncVerify, Task, TaskPhase, TaskSpec,
 };
 use lockstep_model::{Invalid, KeyHash, Revision};
 
-use super::{each, one_line, parse, parse_each, required, to_wire_time};
+use super::sync::{from_rate, rate};
+use super::{each, one_line, optional, parse, parse_each, required, to_wire_time};
 use crate::v1;
 
 impl TryFrom<v1::TaskSpec> for TaskSpec {
     type Error = Invalid;
     fn try_from(spec: v1::TaskSpec) -> Result<Self, Invalid> {
+        use v1::task_spec::Kind;
         let v1::TaskSpec { kind } = spec;
         Ok(match required("spec.kind", kind)? {
-            v1::task_spec::Kind::SyncSource(s) => Self::SyncSource(s.try_into()?),
-            v1::task_spec::Kind::SyncTarget(s) => Self::SyncTarget(s.try_into()?),
-            v1::task_spec::Kind::SyncRelease(v1::SyncRelease { sync }) => {
+            Kind::SyncSource(s) => Self::SyncSource(s.try_into()?),
+            Kind::SyncTarget(s) => Self::SyncTarget(s.try_into()?),
+            Kind::SyncRelease(v1::SyncRelease { sync }) => {
                 Self::SyncRelease { sync: parse("sync", &sync)? }
             }
-            v1::task_spec::Kind::SyncResync(v1::SyncResync { sync, target }) => {
+            Kind::SyncResync(v1::SyncResync { sync, target }) => {
                 Self::SyncResync { sync: parse("sync", &sync)?, target: parse("target", &target)? }
+            }
+            Kind::SyncVerify(v1::SyncVerify { sync, target, content, repair, paths }) => {
+                Self::SyncVerify(SyncVerify {
+                    sync: parse("sync", &sync)?,
+                    target: parse("target", &target)?,
+                    content,
+                    repair,
+                    paths: verify_paths(paths)?,
+                })
+            }
+            Kind::SyncUnhold(v1::SyncUnhold { sync, target }) => {
+                Self::SyncUnhold { sync: parse("sync", &sync)?, target: parse("target", &target)? }
+            }
+            Kind::SyncBarrier(v1::SyncBarrier { sync, at_least, hook }) => {
+                Self::SyncBarrier(SyncBarrier {
+                    sync: parse("sync", &sync)?,
+                    at_least: Some(at_least).filter(|n| *n > 0),
+                    hook: optional("hook", &hook)?,
+                })
             }
         })
     }
@@ -29,16 +51,30 @@ impl TryFrom<v1::TaskSpec> for TaskSpec {
 
 impl From<TaskSpec> for v1::TaskSpec {
     fn from(spec: TaskSpec) -> Self {
+        use v1::task_spec::Kind;
         let kind = match spec {
-            TaskSpec::SyncSource(s) => v1::task_spec::Kind::SyncSource(s.into()),
-            TaskSpec::SyncTarget(s) => v1::task_spec::Kind::SyncTarget(s.into()),
+            TaskSpec::SyncSource(s) => Kind::SyncSource(s.into()),
+            TaskSpec::SyncTarget(s) => Kind::SyncTarget(s.into()),
             TaskSpec::SyncRelease { sync } => {
-                v1::task_spec::Kind::SyncRelease(v1::SyncRelease { sync: sync.to_string() })
+                Kind::SyncRelease(v1::SyncRelease { sync: sync.to_string() })
             }
-            TaskSpec::SyncResync { sync, target } => {
-                v1::task_spec::Kind::SyncResync(v1::SyncResync {
+            TaskSpec::SyncResync { sync, target } => Kind::SyncResync(v1::SyncResync {
+                sync: sync.to_string(),
+                target: target.to_string(),
+            }),
+            TaskSpec::SyncVerify(SyncVerify { sync, target, content, repair, paths }) => {
+                let (sync, target) = (sync.to_string(), target.to_string());
+                Kind::SyncVerify(v1::SyncVerify { sync, target, content, repair, paths })
+            }
+            TaskSpec::SyncUnhold { sync, target } => Kind::SyncUnhold(v1::SyncUnhold {
+                sync: sync.to_string(),
+                target: target.to_string(),
+            }),
+            TaskSpec::SyncBarrier(SyncBarrier { sync, at_least, hook }) => {
+                Kind::SyncBarrier(v1::SyncBarrier {
                     sync: sync.to_string(),
-                    target: target.to_string(),
+                    at_least: at_least.unwrap_or(0),
+                    hook: hook.map(|hook| hook.to_string()).unwrap_or_default(),
                 })
             }
         };
@@ -46,27 +82,52 @@ impl From<TaskSpec> for v1::TaskSpec {
     }
 }
 
+/// Relative to a sync's directory, from outside.
+pub fn verify_paths(paths: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, Invalid> {
+    if paths.len() > SyncVerify::PATHS_MAX {
+        let most = SyncVerify::PATHS_MAX;
+        let problem = format!("has {} entries, at most {most} fit", paths.len());
+        return Err(Invalid::new("paths", problem));
+    }
+    let fits = |path: &Vec<u8>| {
+        path.len() <= lockstep_model::path::PATH_MAX
+            && !path.contains(&0)
+            && path.split(|b| *b == b'/').all(|part| !matches!(part, b"" | b"." | b".."))
+    };
+    match paths.iter().position(|path| !fits(path)) {
+        None => Ok(paths),
+        Some(at) => {
+            let problem = "must be relative to the sync's directory, without '//', '.' and '..'";
+            Err(Invalid::new(format!("paths[{at}]"), problem))
+        }
+    }
+}
+
 impl TryFrom<v1::SyncSource> for SyncSource {
     type Error = Invalid;
     fn try_from(source: v1::SyncSource) -> Result<Self, Invalid> {
-        let v1::SyncSource { sync, path, targets, options } = source;
+        let v1::SyncSource { sync, path, receivers, options, paused, generation } = source;
         Ok(Self {
             sync: parse("sync", &sync)?,
             path: parse("path", &path)?,
-            targets: each("targets", TARGETS_MAX, targets)?,
+            receivers: each("receivers", TARGETS_MAX, receivers)?,
             options: options.unwrap_or_default().try_into()?,
+            paused,
+            generation,
         })
     }
 }
 
 impl From<SyncSource> for v1::SyncSource {
     fn from(source: SyncSource) -> Self {
-        let SyncSource { sync, path, targets, options } = source;
+        let SyncSource { sync, path, receivers, options, paused, generation } = source;
         Self {
             sync: sync.to_string(),
             path: path.to_string(),
-            targets: targets.into_iter().map(Into::into).collect(),
+            receivers: receivers.into_iter().map(Into::into).collect(),
             options: Some(options.into()),
+            paused,
+            generation,
         }
     }
 }
@@ -74,25 +135,60 @@ impl From<SyncSource> for v1::SyncSource {
 impl TryFrom<v1::SyncTarget> for SyncTarget {
     type Error = Invalid;
     fn try_from(target: v1::SyncTarget) -> Result<Self, Invalid> {
-        let v1::SyncTarget { sync, path, source, serve } = target;
+        let v1::SyncTarget { sync, path, source, serve, options, receivers, paused, generation } =
+            target;
         Ok(Self {
             sync: parse("sync", &sync)?,
             path: parse("path", &path)?,
             source: source.map(TryInto::try_into).transpose()?,
             serve,
+            options: options.unwrap_or_default().try_into()?,
+            receivers: each("receivers", TARGETS_MAX, receivers)?,
+            paused,
+            generation,
         })
     }
 }
 
 impl From<SyncTarget> for v1::SyncTarget {
     fn from(target: SyncTarget) -> Self {
-        let SyncTarget { sync, path, source, serve } = target;
+        let SyncTarget { sync, path, source, serve, options, receivers, paused, generation } =
+            target;
         Self {
             sync: sync.to_string(),
             path: path.to_string(),
             source: source.map(Into::into),
             serve,
+            options: Some(options.into()),
+            receivers: receivers.into_iter().map(Into::into).collect(),
+            paused,
+            generation,
         }
+    }
+}
+
+impl TryFrom<v1::Receiver> for Receiver {
+    type Error = Invalid;
+    fn try_from(receiver: v1::Receiver) -> Result<Self, Invalid> {
+        let v1::Receiver { node, route, bwlimit, is_relay } = receiver;
+        let route = match required("route", route)? {
+            v1::receiver::Route::Agent(peer) => Route::Agent(peer.try_into()?),
+            v1::receiver::Route::Remote(text) => Route::Remote(parse("remote", &text)?),
+        };
+        let bwlimit = rate("bwlimit", bwlimit)?;
+        Ok(Self { node: parse("node", &node)?, route, bwlimit, is_relay })
+    }
+}
+
+impl From<Receiver> for v1::Receiver {
+    fn from(receiver: Receiver) -> Self {
+        let Receiver { node, route, bwlimit, is_relay } = receiver;
+        let route = match route {
+            Route::Agent(peer) => v1::receiver::Route::Agent(peer.into()),
+            Route::Remote(remote) => v1::receiver::Route::Remote(remote.to_string()),
+        };
+        let bwlimit = from_rate(bwlimit);
+        Self { node: node.to_string(), route: Some(route), bwlimit, is_relay }
     }
 }
 

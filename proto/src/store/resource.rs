@@ -1,13 +1,12 @@
-//! Records of what people name: the fleet, nodes, tokens, users and syncs.
+//! Records of what people name: the fleet, nodes, tokens and users.
 
 use lockstep_model::identity::{Role, Token, TokenFor, User};
 use lockstep_model::node::{ADDRESSES_MAX, Node, NodeAdmin};
 use lockstep_model::record::Fleet;
-use lockstep_model::sync::{DeletePolicy, EXCLUDES_MAX, Place, Sync, SyncOptions, TARGETS_MAX};
-use lockstep_model::{Incarnation, Invalid, Millis, Timestamp};
+use lockstep_model::{Incarnation, Invalid, Timestamp};
 
 use super::field::{
-    check_count, from_all, from_key_hash, from_labels, from_optional_key_hash, hash, key_hash,
+    from_all, from_key_hash, from_labels, from_optional_key_hash, hash, key_hash,
     labels, missing, optional_key_hash, parse, parse_all, unknown,
 };
 use crate::store_v1::{self as wire, token::Grants};
@@ -179,111 +178,6 @@ impl TryFrom<wire::Role> for Role {
             wire::Role::Operator => Ok(Self::Operator),
             wire::Role::Owner => Ok(Self::Owner),
             wire::Role::Viewer => Ok(Self::Viewer),
-        }
-    }
-}
-
-impl From<&Sync> for wire::Sync {
-    fn from(sync: &Sync) -> Self {
-        let Sync { name, source, targets, options, created_at } = sync;
-        Self {
-            name: name.to_string(),
-            source: Some(source.into()),
-            targets: targets.iter().map(Into::into).collect(),
-            options: Some(options.into()),
-            created_at_ms: created_at.0,
-        }
-    }
-}
-
-impl TryFrom<wire::Sync> for Sync {
-    type Error = Invalid;
-    fn try_from(sync: wire::Sync) -> Result<Self, Invalid> {
-        let wire::Sync { name, source, targets, options, created_at_ms } = sync;
-        check_count("targets", targets.len(), TARGETS_MAX)?;
-        let source: Place = source.ok_or_else(|| missing("source"))?.try_into()?;
-        let targets: Vec<Place> =
-            targets.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
-        if !targets.is_sorted_by(|a, b| a.node < b.node) {
-            return Err(Invalid::new("targets", "must be sorted by node, each node once"));
-        }
-        if targets.iter().any(|target| target.node == source.node) {
-            return Err(Invalid::new("targets", "must not hold the source's node"));
-        }
-        Ok(Self {
-            name: parse("name", &name)?,
-            source,
-            targets,
-            options: options.ok_or_else(|| missing("options"))?.try_into()?,
-            created_at: Timestamp(created_at_ms),
-        })
-    }
-}
-
-impl From<&Place> for wire::Place {
-    fn from(place: &Place) -> Self {
-        let Place { node, path } = place;
-        Self { node: node.to_string(), path: path.to_string() }
-    }
-}
-
-impl TryFrom<wire::Place> for Place {
-    type Error = Invalid;
-    fn try_from(place: wire::Place) -> Result<Self, Invalid> {
-        let wire::Place { node, path } = place;
-        Ok(Self { node: parse("node", &node)?, path: parse("path", &path)? })
-    }
-}
-
-impl From<&SyncOptions> for wire::SyncOptions {
-    fn from(options: &SyncOptions) -> Self {
-        let SyncOptions { delete, excludes, delay } = options;
-        Self {
-            delete: wire::DeletePolicy::from(*delete).into(),
-            excludes: from_all(excludes),
-            delay_ms: delay.0,
-        }
-    }
-}
-
-impl TryFrom<wire::SyncOptions> for SyncOptions {
-    type Error = Invalid;
-    fn try_from(options: wire::SyncOptions) -> Result<Self, Invalid> {
-        let delete = options.delete();
-        let wire::SyncOptions { delete: _, excludes, delay_ms } = options;
-        let delay = Millis(delay_ms);
-        if delay > Self::DELAY_MAX || delay_ms % 1000 != 0 {
-            let want = format!("must be whole seconds up to {}, not {delay}", Self::DELAY_MAX);
-            return Err(Invalid::new("delay_ms", want));
-        }
-        Ok(Self {
-            delete: delete.try_into()?,
-            excludes: parse_all("excludes", excludes, EXCLUDES_MAX)?,
-            delay,
-        })
-    }
-}
-
-impl From<DeletePolicy> for wire::DeletePolicy {
-    fn from(policy: DeletePolicy) -> Self {
-        match policy {
-            DeletePolicy::Always => Self::Always,
-            DeletePolicy::Never => Self::Never,
-            DeletePolicy::Startup => Self::Startup,
-            DeletePolicy::Running => Self::Running,
-        }
-    }
-}
-
-impl TryFrom<wire::DeletePolicy> for DeletePolicy {
-    type Error = Invalid;
-    fn try_from(policy: wire::DeletePolicy) -> Result<Self, Invalid> {
-        match policy {
-            wire::DeletePolicy::Unspecified => Err(unknown("delete")),
-            wire::DeletePolicy::Always => Ok(Self::Always),
-            wire::DeletePolicy::Never => Ok(Self::Never),
-            wire::DeletePolicy::Startup => Ok(Self::Startup),
-            wire::DeletePolicy::Running => Ok(Self::Running),
         }
     }
 }

@@ -2,14 +2,17 @@
 
 use lockstep_model::node::ADDRESSES_MAX;
 use lockstep_model::sync::TARGETS_MAX;
+use lockstep_model::rate::Rate;
 use lockstep_model::task::{
-    Ended, Outcome, OutcomeKind, Peer, SyncSource, SyncTarget, Task, TaskSpec,
+    Ended, Outcome, OutcomeKind, Peer, Receiver, Route, SyncBarrier, SyncSource, SyncTarget,
+    SyncVerify, Task, TaskSpec,
 };
 use lockstep_model::{Invalid, Millis, Revision, TaskId, Timestamp};
 
 use super::field::{
     check_count, from_all, from_key_hash, key_hash, missing, parse, parse_all, unknown,
 };
+use super::sync::from_rate;
 use crate::store_v1::{self as wire, task::Spec};
 
 impl From<&Task> for wire::Task {
@@ -72,22 +75,8 @@ impl TryFrom<wire::Task> for Task {
 impl From<&TaskSpec> for Spec {
     fn from(spec: &TaskSpec) -> Self {
         match spec {
-            TaskSpec::SyncSource(SyncSource { sync, path, targets, options }) => {
-                Self::SyncSource(wire::SyncSource {
-                    sync: sync.to_string(),
-                    path: path.to_string(),
-                    targets: targets.iter().map(Into::into).collect(),
-                    options: Some(options.into()),
-                })
-            }
-            TaskSpec::SyncTarget(SyncTarget { sync, path, source, serve }) => {
-                Self::SyncTarget(wire::SyncTarget {
-                    sync: sync.to_string(),
-                    path: path.to_string(),
-                    source: source.as_ref().map(Into::into),
-                    serve: *serve,
-                })
-            }
+            TaskSpec::SyncSource(source) => Self::SyncSource(source.into()),
+            TaskSpec::SyncTarget(target) => Self::SyncTarget(target.into()),
             TaskSpec::SyncRelease { sync } => {
                 Self::SyncRelease(wire::SyncRelease { sync: sync.to_string() })
             }
@@ -95,6 +84,26 @@ impl From<&TaskSpec> for Spec {
                 sync: sync.to_string(),
                 target: target.to_string(),
             }),
+            TaskSpec::SyncVerify(SyncVerify { sync, target, content, repair, paths }) => {
+                Self::SyncVerify(wire::SyncVerify {
+                    sync: sync.to_string(),
+                    target: target.to_string(),
+                    content: *content,
+                    repair: *repair,
+                    paths: paths.clone(),
+                })
+            }
+            TaskSpec::SyncUnhold { sync, target } => Self::SyncUnhold(wire::SyncUnhold {
+                sync: sync.to_string(),
+                target: target.to_string(),
+            }),
+            TaskSpec::SyncBarrier(SyncBarrier { sync, at_least, hook }) => {
+                Self::SyncBarrier(wire::SyncBarrier {
+                    sync: sync.to_string(),
+                    at_least: at_least.unwrap_or(0),
+                    hook: hook.as_ref().map(ToString::to_string).unwrap_or_default(),
+                })
+            }
         }
     }
 }
@@ -102,35 +111,136 @@ impl From<&TaskSpec> for Spec {
 impl TryFrom<Spec> for TaskSpec {
     type Error = Invalid;
     fn try_from(spec: Spec) -> Result<Self, Invalid> {
-        match spec {
-            Spec::SyncSource(wire::SyncSource { sync, path, targets, options }) => {
-                check_count("targets", targets.len(), TARGETS_MAX)?;
-                Ok(Self::SyncSource(SyncSource {
-                    sync: parse("sync", &sync)?,
-                    path: parse("path", &path)?,
-                    targets: targets
-                        .into_iter()
-                        .map(TryInto::try_into)
-                        .collect::<Result<_, _>>()?,
-                    options: options.ok_or_else(|| missing("options"))?.try_into()?,
-                }))
-            }
-            Spec::SyncTarget(wire::SyncTarget { sync, path, source, serve }) => {
-                Ok(Self::SyncTarget(SyncTarget {
-                    sync: parse("sync", &sync)?,
-                    path: parse("path", &path)?,
-                    source: source.map(TryInto::try_into).transpose()?,
-                    serve,
-                }))
-            }
+        Ok(match spec {
+            Spec::SyncSource(source) => Self::SyncSource(source.try_into()?),
+            Spec::SyncTarget(target) => Self::SyncTarget(target.try_into()?),
             Spec::SyncRelease(wire::SyncRelease { sync }) => {
-                Ok(Self::SyncRelease { sync: parse("sync", &sync)? })
+                Self::SyncRelease { sync: parse("sync", &sync)? }
             }
-            Spec::SyncResync(wire::SyncResync { sync, target }) => Ok(Self::SyncResync {
-                sync: parse("sync", &sync)?,
-                target: parse("target", &target)?,
-            }),
+            Spec::SyncResync(wire::SyncResync { sync, target }) => {
+                Self::SyncResync { sync: parse("sync", &sync)?, target: parse("target", &target)? }
+            }
+            Spec::SyncVerify(wire::SyncVerify { sync, target, content, repair, paths }) => {
+                check_count("paths", paths.len(), SyncVerify::PATHS_MAX)?;
+                Self::SyncVerify(SyncVerify {
+                    sync: parse("sync", &sync)?,
+                    target: parse("target", &target)?,
+                    content,
+                    repair,
+                    paths,
+                })
+            }
+            Spec::SyncUnhold(wire::SyncUnhold { sync, target }) => {
+                Self::SyncUnhold { sync: parse("sync", &sync)?, target: parse("target", &target)? }
+            }
+            Spec::SyncBarrier(wire::SyncBarrier { sync, at_least, hook }) => {
+                let hook = Some(hook).filter(|hook| !hook.is_empty());
+                Self::SyncBarrier(SyncBarrier {
+                    sync: parse("sync", &sync)?,
+                    at_least: Some(at_least).filter(|n| *n > 0),
+                    hook: hook.map(|hook| parse("hook", &hook)).transpose()?,
+                })
+            }
+        })
+    }
+}
+
+impl From<&SyncSource> for wire::SyncSource {
+    fn from(source: &SyncSource) -> Self {
+        let SyncSource { sync, path, receivers, options, paused, generation } = source;
+        Self {
+            sync: sync.to_string(),
+            path: path.to_string(),
+            targets: Vec::new(),
+            options: Some(options.into()),
+            receivers: receivers.iter().map(Into::into).collect(),
+            paused: *paused,
+            generation: *generation,
         }
+    }
+}
+
+impl TryFrom<wire::SyncSource> for SyncSource {
+    type Error = Invalid;
+    fn try_from(source: wire::SyncSource) -> Result<Self, Invalid> {
+        let wire::SyncSource { sync, path, targets, options, receivers, paused, generation } =
+            source;
+        check_count("receivers", receivers.len().max(targets.len()), TARGETS_MAX)?;
+        let old = targets.into_iter().map(|peer| {
+            let peer = Peer::try_from(peer)?;
+            let node = peer.node.clone();
+            Ok(Receiver { node, route: Route::Agent(peer), bwlimit: None, is_relay: false })
+        });
+        let receivers =
+            old.chain(receivers.into_iter().map(TryInto::try_into)).collect::<Result<_, _>>()?;
+        Ok(Self {
+            sync: parse("sync", &sync)?,
+            path: parse("path", &path)?,
+            receivers,
+            options: options.ok_or_else(|| missing("options"))?.try_into()?,
+            paused,
+            generation,
+        })
+    }
+}
+
+impl From<&SyncTarget> for wire::SyncTarget {
+    fn from(target: &SyncTarget) -> Self {
+        let SyncTarget { sync, path, source, serve, options, receivers, paused, generation } =
+            target;
+        Self {
+            sync: sync.to_string(),
+            path: path.to_string(),
+            source: source.as_ref().map(Into::into),
+            serve: *serve,
+            options: Some(options.into()),
+            receivers: receivers.iter().map(Into::into).collect(),
+            paused: *paused,
+            generation: *generation,
+        }
+    }
+}
+
+impl TryFrom<wire::SyncTarget> for SyncTarget {
+    type Error = Invalid;
+    fn try_from(target: wire::SyncTarget) -> Result<Self, Invalid> {
+        let wire::SyncTarget { sync, path, source, serve, options, receivers, paused, generation } =
+            target;
+        check_count("receivers", receivers.len(), TARGETS_MAX)?;
+        Ok(Self {
+            sync: parse("sync", &sync)?,
+            path: parse("path", &path)?,
+            source: source.map(TryInto::try_into).transpose()?,
+            serve,
+            options: options.map(TryInto::try_into).transpose()?.unwrap_or_default(),
+            receivers: receivers.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            paused,
+            generation,
+        })
+    }
+}
+
+impl From<&Receiver> for wire::Receiver {
+    fn from(receiver: &Receiver) -> Self {
+        let Receiver { node, route, bwlimit, is_relay } = receiver;
+        let route = match route {
+            Route::Agent(peer) => wire::receiver::Route::Agent(peer.into()),
+            Route::Remote(remote) => wire::receiver::Route::Remote(remote.to_string()),
+        };
+        let bwlimit = from_rate(*bwlimit);
+        Self { node: node.to_string(), route: Some(route), bwlimit, is_relay: *is_relay }
+    }
+}
+
+impl TryFrom<wire::Receiver> for Receiver {
+    type Error = Invalid;
+    fn try_from(receiver: wire::Receiver) -> Result<Self, Invalid> {
+        let wire::Receiver { node, route, bwlimit, is_relay } = receiver;
+        let route = match route.ok_or_else(|| missing("route"))? {
+            wire::receiver::Route::Agent(peer) => Route::Agent(peer.try_into()?),
+            wire::receiver::Route::Remote(text) => Route::Remote(parse("remote", &text)?),
+        };
+        Ok(Self { node: parse("node", &node)?, route, bwlimit: Rate::new(bwlimit), is_relay })
     }
 }
 

@@ -1,0 +1,74 @@
+//! A rate of bytes as people write it. Text in, text out.
+
+use std::fmt;
+use std::num::NonZeroU64;
+use std::str::FromStr;
+
+use crate::id::quote;
+use crate::reject::Invalid;
+
+/// Bytes per second, at least 1024: `500K`, `10M`, `1G`, in powers of 1024 as rsync's `--bwlimit`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Rate(NonZeroU64);
+
+const UNITS: [(char, u64); 4] = [('K', 1 << 10), ('M', 1 << 20), ('G', 1 << 30), ('T', 1 << 40)];
+
+impl Rate {
+    pub const MIN: u64 = 1024;
+
+    /// None below `MIN`.
+    pub fn new(bytes_per_s: u64) -> Option<Self> {
+        NonZeroU64::new(bytes_per_s).filter(|rate| rate.get() >= Self::MIN).map(Self)
+    }
+
+    pub fn bytes_per_s(self) -> u64 {
+        self.0.get()
+    }
+}
+
+impl FromStr for Rate {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let wrong = || {
+            let problem = format!(
+                "must be bytes per second like 500K, 10M or 1G, at least 1K, not {}",
+                quote(text)
+            );
+            Invalid::new("rate", problem)
+        };
+        let unit = text.chars().last().map(|c| c.to_ascii_uppercase());
+        let scale = UNITS.iter().find(|(name, _)| Some(*name) == unit).map(|(_, scale)| *scale);
+        let digits = if scale.is_some() { &text[..text.len() - 1] } else { text };
+        let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+        let number = plain.then(|| digits.parse::<u64>().ok()).flatten().ok_or_else(wrong)?;
+        number.checked_mul(scale.unwrap_or(1)).and_then(Self::new).ok_or_else(wrong)
+    }
+}
+
+impl fmt::Display for Rate {
+    /// Read back as the same value.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.bytes_per_s();
+        match UNITS.iter().rev().find(|(_, scale)| bytes % scale == 0) {
+            Some((unit, scale)) => write!(f, "{}{unit}", bytes / scale),
+            None => write!(f, "{bytes}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_read_as_written() {
+        for (text, bytes) in [("1K", 1024), ("10M", 10 << 20), ("1G", 1 << 30), ("1025", 1025)] {
+            assert_eq!(text.parse::<Rate>().unwrap().bytes_per_s(), bytes);
+            assert_eq!(Rate::new(bytes).unwrap().to_string(), text);
+        }
+        assert_eq!("10m".parse::<Rate>().unwrap(), "10M".parse().unwrap());
+        for wrong in ["", "K", "0", "1", "-1M", "1.5M", "10MB", "99999999999G", "é"] {
+            assert!(wrong.parse::<Rate>().is_err(), "{wrong}");
+        }
+    }
+}
