@@ -23,10 +23,10 @@ fn target_answer(target: &SyncTarget, report: Option<&TargetReport>, link: &Stat
         return (Verdict::NotServing, "this node is drained or disabled".to_owned());
     }
     match report {
-        Some(TargetReport { filled: true, problem }) if problem.is_empty() => {
+        Some(TargetReport { filled: true, problem, .. }) if problem.is_empty() => {
             (Verdict::Serving, "the copy is complete".to_owned())
         }
-        Some(TargetReport { filled: true, problem }) => {
+        Some(TargetReport { filled: true, problem, .. }) => {
             (Verdict::Serving, format!("the copy was complete; {problem}"))
         }
         _ => (Verdict::NotServing, "the first complete copy has not arrived".to_owned()),
@@ -113,11 +113,11 @@ mod tests {
 
     fn target(serve: bool) -> SyncTarget {
         let (sync, path) = ("webroot".parse().unwrap(), "/srv/www".parse().unwrap());
-        SyncTarget { sync, path, source: None, serve }
+        SyncTarget { serve, ..SyncTarget::new(sync, path) }
     }
 
     fn report(filled: bool, problem: &str) -> TargetReport {
-        TargetReport { filled, problem: problem.to_owned() }
+        TargetReport { filled, problem: problem.to_owned(), relay: None }
     }
 
     #[test]

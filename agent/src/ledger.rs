@@ -122,7 +122,10 @@ impl Ledger {
                         entry.in_force = Some(spec.clone());
                     }
                     TaskSpec::SyncRelease { .. } => entry.in_force = None,
-                    TaskSpec::SyncResync { .. } => {}
+                    TaskSpec::SyncResync { .. }
+                    | TaskSpec::SyncVerify(_)
+                    | TaskSpec::SyncUnhold { .. }
+                    | TaskSpec::SyncBarrier(_) => {}
                 }
             }
             entry.state = State::Ended { outcome, acked: false };

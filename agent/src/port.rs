@@ -205,7 +205,7 @@ mod tests {
         let key = KeyHash([1; 32]);
         let target = |source| {
             let (sync, path) = ("webroot".parse().unwrap(), "/srv/www".parse().unwrap());
-            TaskSpec::SyncTarget(SyncTarget { sync, path, source, serve: true })
+            TaskSpec::SyncTarget(SyncTarget { source, ..SyncTarget::new(sync, path) })
         };
         let peer = Peer { node: "m1".parse().unwrap(), key_hash: key, addresses: vec![] };
         assert!(is_pinned(&[target(None), target(Some(peer.clone()))], key));

@@ -192,16 +192,19 @@ impl Work for SyncEngine {
                 TaskSpec::SyncSource(spec) => engine.apply_source(spec).await,
                 TaskSpec::SyncTarget(spec) => engine.apply_target(spec).await,
                 TaskSpec::SyncRelease { sync } => engine.release(&sync).await,
-                TaskSpec::SyncResync { sync, target } => {
+                spec @ (TaskSpec::SyncResync { .. }
+                | TaskSpec::SyncVerify(_)
+                | TaskSpec::SyncUnhold { .. }
+                | TaskSpec::SyncBarrier(_)) => {
                     let (progress, mut lines) = mpsc::channel::<String>(PROGRESS_MAX);
-                    let pass = engine.resync(&sync, &target, progress, stop);
+                    let run = engine.run(spec, progress, stop);
                     let copy = async {
                         while let Some(line) = lines.recv().await {
                             output.line(&line);
                         }
                     };
-                    // The pass drops its end of the channel.
-                    tokio::join!(pass, copy).0
+                    // The run drops its end of the channel.
+                    tokio::join!(run, copy).0
                 }
             }
         }

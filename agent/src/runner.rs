@@ -162,7 +162,7 @@ impl Runner {
         };
         let mut jobs = runner.shared.jobs.lock().await;
         for (task, phase) in open {
-            let repeatable = !matches!(task.spec, TaskSpec::SyncResync { .. });
+            let repeatable = !task.spec.is_run();
             if repeatable || phase == TaskPhase::Accepted {
                 runner.launch(&mut jobs, task);
             } else {
@@ -298,19 +298,23 @@ impl Shared {
     /// None: nobody is to be told.
     async fn carry_out(&self, task: &Offer, stop: &Stop, output: &Output) -> Option<Outcome> {
         let gate = match task.spec {
-            TaskSpec::SyncResync { .. } => &self.passes,
+            TaskSpec::SyncResync { .. } | TaskSpec::SyncVerify(_) => Some(&self.passes),
             TaskSpec::SyncSource(_) | TaskSpec::SyncTarget(_) | TaskSpec::SyncRelease { .. } => {
-                &self.ensures
+                Some(&self.ensures)
             }
+            // They only wait, or are over at once.
+            TaskSpec::SyncUnhold { .. } | TaskSpec::SyncBarrier(_) => None,
         };
-        let permit = tokio::select! {
-            biased;
-            () = stop.token.cancelled() => None,
-            permit = gate.acquire() => permit.ok(),
+        let _permit = match gate {
+            None => None,
+            Some(gate) => tokio::select! {
+                biased;
+                () = stop.token.cancelled() => {
+                    return judge(stop, Outcome::new(OutcomeKind::Cancelled, ""));
+                }
+                permit = gate.acquire() => permit.ok(),
+            },
         };
-        if permit.is_none() {
-            return judge(stop, Outcome::new(OutcomeKind::Cancelled, ""));
-        }
         let (slot, id) = (task.spec.slot(), task.id);
         match self.on_disk(move |ledger| ledger.begin(&slot, id)).await {
             Ok(true) => {}

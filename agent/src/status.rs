@@ -80,7 +80,7 @@ fn describe_task(entry: &Entry) -> String {
 fn describe_spec(spec: &TaskSpec) -> String {
     match spec {
         TaskSpec::SyncSource(source) => {
-            let targets: Vec<_> = source.targets.iter().map(|peer| peer.node.as_str()).collect();
+            let targets: Vec<_> = source.receivers.iter().map(|to| to.node.as_str()).collect();
             format!("{}: source at {}, to {}", source.sync, source.path, targets.join(", "))
         }
         TaskSpec::SyncTarget(target) => {
@@ -88,6 +88,10 @@ fn describe_spec(spec: &TaskSpec) -> String {
             let drained = if target.serve { "" } else { ", drained" };
             format!("{}: target at {}, from {from}{drained}", target.sync, target.path)
         }
-        TaskSpec::SyncRelease { .. } | TaskSpec::SyncResync { .. } => spec.slot().to_string(),
+        TaskSpec::SyncRelease { .. }
+        | TaskSpec::SyncResync { .. }
+        | TaskSpec::SyncVerify(_)
+        | TaskSpec::SyncUnhold { .. }
+        | TaskSpec::SyncBarrier(_) => spec.slot().to_string(),
     }
 }

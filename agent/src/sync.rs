@@ -136,7 +136,11 @@ impl SyncEngine {
             let outcome = match spec {
                 TaskSpec::SyncSource(spec) => self.apply_source(spec).await,
                 TaskSpec::SyncTarget(spec) => self.apply_target(spec).await,
-                TaskSpec::SyncRelease { .. } | TaskSpec::SyncResync { .. } => continue,
+                TaskSpec::SyncRelease { .. }
+                | TaskSpec::SyncResync { .. }
+                | TaskSpec::SyncVerify(_)
+                | TaskSpec::SyncUnhold { .. }
+                | TaskSpec::SyncBarrier(_) => continue,
             };
             if outcome.kind != OutcomeKind::Ok {
                 tracing::error!(%slot, why = outcome.message, "cannot take up an assignment");
@@ -212,6 +216,24 @@ impl SyncEngine {
         let handle = self.0.sources.lock().await.remove(sync);
         if let Some(handle) = handle {
             handle.stop().await;
+        }
+    }
+
+    /// What ends by itself; lines of its output go to `progress`.
+    pub async fn run(
+        &self,
+        spec: TaskSpec,
+        progress: mpsc::Sender<String>,
+        cancel: CancellationToken,
+    ) -> Outcome {
+        match spec {
+            TaskSpec::SyncResync { sync, target } => {
+                self.resync(&sync, &target, progress, cancel).await
+            }
+            other => {
+                let why = format!("this agent does not know {} runs", other.kind());
+                Outcome::new(OutcomeKind::Unsupported, why)
+            }
         }
     }
 

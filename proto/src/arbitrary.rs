@@ -4,8 +4,8 @@ use lockstep_model::identity::{Role, Subject, Token, TokenFor, User};
 use lockstep_model::label::Labels;
 use lockstep_model::node::{Node, NodeAddress, NodeAdmin};
 use lockstep_model::path::DirPath;
-use lockstep_model::record::{Actor, Change, Fleet, Record, RequestDone, RequestId, Write};
 use lockstep_model::rate::Rate;
+use lockstep_model::record::{Actor, Change, Fleet, Record, RequestDone, RequestId, Write};
 use lockstep_model::sync::options::TransferOptions;
 use lockstep_model::sync::{
     Comment, DeletePolicy, Filter, Hook, Pattern, Place, Remote, Selected, Sync, SyncOptions,
@@ -158,7 +158,7 @@ fn options() -> impl Strategy<Value = SyncOptions> {
     let hook = text::<Hook>("[a-z0-9]{1,9}( failure=(ignore|retry))?( timeout=[1-9]s)?");
     let hooks = prop::collection::vec(hook, 0..3);
     let rest = (hooks, option::of(2u32..100), any::<bool>(), option::of(1024u64..));
-    (select(DeletePolicy::ALL), filters, 0u64..=600, rest).prop_map(
+    (select(&DeletePolicy::ALL), filters, 0u64..=600, rest).prop_map(
         |(delete, filters, secs, (hooks, fanout, acls, bwlimit))| SyncOptions {
             delete,
             filters,
@@ -174,7 +174,9 @@ fn options() -> impl Strategy<Value = SyncOptions> {
 
 fn remote() -> impl Strategy<Value = Remote> {
     prop_oneof![
-        text("ssh://([a-z]{1,5}@)?[a-z]{1,9}(:[1-9][0-9]{0,3})?/[a-z/]{0,5}[a-z](\\?key=[a-z]{1,4})?"),
+        text(
+            "ssh://([a-z]{1,5}@)?[a-z]{1,9}(:[1-9][0-9]{0,3})?/[a-z/]{0,5}[a-z](\\?key=[a-z]{1,4})?"
+        ),
         text("rsync://([a-z]{1,5}@)?[a-z]{1,9}/[a-z]{1,5}(/[a-z]{1,5})?(\\?password=[a-z]{1,4})?"),
     ]
 }
@@ -192,8 +194,8 @@ fn sync() -> impl Strategy<Value = Sync> {
     let targets = prop::collection::btree_map(name::<NodeName>(), (target_at(), rate()), 0..4);
     let selected = option::of((text("[a-z]{1,5}=[a-z]{1,5}(,!old)?"), path()))
         .prop_map(|s| s.map(|(selector, path)| Selected { selector, path }));
-    let comment = (option::of(name()), "(#[a-z ]{0,9})?")
-        .prop_map(|(before, text)| Comment { before, text });
+    let comment =
+        (option::of(name()), "(#[a-z ]{0,9})?").prop_map(|(before, text)| Comment { before, text });
     let rest = (selected, any::<bool>(), any::<u32>(), prop::collection::vec(comment, 0..3));
     (name(), source, targets, options(), timestamp(), rest).prop_map(
         |(name, source, mut targets, options, created_at, rest)| {

@@ -51,7 +51,7 @@ impl Fleet {
     /// What the source of `www` says of a target.
     pub fn delivery(&self, node: &str) -> Result<v1::Delivery> {
         let sync = self.show_www()?;
-        let of = |t: &&v1::SyncTargetStatus| t.place.as_ref().is_some_and(|p| p.node == node);
+        let of = |t: &&v1::SyncTargetStatus| t.target.as_ref().is_some_and(|p| p.node == node);
         let target = sync.targets.iter().find(of).with_context(|| format!("no target {node}"))?;
         target.delivery.clone().with_context(|| format!("no word on {node}"))
     }

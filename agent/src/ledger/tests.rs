@@ -3,7 +3,6 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use lockstep_model::sync::SyncOptions;
 use lockstep_model::task::{Peer, SyncSource, SyncTarget};
 use lockstep_model::{KeyHash, Millis, Revision};
 use proptest::prelude::*;
@@ -31,19 +30,16 @@ fn peer(node: &str) -> Peer {
 
 fn source(sync: &str, targets: &[&str]) -> TaskSpec {
     TaskSpec::SyncSource(SyncSource {
-        sync: sync.parse().unwrap(),
-        path: "/srv/www".parse().unwrap(),
-        targets: targets.iter().map(|t| peer(t)).collect(),
-        options: SyncOptions::default(),
+        receivers: targets.iter().map(|t| peer(t).into()).collect(),
+        ..SyncSource::new(sync.parse().unwrap(), "/srv/www".parse().unwrap())
     })
 }
 
 fn target(sync: &str, serve: bool) -> TaskSpec {
     TaskSpec::SyncTarget(SyncTarget {
-        sync: sync.parse().unwrap(),
-        path: "/srv/www".parse().unwrap(),
         source: Some(peer("master1")),
         serve,
+        ..SyncTarget::new(sync.parse().unwrap(), "/srv/www".parse().unwrap())
     })
 }
 

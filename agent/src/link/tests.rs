@@ -126,8 +126,8 @@ fn target(sync: &str) -> v1::task_spec::Kind {
     v1::task_spec::Kind::SyncTarget(v1::SyncTarget {
         sync: sync.into(),
         path: "/srv/www".into(),
-        source: None,
         serve: true,
+        ..v1::SyncTarget::default()
     })
 }
 
@@ -246,7 +246,8 @@ async fn sync_reports_are_told_latest_first_and_again_on_a_new_stream() {
     let agent = Agent::start(&controller.ca, &[&controller.address]).await;
     let mut session = controller.welcomed().await;
     let report = |problem: &str| {
-        let report = SyncReport::Target(TargetReport { filled: true, problem: problem.into() });
+        let report =
+            SyncReport::Target(TargetReport { filled: true, problem: problem.into(), relay: None });
         SyncReports::from([("webroot".parse().unwrap(), report)])
     };
     let told = |session: Option<Said>| match session {

@@ -1,7 +1,7 @@
-//! rsync's exclude patterns, so that a batch leaves out what a pass leaves out: rsync itself
+//! rsync's filter patterns, so that a batch leaves out what a pass leaves out: rsync itself
 //! checks neither the parents of a listed name nor the listed names that are gone. Pure.
 
-use lockstep_model::sync::Pattern;
+use lockstep_model::sync::{Filter, Pattern};
 
 /// How our own names in a source begin: they are never delivered and never deleted.
 pub const RESERVED: &str = ".lockstep-";
@@ -11,6 +11,7 @@ pub struct Excludes(Vec<Rule>);
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Rule {
+    include: bool,
     text: Vec<u8>,
     /// Began with `/`: matches from the top only.
     anchored: bool,
@@ -22,10 +23,15 @@ struct Rule {
 }
 
 impl Excludes {
-    pub fn new(patterns: &[Pattern]) -> Self {
+    pub fn new(filters: &[Filter]) -> Self {
         let own = Rule::new(format!("{RESERVED}*").as_bytes());
-        let given = patterns.iter().map(|p| Rule::new(p.as_str().as_bytes()));
-        Self(std::iter::once(own).chain(given).collect())
+        Self(std::iter::once(own).chain(filters.iter().flat_map(Rule::all_of)).collect())
+    }
+
+    /// What any of these patterns matches.
+    pub fn of(patterns: &[Pattern]) -> Self {
+        let exclude = |pattern: &Pattern| Filter::exclude(pattern.clone());
+        Self(patterns.iter().flat_map(|pattern| Rule::all_of(&exclude(pattern))).collect())
     }
 
     /// Whether the name or a directory above it is left out. `is_dir` is of the name itself.
@@ -37,17 +43,39 @@ impl Excludes {
     }
 
     fn match_one(&self, path: &[u8], is_dir: bool) -> bool {
-        self.0.iter().any(|rule| rule.matches(path, is_dir))
+        let first = self.0.iter().find(|rule| rule.matches(path, is_dir));
+        first.is_some_and(|rule| !rule.include)
     }
 }
 
-/// The text of an `--exclude-from` file: `- ` makes every line a plain exclude.
-pub fn file(patterns: &[Pattern]) -> String {
-    let given: String = patterns.iter().map(|pattern| format!("- {pattern}\n")).collect();
-    format!("- {RESERVED}*\n{given}")
+/// The text of an `--exclude-from` file: `- ` and `+ ` make every line a plain rule.
+pub fn file(filters: &[Filter]) -> String {
+    let given: String = filters
+        .iter()
+        .map(|filter| {
+            format!(
+                "{filter}
+"
+            )
+        })
+        .collect();
+    format!(
+        "- {RESERVED}*
+{given}"
+    )
 }
 
 impl Rule {
+    /// `+ dir/***` keeps `dir` and all in it; to leave `dir` out leaves out all in it anyway.
+    fn all_of(filter: &Filter) -> Vec<Self> {
+        let pattern = filter.pattern.as_str().as_bytes();
+        let mut rules = vec![Self { include: filter.include, ..Self::new(pattern) }];
+        if let Some(dir) = pattern.strip_suffix(b"/***").filter(|_| filter.include) {
+            rules.push(Self { include: true, ..Self::new(&[dir, b"/**"].concat()) });
+        }
+        rules
+    }
+
     fn new(pattern: &[u8]) -> Self {
         let (anchored, text) = match pattern.strip_prefix(b"/") {
             Some(rest) => (true, rest),
@@ -60,6 +88,7 @@ impl Rule {
         };
         let double = text.windows(2).any(|pair| pair == b"**");
         Self {
+            include: false,
             text: text.to_owned(),
             anchored,
             dirs_only,

@@ -64,7 +64,8 @@ async fn what_is_in_force_works_without_a_controller() {
     assert!(warnings.iter().any(|line| line.contains("sync+old")), "{warnings:?}");
 
     let path = dir.path().join("www").display().to_string();
-    let target = v1::SyncTarget { sync: "webroot".into(), path, source: None, serve: true };
+    let target =
+        v1::SyncTarget { sync: "webroot".into(), path, serve: true, ..v1::SyncTarget::default() };
     session
         .say(Say::OfferTask(v1::OfferTask {
             id: "5.0".into(),

@@ -17,7 +17,7 @@ fn id(revision: u64) -> TaskId {
 
 fn target(sync: &str) -> TaskSpec {
     let (sync, path) = (sync.parse().unwrap(), "/srv/www".parse().unwrap());
-    TaskSpec::SyncTarget(SyncTarget { sync, path, source: None, serve: true })
+    TaskSpec::SyncTarget(SyncTarget::new(sync, path))
 }
 
 fn release(sync: &str) -> TaskSpec {

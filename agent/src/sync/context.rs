@@ -38,7 +38,7 @@ pub struct Options {
 
 impl From<&SyncOptions> for Options {
     fn from(options: &SyncOptions) -> Self {
-        Self { delete: options.delete, excludes: Excludes::new(&options.excludes) }
+        Self { delete: options.delete, excludes: Excludes::new(&options.filters) }
     }
 }
 

@@ -104,6 +104,10 @@ impl Shared {
             last_success_at: status.last_success_at,
             last_error: status.last_error.clone(),
             sent_bytes: status.sent_bytes,
+            waiting_paths: None,
+            eta: None,
+            verified_at: None,
+            drift: 0,
         }
     }
 }

@@ -212,7 +212,7 @@ impl Target {
     fn publish(&self) {
         let report = {
             let state = self.lock();
-            TargetReport { filled: state.filled, problem: state.problem.clone() }
+            TargetReport { filled: state.filled, problem: state.problem.clone(), relay: None }
         };
         self.reports.publish(&self.sync, SyncReport::Target(report));
     }
@@ -296,10 +296,8 @@ mod tests {
             addresses: vec![],
         };
         SyncTarget {
-            sync: "webroot".parse().unwrap(),
-            path: "/srv/www".parse().unwrap(),
             source: source.map(peer),
-            serve: true,
+            ..SyncTarget::new("webroot".parse().unwrap(), "/srv/www".parse().unwrap())
         }
     }
 

@@ -160,11 +160,11 @@ impl Fleet {
     }
 
     pub async fn assign(&self, head: &str) {
+        let path = self.www(head).to_str().unwrap().parse().unwrap();
         let spec = SyncTarget {
-            sync: SYNC.parse().unwrap(),
-            path: self.www(head).to_str().unwrap().parse().unwrap(),
             source: Some(peer("master1")),
-            serve: true,
+            options: self.options.clone(),
+            ..SyncTarget::new(SYNC.parse().unwrap(), path)
         };
         assert_eq!(self.heads[head].apply_target(spec).await, Outcome::ok());
     }
@@ -188,11 +188,11 @@ impl Fleet {
     }
 
     pub fn spec(&self) -> SyncSource {
+        let path = self.dir.path().join("src").to_str().unwrap().parse().unwrap();
         SyncSource {
-            sync: SYNC.parse().unwrap(),
-            path: self.dir.path().join("src").to_str().unwrap().parse().unwrap(),
-            targets: self.targets.iter().map(|head| peer(head)).collect(),
+            receivers: self.targets.iter().map(|head| peer(head).into()).collect(),
             options: self.options.clone(),
+            ..SyncSource::new(SYNC.parse().unwrap(), path)
         }
     }
 

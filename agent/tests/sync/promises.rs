@@ -130,7 +130,7 @@ async fn an_emptied_source_deletes_nothing() {
 async fn delete_policies_and_excludes_hold_and_change_live() {
     let mut fleet = Fleet::new().await;
     fleet.options.delete = DeletePolicy::Never;
-    fleet.options.excludes = vec!["*.tmp".parse().unwrap(), "/cache".parse().unwrap()];
+    fleet.options.filters = vec!["- *.tmp".parse().unwrap(), "- /cache".parse().unwrap()];
     fs::write(fleet.src("first"), "1").unwrap();
     fs::write(fleet.src("x.tmp"), "1").unwrap();
     fleet.add_head("web1").await;
@@ -153,7 +153,7 @@ async fn delete_policies_and_excludes_hold_and_change_live() {
     assert!(!www.join("cache/in").exists());
 
     fleet.options.delete = DeletePolicy::Always;
-    fleet.options.excludes = vec!["/cache".parse().unwrap()];
+    fleet.options.filters = vec!["- /cache".parse().unwrap()];
     fleet.apply().await;
     eventually("what was excluded", || www.join("x.tmp").exists().then_some(())).await;
     eventually("the delete", || (!www.join("first").exists()).then_some(())).await;

@@ -48,17 +48,19 @@ pub fn check_world(world: &World) -> Vec<String> {
 }
 
 fn overlap(one: &Sync, other: &Sync) -> Option<String> {
-    let pairs = places(one).flat_map(|here| places(other).map(move |there| (here, there)));
-    let clash = |((here, writes), (there, writes_too)): &((&Place, bool), (&Place, bool))| {
+    let clash = |((here, writes), (there, writes_too)): &((Place, bool), (Place, bool))| {
         (*writes || *writes_too) && here.node == there.node && here.path.overlaps(&there.path)
     };
-    pairs.into_iter().find(clash).map(|((here, _), (there, _))| {
+    let pair = |here| places(other).map(move |there| (Clone::clone(&here), there));
+    places(one).flat_map(pair).find(clash).map(|((here, _), (there, _))| {
         format!("syncs {} and {}: {here} overlaps {there}", one.name, other.name)
     })
 }
 
-fn places(sync: &Sync) -> impl Iterator<Item = (&Place, bool)> {
-    std::iter::once((&sync.source, false)).chain(sync.targets.iter().map(|place| (place, true)))
+/// What is named. Selected targets give way instead.
+fn places(sync: &Sync) -> impl Iterator<Item = (Place, bool)> {
+    let source = (sync.source.clone(), false);
+    std::iter::once(source).chain(sync.places().map(|place| (place, true)))
 }
 
 /// What is broken in a plan made of this world, one line each.

@@ -4,10 +4,11 @@
 use lockstep_model::id::quote;
 use lockstep_model::node::{NodeAdmin, NodeHealth};
 use lockstep_model::reason::Reason;
-use lockstep_model::sync::{Delivery, DeliveryState, EngineState, Sync, SyncReport};
+use lockstep_model::sync::{Delivery, DeliveryState, EngineState, Sync};
 use lockstep_model::{Code, NodeName, Reject, SyncName, TaskId, Timestamp};
 
 use crate::World;
+use crate::members::{involves, nodes};
 use crate::tasks::{part, waiting_for};
 
 /// `reasons` are those of the last plan. Subjects are `sync/webroot`, `sync/webroot/web1`,
@@ -35,7 +36,7 @@ pub fn explain(
             match find_sync(world, name) {
                 Ok(sync) => {
                     found.extend(reported(world, sync));
-                    let nodes = world.nodes().keys().filter(|node| sync.involves(node));
+                    let nodes = nodes(world, sync).into_iter();
                     found.extend(nodes.filter_map(|node| health(world, node, now)));
                 }
                 // Deleted, and some nodes have yet to release it.
@@ -60,7 +61,8 @@ pub fn explain(
             found.extend(admin(world, &node));
             found.extend(planned(&|reason| reason.subject == subject || is_part(reason)));
             let syncs = world.syncs().values().map(|sync| &sync.value);
-            let reported = syncs.filter(|s| s.involves(&node)).flat_map(|s| reported(world, s));
+            let reported =
+                syncs.filter(|s| involves(world, s, &node)).flat_map(|s| reported(world, s));
             found.extend(reported.filter(is_part));
             found
         }
@@ -150,26 +152,32 @@ fn reported(world: &World, sync: &Sync) -> Vec<Reason> {
     let mut say = |node: &NodeName, text| {
         found.push(reason(format!("sync/{}/{node}", sync.name), "reported", text));
     };
-    let of = |node| Some(&world.seen(node)?.sync(&sync.name)?.report);
-    let source = &sync.source.node;
-    if let Some(SyncReport::Source(report)) = of(source) {
-        if report.engine != EngineState::Watching {
-            let engine = report.engine.as_str();
-            say(source, format!("{source}: the watcher is {engine}: {}", report.problem));
-        }
-        for delivery in &report.deliveries {
-            if let Some(text) = trouble(source, delivery) {
-                say(&delivery.target, text);
+    for node in nodes(world, sync) {
+        let Some(report) = world.seen(node).and_then(|seen| seen.sync(&sync.name)) else {
+            continue;
+        };
+        if let Some(report) = report.report.source() {
+            let well = matches!(report.engine, EngineState::Watching | EngineState::Still);
+            if !well {
+                let (engine, problem) = (report.engine, &report.problem);
+                let colon = if problem.is_empty() { "" } else { ": " };
+                say(node, format!("{node}: the watcher is {engine}{colon}{problem}"));
+            } else if !report.problem.is_empty() {
+                say(node, format!("{node}: {}", report.problem));
+            }
+            report.warnings.iter().for_each(|text| say(node, format!("{node}: {text}")));
+            for delivery in &report.deliveries {
+                if let Some(text) = trouble(node, delivery) {
+                    say(&delivery.target, text);
+                }
             }
         }
-    }
-    for target in sync.targets.iter().map(|target| &target.node) {
-        if let Some(SyncReport::Target(report)) = of(target) {
+        if let Some(report) = report.report.target() {
             if !report.problem.is_empty() {
-                say(target, format!("{target}: {}", report.problem));
+                say(node, format!("{node}: {}", report.problem));
             }
             if !report.filled {
-                say(target, format!("{target} has not got its first complete copy yet"));
+                say(node, format!("{node} has not got its first complete copy yet"));
             }
         }
     }
@@ -196,7 +204,7 @@ mod tests {
     use expect_test::{Expect, expect};
     use lockstep_model::observation::Observation;
     use lockstep_model::request::{NodeAction, Request};
-    use lockstep_model::sync::{SourceReport, TargetReport};
+    use lockstep_model::sync::{SourceReport, SyncReport, TargetReport};
     use lockstep_model::task::OutcomeKind;
     use lockstep_model::{Millis, Revision};
 
@@ -223,6 +231,10 @@ mod tests {
             last_success_at: None,
             last_error: last_error.to_owned(),
             sent_bytes: 0,
+            waiting_paths: Some(0),
+            eta: None,
+            verified_at: None,
+            drift: 0,
         }
     }
 
@@ -236,13 +248,15 @@ mod tests {
         let source = SyncReport::Source(SourceReport {
             engine: EngineState::Held,
             problem: "/a is empty".to_owned(),
+            warnings: Vec::new(),
             head: 9,
             deliveries: vec![
                 delivery("w1", DeliveryState::Idle, ""),
                 delivery("w2", DeliveryState::Failing, "connection refused"),
             ],
         });
-        let target = SyncReport::Target(TargetReport { filled: false, problem: String::new() });
+        let target =
+            SyncReport::Target(TargetReport { filled: false, problem: String::new(), relay: None });
         for (node, report) in [("m", source), ("w1", target)] {
             let sync = "a".parse().unwrap();
             lab.observe(node, Observation::Sync { sync, report: Some(report) });

@@ -3,15 +3,17 @@
 
 use lockstep_model::node::NodeAdmin;
 use lockstep_model::record::{Record, Write};
-use lockstep_model::task::{OutcomeKind, Slot, Task, TaskSpec};
+use lockstep_model::sync::TargetAt;
+use lockstep_model::task::{OutcomeKind, Slot, Task};
 use lockstep_model::{Millis, NodeName};
 
 use crate::World;
 use crate::draft::{Draft, NewTask};
+use crate::members::{feeder, members_of};
 use crate::tasks::{is_due, is_of_lost_past, part, superseded, wait_for_node};
 
 /// A complete pass over a large directory takes hours.
-pub const RESYNC_RUN_LIMIT: Millis = Millis::from_secs(24 * 3600);
+pub const RUN_LIMIT: Millis = Millis::from_secs(24 * 3600);
 /// Tries of one run, the first included.
 pub const RUN_ATTEMPTS_MAX: u32 = 5;
 
@@ -40,7 +42,9 @@ pub(crate) fn keep(draft: &mut Draft<'_>, node: &NodeName, slot: &Slot) {
         ended.outcome.kind,
         OutcomeKind::Failed | OutcomeKind::Interrupted | OutcomeKind::Unknown
     );
-    if !failed || newest.cancel_requested || moot {
+    // A release of what a guard held counts for what was held then, and a barrier for its "now".
+    let again_is_the_same = matches!(slot, Slot::Resync(..) | Slot::Verify(..));
+    if !failed || newest.cancel_requested || moot || !again_is_the_same {
         return;
     }
     if newest.attempt >= RUN_ATTEMPTS_MAX {
@@ -59,13 +63,22 @@ pub(crate) fn keep(draft: &mut Draft<'_>, node: &NodeName, slot: &Slot) {
 
 /// Whether nobody can want it any more.
 fn is_moot(world: &World, task: &Task) -> bool {
-    let TaskSpec::SyncResync { sync, target } = &task.spec else { return false };
+    let slot = task.slot();
+    let Some(sync) = world.syncs().get(slot.sync()).map(|sync| &sync.value) else { return true };
     let works = |name: &NodeName| {
         let node = world.nodes().get(name);
         node.is_some_and(|n| matches!(n.value.admin, NodeAdmin::Enabled | NodeAdmin::Draining))
     };
-    let sync = world.syncs().get(sync).map(|sync| &sync.value);
-    let wanted =
-        sync.is_some_and(|sync| sync.source.node == task.node && sync.target(target).is_some());
-    !wanted || !works(&task.node) || !works(target)
+    let wanted = match &slot {
+        Slot::Sync(_) => return false,
+        Slot::Barrier(_) => task.node == sync.source.node,
+        Slot::Resync(_, target) | Slot::Verify(_, target) | Slot::Unhold(_, target) => {
+            let member = members_of(world, sync).into_iter().find(|member| member.node == target);
+            member.is_some_and(|member| match &*member.at {
+                TargetAt::Remote(_) => task.node == sync.source.node,
+                TargetAt::Node(_) => works(target) && task.node == *feeder(world, sync, target),
+            })
+        }
+    };
+    !wanted || !works(&task.node)
 }

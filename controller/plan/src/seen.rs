@@ -9,6 +9,7 @@ use lockstep_model::sync::SyncReport;
 use lockstep_model::task::TaskPhase;
 use lockstep_model::{Millis, NodeName, Revision, SyncName, TaskId, Timestamp};
 
+use crate::members::involves;
 use crate::world::World;
 
 /// A node whose stream ended this long ago is down; before that it is unavailable.
@@ -135,7 +136,7 @@ impl World {
         // Little is kept for tasks and syncs that the node has no part in, so memory is bounded.
         let has_part = match &observation {
             Observation::Sync { sync, .. } => {
-                self.syncs().get(sync).is_some_and(|sync| sync.value.involves(node))
+                self.syncs().get(sync).is_some_and(|sync| involves(self, &sync.value, node))
             }
             Observation::Task { id, .. } => self.task_at(node, *id).is_some_and(|t| t.is_live()),
             _ => true,
@@ -300,7 +301,11 @@ mod tests {
         let phase = |id, phase| Observation::Task { id, phase };
         let sync = |name: &str| Observation::Sync {
             sync: name.parse().unwrap(),
-            report: Some(SyncReport::Target(TargetReport { filled: true, problem: String::new() })),
+            report: Some(SyncReport::Target(TargetReport {
+                filled: true,
+                problem: String::new(),
+                relay: None,
+            })),
         };
         for (observation, affects) in [
             (report("0.1.0", &[]), true),
@@ -330,7 +335,8 @@ mod tests {
     fn reports_of_parts_that_ended_are_forgotten() {
         let mut lab = Lab::with_nodes(&["m", "w"]);
         lab.ask(create_sync("s", "m:/srv", &["w:/srv"]));
-        let report = SyncReport::Target(TargetReport { filled: true, problem: String::new() });
+        let report =
+            SyncReport::Target(TargetReport { filled: true, problem: String::new(), relay: None });
         let s: SyncName = "s".parse().unwrap();
         lab.observe("w", Observation::Sync { sync: s.clone(), report: Some(report) });
         let id = lab.world.live_tasks_of(&"w".parse().unwrap()).next().unwrap().value.id;

@@ -4,86 +4,200 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_model::node::{Node, NodeAdmin};
-use lockstep_model::sync::{Place, Sync};
-use lockstep_model::task::{Peer, Slot, SyncSource, SyncTarget, TaskSpec};
-use lockstep_model::{HostPort, NodeName};
+use lockstep_model::sync::report::DeliveryState;
+use lockstep_model::sync::{Sync, TargetAt};
+use lockstep_model::task::{Peer, Receiver, Route, Slot, SyncSource, SyncTarget, TaskSpec};
+use lockstep_model::{HostPort, Millis, NodeName, Timestamp};
 
+use crate::World;
 use crate::draft::Draft;
+use crate::members::{Member, Uses, feeder_now, members};
+use crate::relays::{Wanted, tree};
+use crate::seen::Stream;
 
 /// What every slot of every node should hold. Slots that are missing here are to be released.
 pub(crate) type Desired = BTreeMap<(NodeName, Slot), TaskSpec>;
 
+/// A relay that is away for so long gives up those it feeds.
+const RELAY_AWAY_MAX: Millis = Millis::from_secs(15);
+/// A relay whose own copy fails feeds nobody any more once it is so far behind.
+const RELAY_LAG_MAX: Millis = Millis::from_secs(60);
+
 pub(crate) fn desired(draft: &mut Draft<'_>) -> Desired {
     let world = draft.world;
+    let uses = Uses::of(world);
     let mut desired = Desired::new();
     for sync in world.syncs().values().map(|sync| &sync.value) {
+        let part = Part::of(draft, &uses, sync);
         let slot = Slot::Sync(sync.name.clone());
-        let source = explain_place(draft, sync, &sync.source);
-        if let Some(source) = source {
-            let spec = TaskSpec::SyncSource(source_spec(draft, sync, source));
+        if let Some(source) = part.source {
+            let spec = TaskSpec::SyncSource(SyncSource {
+                sync: sync.name.clone(),
+                path: sync.source.path.clone(),
+                receivers: part.receivers(draft, source),
+                options: sync.options.clone(),
+                paused: sync.paused,
+                generation: sync.generation,
+            });
             desired.insert((source.name.clone(), slot.clone()), spec);
         }
-        for place in &sync.targets {
-            let Some(target) = explain_place(draft, sync, place) else { continue };
-            let spec = TaskSpec::SyncTarget(target_spec(sync, source, target, place));
-            desired.insert((target.name.clone(), slot.clone()), spec);
+        for (node, member) in &part.nodes {
+            let Some(path) = member.path() else { continue };
+            let spec = TaskSpec::SyncTarget(SyncTarget {
+                sync: sync.name.clone(),
+                path: path.clone(),
+                source: part.feeder(world, node),
+                serve: node.admin == NodeAdmin::Enabled,
+                options: sync.options.clone(),
+                receivers: part.receivers(draft, node),
+                paused: sync.paused,
+                generation: sync.generation,
+            });
+            desired.insert((node.name.clone(), slot.clone()), spec);
         }
     }
     desired
 }
 
-fn source_spec(draft: &mut Draft<'_>, sync: &Sync, source: &Node) -> SyncSource {
-    let mut targets = Vec::new();
-    if works(source) {
-        for place in &sync.targets {
-            let Some(target) = draft.world.nodes().get(&place.node).map(|node| &node.value) else {
-                continue;
-            };
-            let addresses = addresses(source, target);
-            if !works(target) {
-                continue;
-            }
-            if addresses.is_empty() {
-                let text = format!(
-                    "{0} has not announced an address for data; {1} delivers to it once {0} connects",
-                    target.name, source.name
-                );
-                draft.wait(part(sync, &target.name), "no_address", text, None);
-                continue;
-            }
-            targets.push(Peer { node: target.name.clone(), key_hash: target.key_hash, addresses });
+/// One sync with all that take part in it.
+struct Part<'a> {
+    sync: &'a Sync,
+    /// None: expelled or gone.
+    source: Option<&'a Node>,
+    members: Vec<Member<'a>>,
+    /// The targets that have an agent and are told something.
+    nodes: Vec<(&'a Node, Member<'a>)>,
+    /// Who feeds whom, of those that work.
+    parents: BTreeMap<&'a NodeName, &'a NodeName>,
+}
+
+impl<'a> Part<'a> {
+    fn of(draft: &mut Draft<'a>, uses: &Uses<'_>, sync: &'a Sync) -> Self {
+        let world = draft.world;
+        let (members, left_out) = members(world, uses, sync);
+        for out in left_out {
+            draft.wait(part(sync, out.node), "overlap", out.why, None);
         }
+        let source = explain_node(draft, sync, &sync.source.node);
+        let mut nodes = Vec::new();
+        for member in members.iter().filter(|member| member.path().is_some()) {
+            if let Some(node) = explain_node(draft, sync, member.node) {
+                nodes.push((node, member.clone()));
+            }
+        }
+        if sync.paused {
+            let text = format!(
+                "paused: changes wait in the journal; lockstepctl sync resume {}",
+                sync.name
+            );
+            draft.wait(format!("sync/{}", sync.name), "paused", text, None);
+        }
+        let working: Vec<&NodeName> =
+            nodes.iter().filter(|(node, _)| works(node)).map(|(node, _)| &node.name).collect();
+        let parents = match sync.options.fanout {
+            None => working.iter().map(|node| (*node, &sync.source.node)).collect(),
+            Some(fanout) => {
+                let unsound: BTreeSet<&NodeName> =
+                    working.iter().copied().filter(|node| !is_sound(draft, sync, node)).collect();
+                let known: BTreeSet<&NodeName> =
+                    working.iter().copied().chain([&sync.source.node]).collect();
+                tree(&Wanted {
+                    source: &sync.source.node,
+                    targets: &working,
+                    fanout: usize::try_from(fanout).unwrap_or(usize::MAX),
+                    now: &|node| known.get(feeder_now(world, sync, node)?).copied(),
+                    sound: &|node| !unsound.contains(node),
+                })
+            }
+        };
+        Self { sync, source, members, nodes, parents }
     }
-    SyncSource {
-        sync: sync.name.clone(),
-        path: sync.source.path.clone(),
-        targets,
-        options: sync.options.clone(),
+
+    /// Who may write this target.
+    fn feeder(&self, world: &World, target: &Node) -> Option<Peer> {
+        let parent = self.parents.get(&target.name)?;
+        let parent = &world.nodes().get(*parent)?.value;
+        // A feeder only calls, so a change of its addresses is nothing to its targets.
+        works(parent).then(|| Peer {
+            node: parent.name.clone(),
+            key_hash: parent.key_hash,
+            addresses: Vec::new(),
+        })
+    }
+
+    /// Whom this node feeds.
+    fn receivers(&self, draft: &mut Draft<'_>, feeder: &Node) -> Vec<Receiver> {
+        if !works(feeder) {
+            return Vec::new();
+        }
+        let mut receivers = Vec::new();
+        for member in &self.members {
+            let route = match &*member.at {
+                TargetAt::Remote(remote) if feeder.name == self.sync.source.node => {
+                    Route::Remote(remote.clone())
+                }
+                TargetAt::Remote(_) => continue,
+                TargetAt::Node(_) => {
+                    if self.parents.get(member.node) != Some(&&feeder.name) {
+                        continue;
+                    }
+                    match self.peer(draft, feeder, member.node) {
+                        Some(peer) => Route::Agent(peer),
+                        None => continue,
+                    }
+                }
+            };
+            receivers.push(Receiver {
+                node: member.node.clone(),
+                route,
+                bwlimit: member.bwlimit,
+                is_relay: self.parents.values().any(|parent| *parent == member.node),
+            });
+        }
+        receivers
+    }
+
+    fn peer(&self, draft: &mut Draft<'_>, feeder: &Node, target: &NodeName) -> Option<Peer> {
+        let target = &draft.world.nodes().get(target)?.value;
+        let addresses = addresses(feeder, target);
+        if addresses.is_empty() {
+            let text = format!(
+                "{0} has not announced an address for data; {1} delivers to it once {0} connects",
+                target.name, feeder.name
+            );
+            draft.wait(part(self.sync, &target.name), "no_address", text, None);
+            return None;
+        }
+        Some(Peer { node: target.name.clone(), key_hash: target.key_hash, addresses })
     }
 }
 
-fn target_spec(sync: &Sync, source: Option<&Node>, target: &Node, place: &Place) -> SyncTarget {
-    let source = source.filter(|source| works(source) && works(target));
-    SyncTarget {
-        sync: sync.name.clone(),
-        path: place.path.clone(),
-        // The source only calls, so a change of its addresses is nothing to its targets.
-        source: source.map(|source| Peer {
-            node: source.name.clone(),
-            key_hash: source.key_hash,
-            addresses: Vec::new(),
-        }),
-        serve: target.admin == NodeAdmin::Enabled,
+/// Whether a node may feed others: not known to be away for long, and its own copy gets on.
+fn is_sound(draft: &mut Draft<'_>, sync: &Sync, node: &NodeName) -> bool {
+    let world = draft.world;
+    if let Some(Stream::Closed { since, .. }) = world.seen(node).map(|seen| &seen.stream) {
+        let until: Timestamp = *since + RELAY_AWAY_MAX;
+        if draft.now >= until {
+            return false;
+        }
+        draft.wake(until);
     }
+    let Some(feeder) = feeder_now(world, sync, node) else { return true };
+    let report = world.seen(feeder).and_then(|seen| seen.sync(&sync.name));
+    let deliveries = report.and_then(|r| r.report.source()).map_or(&[][..], |r| &r.deliveries);
+    !deliveries.iter().any(|delivery| {
+        delivery.target == *node
+            && matches!(delivery.state, DeliveryState::Failing | DeliveryState::Held)
+            && delivery.lag >= RELAY_LAG_MAX
+    })
 }
 
 fn works(node: &Node) -> bool {
     matches!(node.admin, NodeAdmin::Enabled | NodeAdmin::Draining)
 }
 
-/// The place's node, unless it is expelled; says what its state does to the sync.
-fn explain_place<'a>(draft: &mut Draft<'a>, sync: &Sync, place: &Place) -> Option<&'a Node> {
-    let name = &place.node;
+/// The node, unless it is expelled; says what its state does to the sync.
+fn explain_node<'a>(draft: &mut Draft<'a>, sync: &Sync, name: &NodeName) -> Option<&'a Node> {
     let node = &draft.world.nodes().get(name)?.value;
     let is_source = sync.source.node == *name;
     let (rule, text) = match (node.admin, is_source) {

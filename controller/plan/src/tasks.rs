@@ -42,7 +42,7 @@ pub(crate) fn reconcile(draft: &mut Draft<'_>, desired: &Desired) {
 fn release(slot: &Slot) -> Option<TaskSpec> {
     match slot {
         Slot::Sync(sync) => Some(TaskSpec::SyncRelease { sync: sync.clone() }),
-        Slot::Resync(..) => None,
+        Slot::Resync(..) | Slot::Verify(..) | Slot::Unhold(..) | Slot::Barrier(_) => None,
     }
 }
 
@@ -209,7 +209,10 @@ pub(crate) fn waiting_for(world: &World, task: &Task) -> String {
 pub(crate) fn part(slot: &Slot, node: &NodeName) -> String {
     match slot {
         Slot::Sync(sync) => format!("sync/{sync}/{node}"),
-        Slot::Resync(sync, target) => format!("sync/{sync}/{target}"),
+        Slot::Resync(sync, target) | Slot::Verify(sync, target) | Slot::Unhold(sync, target) => {
+            format!("sync/{sync}/{target}")
+        }
+        Slot::Barrier(sync) => format!("sync/{sync}"),
     }
 }
 

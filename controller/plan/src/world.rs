@@ -12,6 +12,7 @@ use lockstep_model::sync::Sync;
 use lockstep_model::task::{Slot, Task, TaskSpec};
 use lockstep_model::{NodeName, Revision, SyncName, TaskId, TokenId, UserName};
 
+use crate::members::is_selected;
 use crate::seen::Seen;
 
 pub type Table<K, T> = BTreeMap<K, Versioned<T>>;
@@ -138,8 +139,10 @@ impl World {
 
     /// Reports of nodes that have no part in the sync any more.
     fn forget_reports(&mut self, name: &SyncName, sync: Option<&Sync>) {
+        let labels = |node| self.nodes.get(node).map(|node: &Versioned<Node>| &node.value);
         for (node, seen) in &mut self.seen {
-            if sync.is_some_and(|sync| sync.involves(node)) {
+            let selected = |sync| labels(node).is_some_and(|node| is_selected(sync, node));
+            if sync.is_some_and(|sync| sync.names(node) || selected(sync)) {
                 seen.forget_stray(name);
             } else {
                 seen.forget_sync(name);

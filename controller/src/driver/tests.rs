@@ -148,11 +148,12 @@ async fn tasks_are_children_of_the_span_that_asked_for_them() {
             driver.ask(Ask::new(Actor::Offline, "test", request)).await.unwrap();
         }
     }
-    let place = |text: &str| text.parse().unwrap();
     let create = Request::CreateSync {
         name: "webroot".parse().unwrap(),
-        source: place("master1:/srv/www"),
-        targets: vec![place("web1:/srv/www")],
+        source: "master1:/srv/www".parse().unwrap(),
+        targets: vec!["web1:/srv/www".parse().unwrap()],
+        selected: None,
+        paused: false,
         options: Default::default(),
     };
     let ask = Ask::new(Actor::Offline, "test", create);

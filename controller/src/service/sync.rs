@@ -1,16 +1,13 @@
 //! SyncService: directories kept in step.
 
-use std::collections::HashMap;
+mod show;
 
-use lockstep_model::reason::Reason;
-use lockstep_model::record::Versioned;
-use lockstep_model::request::Request as Wish;
-use lockstep_model::sync::{Place, Sync, SyncReport, TARGETS_MAX};
-use lockstep_model::task::{Slot, TaskSpec};
-use lockstep_model::{Invalid, NodeName, Reject, SyncName, Timestamp};
-use lockstep_plan::World;
-use lockstep_plan::explain::explain;
-use lockstep_proto::convert::{each, parse_each, to_wire_time};
+use lockstep_model::request::{Request as Wish, SelectedChange, SyncRun};
+use lockstep_model::sync::settings::{SETTINGS, VALUES_MAX, Value};
+use lockstep_model::sync::{COMMENTS_MAX, Place, SyncOptions, TARGETS_MAX};
+use lockstep_model::{Invalid, NodeName, Reject, SyncName, TaskId};
+use lockstep_proto::convert::task::verify_paths;
+use lockstep_proto::convert::{each, optional, parse_each, required};
 use lockstep_proto::v1;
 use lockstep_proto::v1::sync_service_server::SyncService;
 use lockstep_transport::clock;
@@ -18,6 +15,7 @@ use lockstep_transport::telemetry::current_traceparent;
 use tonic::Request;
 
 use super::{Answer, Api, answer, open, result, task};
+use show::show;
 
 #[tonic::async_trait]
 impl SyncService for Api {
@@ -61,11 +59,55 @@ impl SyncService for Api {
         answer(self.delete_sync(request).await)
     }
 
-    async fn resync_sync(
+    async fn update_sync(
         &self,
-        request: Request<v1::ResyncSyncRequest>,
-    ) -> Answer<v1::ResyncSyncResponse> {
-        answer(self.resync(request).await)
+        request: Request<v1::UpdateSyncRequest>,
+    ) -> Answer<v1::UpdateSyncResponse> {
+        answer(self.update_sync(request).await)
+    }
+
+    async fn set_targets(
+        &self,
+        request: Request<v1::SetTargetsRequest>,
+    ) -> Answer<v1::SetTargetsResponse> {
+        answer(self.set_targets(request).await)
+    }
+
+    async fn set_sync_paused(
+        &self,
+        request: Request<v1::SetSyncPausedRequest>,
+    ) -> Answer<v1::SetSyncPausedResponse> {
+        answer(self.set_paused(request).await)
+    }
+
+    async fn reapply_sync(
+        &self,
+        request: Request<v1::ReapplySyncRequest>,
+    ) -> Answer<v1::ReapplySyncResponse> {
+        answer(self.reapply(request).await)
+    }
+
+    async fn run_sync(&self, request: Request<v1::RunSyncRequest>) -> Answer<v1::RunSyncResponse> {
+        answer(self.run_sync(request).await)
+    }
+
+    async fn barrier(&self, request: Request<v1::BarrierRequest>) -> Answer<v1::BarrierResponse> {
+        answer(self.barrier(request).await)
+    }
+
+    async fn list_settings(
+        &self,
+        _: Request<v1::ListSettingsRequest>,
+    ) -> Answer<v1::ListSettingsResponse> {
+        let defaults = SyncOptions::default().all_values();
+        let settings = SETTINGS.iter().zip(defaults).map(|(row, (_, values))| v1::SettingInfo {
+            name: row.name.to_owned(),
+            value: row.value.to_owned(),
+            help: row.help.to_owned(),
+            repeated: row.repeated,
+            default_values: values,
+        });
+        answer(Ok(v1::ListSettingsResponse { settings: settings.collect() }))
     }
 }
 
@@ -74,15 +116,18 @@ impl Api {
         &self,
         request: Request<v1::CreateSyncRequest>,
     ) -> Result<v1::CreateSyncResponse, Reject> {
-        let (caller, v1::CreateSyncRequest { mutation, name, source, targets, options }) =
-            open(request)?;
+        let (caller, request) = open(request)?;
+        let v1::CreateSyncRequest { mutation, name, source, targets, options, selected, paused } =
+            request;
         let name: SyncName = name.parse()?;
         let source = source.ok_or_else(|| Invalid::new("source", "is missing"))?;
         let wish = Wish::CreateSync {
             name: name.clone(),
             source: Place::try_from(source).map_err(|e| e.within("source"))?,
             targets: each("targets", TARGETS_MAX, targets)?,
+            selected: selected.map(TryInto::try_into).transpose()?,
             options: options.unwrap_or_default().try_into()?,
+            paused,
         };
         let done = self.change(caller.actor, "SyncService/CreateSync", mutation, wish).await?;
         Ok(v1::CreateSyncResponse { result: Some(result(&done)), sync: self.sync(&name) })
@@ -135,22 +180,105 @@ impl Api {
         Ok(v1::DeleteSyncResponse { result: Some(result(&done)) })
     }
 
-    async fn resync(
+    async fn update_sync(
         &self,
-        request: Request<v1::ResyncSyncRequest>,
-    ) -> Result<v1::ResyncSyncResponse, Reject> {
-        let (caller, v1::ResyncSyncRequest { mutation, sync, targets }) = open(request)?;
-        let wish = Wish::Resync {
+        request: Request<v1::UpdateSyncRequest>,
+    ) -> Result<v1::UpdateSyncResponse, Reject> {
+        let (caller, v1::UpdateSyncRequest { mutation, sync, settings, selected }) = open(request)?;
+        let name: SyncName = sync.parse()?;
+        if settings.len() > VALUES_MAX {
+            let problem = format!("has {} entries, at most {VALUES_MAX} fit", settings.len());
+            return Err(Invalid::new("settings", problem).into());
+        }
+        let selected = match selected {
+            None => None,
+            Some(to) if to.selector.is_empty() => Some(SelectedChange::Nobody),
+            Some(to) => Some(SelectedChange::To(to.try_into()?)),
+        };
+        let values = settings.into_iter().map(Value::from).collect();
+        let wish = Wish::UpdateSync { sync: name.clone(), values, selected };
+        let done = self.change(caller.actor, "SyncService/UpdateSync", mutation, wish).await?;
+        Ok(v1::UpdateSyncResponse { result: Some(result(&done)), sync: self.sync(&name) })
+    }
+
+    async fn set_targets(
+        &self,
+        request: Request<v1::SetTargetsRequest>,
+    ) -> Result<v1::SetTargetsResponse, Reject> {
+        let (caller, v1::SetTargetsRequest { mutation, sync, targets, comments }) = open(request)?;
+        let name: SyncName = sync.parse()?;
+        let targets = each("targets", TARGETS_MAX, targets)?;
+        let comments = each("comments", COMMENTS_MAX, comments)?;
+        let wish = Wish::SetTargets { sync: name.clone(), targets, comments };
+        let done = self.change(caller.actor, "SyncService/SetTargets", mutation, wish).await?;
+        Ok(v1::SetTargetsResponse { result: Some(result(&done)), sync: self.sync(&name) })
+    }
+
+    async fn set_paused(
+        &self,
+        request: Request<v1::SetSyncPausedRequest>,
+    ) -> Result<v1::SetSyncPausedResponse, Reject> {
+        let (caller, v1::SetSyncPausedRequest { mutation, sync, paused }) = open(request)?;
+        let name: SyncName = sync.parse()?;
+        let wish = Wish::SetPaused { sync: name.clone(), paused };
+        let done = self.change(caller.actor, "SyncService/SetSyncPaused", mutation, wish).await?;
+        Ok(v1::SetSyncPausedResponse { result: Some(result(&done)), sync: self.sync(&name) })
+    }
+
+    async fn reapply(
+        &self,
+        request: Request<v1::ReapplySyncRequest>,
+    ) -> Result<v1::ReapplySyncResponse, Reject> {
+        let (caller, v1::ReapplySyncRequest { mutation, sync }) = open(request)?;
+        let name: SyncName = sync.parse()?;
+        let wish = Wish::Reapply { sync: name.clone() };
+        let done = self.change(caller.actor, "SyncService/ReapplySync", mutation, wish).await?;
+        Ok(v1::ReapplySyncResponse { result: Some(result(&done)), sync: self.sync(&name) })
+    }
+
+    async fn run_sync(
+        &self,
+        request: Request<v1::RunSyncRequest>,
+    ) -> Result<v1::RunSyncResponse, Reject> {
+        let (caller, v1::RunSyncRequest { mutation, sync, targets, run }) = open(request)?;
+        let run = match required("run", run)? {
+            v1::run_sync_request::Run::Resync(v1::ResyncRun {}) => SyncRun::Resync,
+            v1::run_sync_request::Run::Verify(v1::VerifyRun { content, repair, paths }) => {
+                SyncRun::Verify { content, repair, paths: verify_paths(paths)? }
+            }
+            v1::run_sync_request::Run::Unhold(v1::UnholdRun {}) => SyncRun::Unhold,
+        };
+        let wish = Wish::RunSync {
             sync: sync.parse()?,
             targets: parse_each("targets", TARGETS_MAX, &targets)?,
+            run,
             traceparent: current_traceparent(),
         };
-        let done = self.change(caller.actor, "SyncService/ResyncSync", mutation, wish).await?;
-        let tasks = self.driver().read(|world| {
-            let there = done.tasks.iter().filter_map(|id| world.task(*id));
+        let done = self.change(caller.actor, "SyncService/RunSync", mutation, wish).await?;
+        Ok(v1::RunSyncResponse { result: Some(result(&done)), tasks: self.tasks(&done.tasks) })
+    }
+
+    async fn barrier(
+        &self,
+        request: Request<v1::BarrierRequest>,
+    ) -> Result<v1::BarrierResponse, Reject> {
+        let (caller, v1::BarrierRequest { mutation, sync, at_least, hook }) = open(request)?;
+        let wish = Wish::Barrier {
+            sync: sync.parse()?,
+            at_least: Some(at_least).filter(|n| *n > 0),
+            hook: optional("hook", &hook)?,
+            traceparent: current_traceparent(),
+        };
+        let done = self.change(caller.actor, "SyncService/Barrier", mutation, wish).await?;
+        let task = self.tasks(&done.tasks).pop();
+        Ok(v1::BarrierResponse { result: Some(result(&done)), task })
+    }
+
+    fn tasks(&self, ids: &[TaskId]) -> Vec<v1::Task> {
+        self.driver().read(|world| {
+            let there = ids.iter().filter_map(|id| world.task(*id));
             there.map(|task| task::show(world, task)).collect()
-        });
-        Ok(v1::ResyncSyncResponse { result: Some(result(&done)), tasks })
+        })
     }
 
     fn sync(&self, name: &SyncName) -> Option<v1::Sync> {
@@ -159,56 +287,4 @@ impl Api {
             world.syncs().get(name).map(|sync| show(world, reasons, sync, now))
         })
     }
-}
-
-/// The record, what its nodes confirmed, and what they say of it.
-fn show(world: &World, reasons: &[Reason], sync: &Versioned<Sync>, now: Timestamp) -> v1::Sync {
-    let Versioned { revision, value: sync } = sync;
-    let Sync { name, source, targets, options, created_at } = sync;
-    // What cannot be explained is shown without a reason.
-    let reasons = explain(world, reasons, &format!("sync/{name}"), now).unwrap_or_default();
-    let mut why: HashMap<&str, &str> = HashMap::new();
-    for reason in &reasons {
-        why.entry(&reason.subject).or_insert(&reason.text);
-    }
-    let reported = |node: &NodeName| world.seen(node).and_then(|seen| seen.sync(name));
-    let source_reported = reported(&source.node);
-    let source_report = source_reported.and_then(|reported| match &reported.report {
-        SyncReport::Source(report) => Some(report),
-        SyncReport::Target(_) => None,
-    });
-    let target = |place: &Place| {
-        let report = reported(&place.node).and_then(|reported| match &reported.report {
-            SyncReport::Target(report) => Some(report.clone().into()),
-            SyncReport::Source(_) => None,
-        });
-        let mut deliveries = source_report.iter().flat_map(|report| &report.deliveries);
-        let delivery = deliveries.find(|delivery| delivery.target == place.node);
-        let part = format!("sync/{name}/{}", place.node);
-        v1::SyncTargetStatus {
-            place: Some(place.clone().into()),
-            applied: is_applied(world, name, &place.node),
-            report,
-            delivery: delivery.cloned().map(Into::into),
-            reason: why.get(part.as_str()).map(|text| (*text).to_owned()).unwrap_or_default(),
-        }
-    };
-    v1::Sync {
-        name: name.to_string(),
-        source: Some(source.clone().into()),
-        options: Some(options.clone().into()),
-        targets: targets.iter().map(target).collect(),
-        created_at: Some(to_wire_time(*created_at)),
-        revision: revision.0,
-        source_applied: is_applied(world, name, &source.node),
-        source_report: source_report.cloned().map(Into::into),
-        source_reported_at: source_reported.map(|reported| to_wire_time(reported.at)),
-    }
-}
-
-/// The planner gives a task for every difference, so the newest one's success says it all.
-fn is_applied(world: &World, sync: &SyncName, node: &NodeName) -> bool {
-    world
-        .newest(node, &Slot::Sync(sync.clone()))
-        .is_some_and(|task| task.succeeded() && !matches!(task.spec, TaskSpec::SyncRelease { .. }))
 }

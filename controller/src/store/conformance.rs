@@ -25,16 +25,19 @@ pub fn user(name: &str, at: u64) -> Record {
 
 /// A record of about `bytes`, up to some 256 KiB.
 pub fn large(name: &str, at: u64, bytes: usize) -> Record {
-    let pattern = |n: usize| format!("{n:04}{}", "x".repeat(996)).parse().unwrap();
+    let pattern = |n: usize| format!("- {n:04}{}", "x".repeat(994)).parse().unwrap();
     Record::Sync(Sync {
         name: name.parse().unwrap(),
         source: Place { node: "master1".parse().unwrap(), path: "/srv/www".parse().unwrap() },
         targets: Vec::new(),
+        selected: None,
         options: SyncOptions {
-            delete: DeletePolicy::Always,
-            excludes: (0..bytes / 1000).map(pattern).collect(),
-            delay: Millis(0),
+            filters: (0..bytes / 1000).map(pattern).collect(),
+            ..SyncOptions::default()
         },
+        paused: false,
+        generation: 0,
+        comments: Vec::new(),
         created_at: Timestamp(at),
     })
 }

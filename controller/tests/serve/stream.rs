@@ -14,10 +14,12 @@ use crate::fleet::{Fleet, reason, until};
 
 pub async fn create_sync(fleet: &Fleet) -> v1::Sync {
     let place = |node: &str| v1::Place { node: node.to_owned(), path: "/srv/www".to_owned() };
+    let target =
+        |node: &str| v1::Target { node: node.to_owned(), at: "/srv/www".to_owned(), bwlimit: 0 };
     let request = v1::CreateSyncRequest {
         name: "webroot".to_owned(),
         source: Some(place("master1")),
-        targets: vec![place("web1")],
+        targets: vec![target("web1")],
         ..Default::default()
     };
     let mut syncs = SyncServiceClient::new(fleet.admin().await);
@@ -52,9 +54,10 @@ async fn an_agent_is_welcomed_and_told_its_tasks_until_it_has_done_them() {
     let Some(v1::task_spec::Kind::SyncSource(spec)) = for_source.spec.unwrap().kind else {
         panic!("not a source's task");
     };
-    assert_eq!(spec.targets[0].node, "web1");
-    assert_eq!(spec.targets[0].addresses, ["127.0.0.1:7402"]);
-    assert_eq!(spec.targets[0].key_sha256, web1.identity.current().key_hash.0);
+    assert_eq!(spec.receivers[0].node, "web1");
+    let Some(v1::receiver::Route::Agent(peer)) = &spec.receivers[0].route else { panic!() };
+    assert_eq!(peer.addresses, ["127.0.0.1:7402"]);
+    assert_eq!(peer.key_sha256, web1.identity.current().key_hash.0);
 
     source.end(&for_source.id, v1::OutcomeKind::Ok).await;
     let sync = get_sync(&fleet).await;
@@ -93,8 +96,9 @@ async fn a_resync_is_asked_for_cancelled_and_tailed() {
     source.end(&part, v1::OutcomeKind::Ok).await;
 
     let mut syncs = SyncServiceClient::new(fleet.admin().await);
-    let request = v1::ResyncSyncRequest { sync: "webroot".to_owned(), ..Default::default() };
-    let asked = syncs.resync_sync(request).await.unwrap().into_inner();
+    let run = Some(v1::run_sync_request::Run::Resync(v1::ResyncRun {}));
+    let request = v1::RunSyncRequest { sync: "webroot".to_owned(), run, ..Default::default() };
+    let asked = syncs.run_sync(request).await.unwrap().into_inner();
     let pass = source.offer().await;
     assert_eq!(asked.tasks[0].id, pass.id);
     assert_eq!(asked.tasks[0].state(), v1::TaskState::Pending);

@@ -1,6 +1,7 @@
 //! `lockstepctl sync …`.
 
-use lockstep_model::sync::Place;
+use lockstep_model::Millis;
+use lockstep_model::sync::{Filter, Place, SyncOptions, Target};
 use lockstep_proto::v1;
 
 use super::{task, tell};
@@ -13,17 +14,20 @@ pub async fn run(client: &Client, command: SyncCommand) -> Result<(), Failure> {
     let mut syncs = client.syncs();
     match command {
         SyncCommand::Create { name, source, target, exclude, delete, delay, wait, change } => {
-            let options = v1::SyncOptions {
-                delete: v1::DeletePolicy::from(delete).into(),
-                excludes: exclude.iter().map(ToString::to_string).collect(),
-                delay_ms: u64::try_from(delay.as_millis()).ok(),
+            let options = SyncOptions {
+                delete,
+                filters: exclude.into_iter().map(Filter::exclude).collect(),
+                delay: Millis::of(delay),
+                ..SyncOptions::default()
             };
             let request = v1::CreateSyncRequest {
                 mutation: change.mutation()?,
                 name: name.to_string(),
                 source: Some(source.into()),
-                targets: places(target),
-                options: Some(options),
+                targets: targets(target),
+                options: Some(options.into()),
+                selected: None,
+                paused: false,
             };
             let answer = syncs.create_sync(request).await?.into_inner();
             settled(client, &change, &wait, answer.result, answer.sync).await
@@ -40,7 +44,7 @@ pub async fn run(client: &Client, command: SyncCommand) -> Result<(), Failure> {
             let request = v1::AddTargetsRequest {
                 mutation: change.mutation()?,
                 sync: name.to_string(),
-                targets: places(target),
+                targets: targets(target),
             };
             let answer = syncs.add_targets(request).await?.into_inner();
             settled(client, &change, &wait, answer.result, answer.sync).await
@@ -67,12 +71,13 @@ pub async fn run(client: &Client, command: SyncCommand) -> Result<(), Failure> {
             Ok(())
         }
         SyncCommand::Resync { name, target, wait, change } => {
-            let request = v1::ResyncSyncRequest {
+            let request = v1::RunSyncRequest {
                 mutation: change.mutation()?,
                 sync: name.to_string(),
                 targets: target.iter().map(ToString::to_string).collect(),
+                run: Some(v1::run_sync_request::Run::Resync(v1::ResyncRun {})),
             };
-            let answer = syncs.resync_sync(request).await?.into_inner();
+            let answer = syncs.run_sync(request).await?.into_inner();
             tell(answer.result.as_ref(), change.dry_run);
             render::show(client.format, &answer, || task::table(&answer.tasks))?;
             if wait.wait && !change.dry_run {
@@ -93,8 +98,8 @@ pub async fn run(client: &Client, command: SyncCommand) -> Result<(), Failure> {
     }
 }
 
-fn places(places: Vec<Place>) -> Vec<v1::Place> {
-    places.into_iter().map(Into::into).collect()
+fn targets(places: Vec<Place>) -> Vec<v1::Target> {
+    places.into_iter().map(|place| Target::from(place).into()).collect()
 }
 
 async fn get(client: &Client, name: &str) -> Result<v1::Sync, Failure> {
@@ -178,15 +183,15 @@ fn list(syncs: &[v1::Sync]) -> String {
 fn details(sync: &v1::Sync) -> String {
     let report = sync.source_report.clone().unwrap_or_default();
     let options = sync.options.clone().unwrap_or_default();
+    let settings: Vec<String> =
+        options.settings.iter().map(|s| format!("{}={}", s.name, s.value)).collect();
     let head = render::fields([
         ("name", sync.name.clone()),
         ("source", source(sync)),
         ("engine", engine(sync)),
         ("problem", report.problem.clone()),
         ("journal head", report.head.to_string()),
-        ("delete", render::word(options.delete().as_str_name(), "DELETE_POLICY_")),
-        ("delay", lockstep_model::Millis(options.delay_ms.unwrap_or_default()).to_string()),
-        ("exclude", options.excludes.join(" ")),
+        ("settings", settings.join(" ")),
         ("applied", if sync.source_applied { "yes" } else { "not yet" }.to_owned()),
         ("revision", sync.revision.to_string()),
     ]);
@@ -198,13 +203,13 @@ fn details(sync: &v1::Sync) -> String {
 }
 
 fn row(target: &v1::SyncTargetStatus, head: u64) -> [String; 9] {
-    let place = target.place.clone().unwrap_or_default();
+    let place = target.target.clone().unwrap_or_default();
     let yes = |b: bool| if b { "yes" } else { "no" }.to_owned();
     let delivery = target.delivery.clone();
     let of =
         |f: &dyn Fn(&v1::Delivery) -> String| delivery.as_ref().map_or_else(|| "-".to_owned(), f);
     [
-        format!("{}:{}", place.node, place.path),
+        format!("{}:{}", place.node, place.at),
         of(&|d| render::word(d.state().as_str_name(), "DELIVERY_STATE_")),
         yes(target.applied),
         yes(target.report.as_ref().is_some_and(|r| r.filled)),

@@ -5,8 +5,8 @@ use crate::id::{Incarnation, KeyHash, NodeName, SyncName, TaskId, TokenId, UserN
 use crate::identity::{Role, TokenFor};
 use crate::label::LabelKey;
 use crate::node::NodeAddress;
-use crate::sync::{Comment, HookName, Place, Selected, SyncOptions, Target};
 use crate::sync::settings::Value;
+use crate::sync::{Comment, HookName, Place, Selected, SyncOptions, Target};
 use crate::task::Outcome;
 use crate::time::Millis;
 
@@ -143,7 +143,11 @@ pub enum SelectedChange {
 pub enum SyncRun {
     /// A complete pass.
     Resync,
-    Verify { content: bool, repair: bool, paths: Vec<Vec<u8>> },
+    Verify {
+        content: bool,
+        repair: bool,
+        paths: Vec<Vec<u8>>,
+    },
     /// Let through what a guard holds.
     Unhold,
 }

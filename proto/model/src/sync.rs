@@ -14,9 +14,7 @@ pub use filter::{FilePath, Filter, Pattern};
 pub use hook::{Hook, HookName};
 pub use options::{DeletePolicy, SyncOptions};
 pub use remote::Remote;
-pub use report::{
-    Delivery, DeliveryState, EngineState, SourceReport, SyncReport, TargetReport,
-};
+pub use report::{Delivery, DeliveryState, EngineState, SourceReport, SyncReport, TargetReport};
 
 use crate::id::{NodeName, SyncName, quote};
 use crate::label::Selector;
@@ -53,6 +51,18 @@ impl Sync {
     pub fn target(&self, node: &NodeName) -> Option<&Target> {
         let found = self.targets.binary_search_by(|target| target.node.cmp(node));
         found.ok().map(|at| &self.targets[at])
+    }
+}
+
+impl Sync {
+    /// The source, or named as a target.
+    pub fn names(&self, node: &NodeName) -> bool {
+        self.source.node == *node || self.target(node).is_some()
+    }
+
+    /// The named targets that have an agent.
+    pub fn places(&self) -> impl Iterator<Item = Place> {
+        self.targets.iter().filter_map(Target::place)
     }
 }
 

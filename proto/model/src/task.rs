@@ -7,8 +7,8 @@ use std::str::FromStr;
 use crate::address::HostPort;
 use crate::id::{KeyHash, NodeName, SyncName, TaskId, quote};
 use crate::path::DirPath;
-use crate::reject::Invalid;
 use crate::rate::Rate;
+use crate::reject::Invalid;
 use crate::sync::{HookName, Remote, SyncOptions};
 use crate::time::{Millis, Timestamp};
 
@@ -187,6 +187,20 @@ pub struct SyncSource {
     pub generation: u32,
 }
 
+impl SyncSource {
+    /// With everything else default or none.
+    pub fn new(sync: SyncName, path: DirPath) -> Self {
+        Self {
+            sync,
+            path,
+            receivers: Vec::new(),
+            options: SyncOptions::default(),
+            paused: false,
+            generation: 0,
+        }
+    }
+}
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SyncTarget {
     pub sync: SyncName,
@@ -202,6 +216,22 @@ pub struct SyncTarget {
     pub generation: u32,
 }
 
+impl SyncTarget {
+    /// With everything else default or none; it serves.
+    pub fn new(sync: SyncName, path: DirPath) -> Self {
+        Self {
+            sync,
+            path,
+            source: None,
+            serve: true,
+            options: SyncOptions::default(),
+            receivers: Vec::new(),
+            paused: false,
+            generation: 0,
+        }
+    }
+}
+
 /// A target as the node that feeds it has to know it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Receiver {
@@ -210,6 +240,13 @@ pub struct Receiver {
     pub bwlimit: Option<Rate>,
     /// It feeds others, and has to be told what changed.
     pub is_relay: bool,
+}
+
+impl From<Peer> for Receiver {
+    fn from(peer: Peer) -> Self {
+        let node = peer.node.clone();
+        Self { node, route: Route::Agent(peer), bwlimit: None, is_relay: false }
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -116,7 +116,9 @@ mod tests {
 
     #[test]
     fn lengths_of_time_have_a_unit() {
-        for (text, ms) in [("0s", 0), ("15m", 900_000), ("1500ms", 1500), ("2h", 7_200_000), ("7d", 604_800_000)] {
+        for (text, ms) in
+            [("0s", 0), ("15m", 900_000), ("1500ms", 1500), ("2h", 7_200_000), ("7d", 604_800_000)]
+        {
             assert_eq!(text.parse(), Ok(Millis(ms)));
             assert_eq!(Millis(ms).exact(), text);
         }

@@ -12,7 +12,7 @@ pub mod task;
 use lockstep_model::{Invalid, Timestamp};
 
 /// A message field that must be there.
-pub(crate) fn required<T>(field: &'static str, value: Option<T>) -> Result<T, Invalid> {
+pub fn required<T>(field: &'static str, value: Option<T>) -> Result<T, Invalid> {
     value.ok_or_else(|| Invalid::new(field, "is missing"))
 }
 

@@ -1,9 +1,9 @@
 //! What agents report of syncs.
 
+use lockstep_model::sync::TARGETS_MAX;
 use lockstep_model::sync::report::{
     Delivery, DeliveryState, EngineState, SourceReport, SyncReport, TargetReport,
 };
-use lockstep_model::sync::TARGETS_MAX;
 use lockstep_model::{Invalid, Millis};
 
 use super::{each, from_wire_time, one_line, parse, to_wire_time};

@@ -6,8 +6,8 @@ use lockstep_model::record::Fleet;
 use lockstep_model::{Incarnation, Invalid, Timestamp};
 
 use super::field::{
-    from_all, from_key_hash, from_labels, from_optional_key_hash, hash, key_hash,
-    labels, missing, optional_key_hash, parse, parse_all, unknown,
+    from_all, from_key_hash, from_labels, from_optional_key_hash, hash, key_hash, labels, missing,
+    optional_key_hash, parse, parse_all, unknown,
 };
 use crate::store_v1::{self as wire, token::Grants};
 

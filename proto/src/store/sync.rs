@@ -186,10 +186,8 @@ impl TryFrom<wire::SyncOptions> for SyncOptions {
 /// What stores had before there were settings.
 fn older(delete: &str, excludes: &[String], delay_ms: u64) -> Vec<(String, String)> {
     let setting = |name: &str, text: String| (name.to_owned(), text);
-    let mut values = vec![
-        setting("delete", delete.to_owned()),
-        setting("delay", Millis(delay_ms).exact()),
-    ];
+    let mut values =
+        vec![setting("delete", delete.to_owned()), setting("delay", Millis(delay_ms).exact())];
     values.extend(excludes.iter().map(|pattern| setting("filter", format!("- {pattern}"))));
     values
 }

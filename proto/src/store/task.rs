@@ -1,8 +1,8 @@
 //! Task records with their specs and outcomes.
 
 use lockstep_model::node::ADDRESSES_MAX;
-use lockstep_model::sync::TARGETS_MAX;
 use lockstep_model::rate::Rate;
+use lockstep_model::sync::TARGETS_MAX;
 use lockstep_model::task::{
     Ended, Outcome, OutcomeKind, Peer, Receiver, Route, SyncBarrier, SyncSource, SyncTarget,
     SyncVerify, Task, TaskSpec,

@@ -27,7 +27,7 @@ const FILES: [&str; 14] = [
 
 /// Names that rsync leaves out of a recursive listing of `FILES`.
 #[allow(clippy::disallowed_methods)] // the test asks rsync itself
-fn left_out_by_rsync(patterns: &[Pattern]) -> BTreeSet<String> {
+fn left_out_by_rsync(filters: &[Filter]) -> BTreeSet<String> {
     let dir = tempfile::tempdir().unwrap();
     let (from, to) = (dir.path().join("from"), dir.path().join("to"));
     for name in FILES {
@@ -36,7 +36,7 @@ fn left_out_by_rsync(patterns: &[Pattern]) -> BTreeSet<String> {
         fs::write(path, "").unwrap();
     }
     let rules = dir.path().join("rules");
-    fs::write(&rules, file(patterns)).unwrap();
+    fs::write(&rules, file(filters)).unwrap();
     let status = Command::new("rsync")
         .arg("-r")
         .arg(format!("--exclude-from={}", rules.display()))
@@ -48,8 +48,8 @@ fn left_out_by_rsync(patterns: &[Pattern]) -> BTreeSet<String> {
     FILES.iter().filter(|name| !to.join(name).exists()).map(|name| (*name).to_owned()).collect()
 }
 
-fn left_out_by_us(patterns: &[Pattern]) -> BTreeSet<String> {
-    let excludes = Excludes::new(patterns);
+fn left_out_by_us(filters: &[Filter]) -> BTreeSet<String> {
+    let excludes = Excludes::new(filters);
     let covered = |name: &&&str| excludes.cover(name.as_bytes(), false);
     FILES.iter().filter(covered).map(|name| (*name).to_owned()).collect()
 }
@@ -108,7 +108,7 @@ fn patterns_mean_what_they_mean_to_rsync() {
         "/**a",
     ];
     for case in cases {
-        let pattern = [case.parse::<Pattern>().unwrap()];
+        let pattern = [Filter::exclude(case.parse().unwrap())];
         assert_eq!(left_out_by_us(&pattern), left_out_by_rsync(&pattern), "pattern {case:?}");
     }
 }
@@ -122,15 +122,50 @@ proptest! {
             1..6,
         )
     ) {
-        let pattern = [text.concat().parse::<Pattern>().unwrap()];
+        let pattern = [Filter::exclude(text.concat().parse().unwrap())];
         prop_assert_eq!(left_out_by_us(&pattern), left_out_by_rsync(&pattern), "{:?}", pattern);
+    }
+}
+
+#[test]
+fn the_first_rule_that_matches_decides() {
+    let rules = |lines: &[&str]| lines.iter().map(|l| l.parse().unwrap()).collect::<Vec<Filter>>();
+    for case in [
+        &["+ /d/", "- /*"][..],
+        &["+ *.tmp", "- b*", "- a"],
+        &["- a", "+ d/a"],
+        &["+ /d/***", "- /*"],
+        &["+ d/", "+ d/e/***", "- *"],
+        &["+ cache/***", "- **/x", "- y"],
+        &["- d", "+ /d/a"],
+        &["+ */", "+ a", "- *"],
+        &["+ /***", "- a"],
+    ] {
+        let filters = rules(case);
+        assert_eq!(left_out_by_us(&filters), left_out_by_rsync(&filters), "rules {case:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+    #[test]
+    fn random_rules_mean_what_they_mean_to_rsync(
+        rules in proptest::collection::vec((any::<bool>(), prop::sample::select(vec![
+            "a", "d/", "/d", "e/***", "cache/***", "*.tmp", "*", "**/a", "d/**", "/*", "x?1]", "b.tmp", "*/",
+        ])), 1..5)
+    ) {
+        let filters: Vec<Filter> = rules
+            .into_iter()
+            .map(|(include, text)| Filter { include, pattern: text.parse().unwrap() })
+            .collect();
+        prop_assert_eq!(left_out_by_us(&filters), left_out_by_rsync(&filters), "{:?}", filters);
     }
 }
 
 proptest! {
     #[test]
     fn no_pattern_and_no_name_panics(pattern in "[ -~]{1,20}", name: Vec<u8>) {
-        let excludes = Excludes::new(&[pattern.parse().unwrap()]);
+        let excludes = Excludes::new(&[Filter::exclude(pattern.parse().unwrap())]);
         excludes.cover(&name, true);
     }
 }

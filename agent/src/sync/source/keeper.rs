@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use lockstep_model::Millis;
 use lockstep_model::sync::{DeliveryState, EngineState, SourceReport, SyncReport};
-use lockstep_model::task::SyncSource;
+use lockstep_model::task::{Peer, Receiver, Route, SyncSource};
 use lockstep_transport::durable;
 use tokio::net::UnixDatagram;
 use tokio::sync::{mpsc, watch};
@@ -84,7 +84,7 @@ impl Keeper {
         };
         let watch_task = tokio::spawn(lsyncd.run(state, stop.child_token()));
         let (crew, from) =
-            Crew::start(context.clone(), cursors, &spec.targets, head, stop.child_token());
+            Crew::start(context.clone(), cursors, &peers(spec), head, stop.child_token());
         let feed = Feed::open(journal, from, head, succeeded);
         let mut keeper = Self {
             context,
@@ -149,14 +149,14 @@ impl Keeper {
 
     async fn apply(&mut self, spec: SyncSource) -> Result<(), String> {
         self.context.set_options(&spec.options);
-        self.crew.become_these(&spec.targets, self.feed.read_upto()).await;
+        self.crew.become_these(&peers(&spec), self.feed.read_upto()).await;
         self.note_excludes(&spec).await
     }
 
     /// Changed patterns change what belongs on every target: the same as "anything may have".
     async fn note_excludes(&mut self, spec: &SyncSource) -> Result<(), String> {
         let file = self.context.excludes_file.clone();
-        let text = exclude::file(&spec.options.excludes);
+        let text = exclude::file(&spec.options.filters);
         let before = fs::read_to_string(&file).ok();
         if before.as_deref() == Some(&text) {
             return Ok(());
@@ -228,9 +228,17 @@ impl Keeper {
             problem.clone_from(&self.problem);
         }
         let head = self.feed.read_upto();
-        let report = SourceReport { engine, problem, head, deliveries };
+        let report = SourceReport { engine, problem, warnings: Vec::new(), head, deliveries };
         self.context.engine.reports.publish(&self.context.sync, SyncReport::Source(report));
     }
+}
+
+fn peers(spec: &SyncSource) -> Vec<Peer> {
+    let peer = |receiver: &Receiver| match &receiver.route {
+        Route::Agent(peer) => Some(peer.clone()),
+        Route::Remote(_) => None,
+    };
+    spec.receivers.iter().filter_map(peer).collect()
 }
 
 /// None when the path is too long for a socket: then the tick alone finds new entries.

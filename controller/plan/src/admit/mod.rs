@@ -5,6 +5,7 @@ mod nodes;
 mod once;
 mod store;
 mod syncs;
+mod targets;
 mod tasks;
 mod tokens;
 mod users;
@@ -16,7 +17,7 @@ use lockstep_model::{Code, NodeName, Reject, Revision, TaskId, Timestamp};
 
 use crate::World;
 pub use once::{Conditions, admit_once};
-pub use tasks::RESYNC_TARGETS_MAX;
+pub use tasks::RUN_TARGETS_MAX;
 pub use tokens::{TOKEN_TTL_DEFAULT, TOKEN_TTL_MAX, TOKEN_TTL_MIN};
 
 pub const NODES_MAX: usize = 10_000;
@@ -88,14 +89,27 @@ pub fn admit(
         Request::ChangeNode { node, action } => nodes::change(world, node, *action),
         Request::RemoveNode { node } => nodes::remove(world, node),
         Request::Announce { node, addresses } => nodes::announce(world, who, node, addresses),
-        Request::CreateSync { name, source, targets, options } => {
-            syncs::create(world, name, source, targets, options, now)
+        Request::CreateSync { name, source, targets, selected, options, paused } => {
+            let (selected, paused) = (selected.as_ref(), *paused);
+            let new = syncs::New { name, source, targets, selected, options, paused };
+            syncs::create(world, &new, now)
         }
-        Request::AddTargets { sync, targets } => syncs::add_targets(world, sync, targets),
-        Request::RemoveTargets { sync, nodes } => syncs::remove_targets(world, sync, nodes),
+        Request::UpdateSync { sync, values, selected } => {
+            syncs::update(world, sync, values, selected.as_ref())
+        }
+        Request::SetPaused { sync, paused } => syncs::set_paused(world, sync, *paused),
+        Request::Reapply { sync } => syncs::reapply(world, sync),
+        Request::AddTargets { sync, targets } => targets::add_targets(world, sync, targets),
+        Request::RemoveTargets { sync, nodes } => targets::remove_targets(world, sync, nodes),
+        Request::SetTargets { sync, targets, comments } => {
+            targets::set_targets(world, sync, targets, comments)
+        }
         Request::DeleteSync { sync } => syncs::delete(world, sync),
-        Request::Resync { sync, targets, traceparent } => {
-            tasks::resync(world, sync, targets, traceparent.as_ref(), now)
+        Request::RunSync { sync, targets, run, traceparent } => {
+            tasks::run(world, sync, targets, run, traceparent.as_ref(), now)
+        }
+        Request::Barrier { sync, at_least, hook, traceparent } => {
+            tasks::barrier(world, sync, *at_least, hook.as_ref(), traceparent.as_ref(), now)
         }
         Request::CancelTask { id } => tasks::cancel(world, *id),
         Request::EndTask { node, id, outcome } => tasks::end(world, who, node, *id, outcome, now),

@@ -78,7 +78,8 @@ pub(super) fn remove(world: &World, name: &NodeName) -> Result<Admitted, Reject>
         let message = format!("node {name} is {}: disable or expel it first", node.admin);
         return Err(precondition("wrong_state", subject(), message));
     }
-    if let Some(sync) = world.syncs().values().map(|s| &s.value).find(|s| s.involves(name)) {
+    let syncs = world.syncs().values().map(|sync| &sync.value);
+    if let Some(sync) = syncs.into_iter().find(|sync| sync.names(name)) {
         let (part, next) = if sync.source.node == *name {
             ("the source", format!("lockstepctl sync delete {}", sync.name))
         } else {

@@ -67,7 +67,12 @@ fn check_revision(world: &World, request: &Request, wanted: Revision) -> Result<
         | Request::AddTargets { sync, .. }
         | Request::RemoveTargets { sync, .. }
         | Request::DeleteSync { sync }
-        | Request::Resync { sync, .. } => (format!("sync/{sync}"), of(world.syncs().get(sync))),
+        | Request::UpdateSync { sync, .. }
+        | Request::SetTargets { sync, .. }
+        | Request::SetPaused { sync, .. }
+        | Request::Reapply { sync }
+        | Request::Barrier { sync, .. }
+        | Request::RunSync { sync, .. } => (format!("sync/{sync}"), of(world.syncs().get(sync))),
         Request::CancelTask { id } | Request::EndTask { id, .. } => {
             (format!("task/{id}"), of(world.task(*id)))
         }

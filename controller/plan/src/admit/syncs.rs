@@ -1,38 +1,49 @@
-//! Syncs and their targets. The rule that matters: nothing writes a directory that another sync
-//! reads or writes, so no loop of syncs can exist.
-
-use std::collections::BTreeSet;
+//! Syncs as a whole: made, changed, paused, deleted. The rule that matters: nothing writes a
+//! directory that another sync reads or writes, so no loop of syncs can exist.
 
 use lockstep_model::node::NodeAdmin;
 use lockstep_model::record::{Key, Record, Write};
-use lockstep_model::sync::{EXCLUDES_MAX, Place, Sync, SyncOptions, TARGETS_MAX};
+use lockstep_model::request::SelectedChange;
+use lockstep_model::sync::settings::Value;
+use lockstep_model::sync::{Place, Selected, Sync, SyncOptions, Target};
 use lockstep_model::{Invalid, NodeName, Reject, SyncName, Timestamp};
 
+use super::targets::{add, check_targets};
 use super::{Admitted, SYNCS_MAX, check_room, precondition};
 use crate::World;
+use crate::members::{Uses, is_selected};
 
-pub(super) fn create(
-    world: &World,
-    name: &SyncName,
-    source: &Place,
-    targets: &[Place],
-    options: &SyncOptions,
-    now: Timestamp,
-) -> Result<Admitted, Reject> {
-    check_options(options)?;
-    if targets.is_empty() {
-        return Err(Invalid::new("targets", "must name at least one node:/path").into());
+/// What a sync is made of.
+pub(super) struct New<'a> {
+    pub name: &'a SyncName,
+    pub source: &'a Place,
+    pub targets: &'a [Target],
+    pub selected: Option<&'a Selected>,
+    pub options: &'a SyncOptions,
+    pub paused: bool,
+}
+
+pub(super) fn create(world: &World, new: &New<'_>, now: Timestamp) -> Result<Admitted, Reject> {
+    let New { name, source, targets, selected, options, paused } = *new;
+    if targets.is_empty() && selected.is_none() {
+        let problem = "must name at least one node:/path, or select nodes by label";
+        return Err(Invalid::new("targets", problem).into());
     }
     let mut sync = Sync {
         name: name.clone(),
         source: source.clone(),
         targets: Vec::new(),
+        selected: selected.cloned(),
         options: options.clone(),
+        paused,
+        generation: 0,
+        comments: Vec::new(),
         created_at: now,
     };
     add(&mut sync, targets)?;
     if let Some(there) = world.syncs().get(name).map(|sync| &sync.value) {
-        if (Sync { created_at: there.created_at, ..sync }) == *there {
+        let Sync { generation, comments, created_at, .. } = there.clone();
+        if (Sync { generation, comments, created_at, ..sync }) == *there {
             return Ok(Admitted::already(format!("sync {name} is just so already")));
         }
         let message = format!(
@@ -43,55 +54,95 @@ pub(super) fn create(
     }
     check_room("syncs", world.syncs().len(), SYNCS_MAX)?;
     check_node(world, "source", &source.node)?;
-    check_overlaps(world, &sync)?;
-    for target in &sync.targets {
-        check_node(world, "targets", &target.node)?;
+    check(world, &sync)?;
+    let mut to = list(sync.targets.iter().map(|target| &target.node));
+    if let Some(Selected { selector, path }) = &sync.selected {
+        let and = if to.is_empty() { "" } else { " and " };
+        to = format!("{to}{and}nodes with {selector} at {path}");
     }
-    let to = list(sync.targets.iter().map(|target| &target.node));
     Ok(Admitted::put(Record::Sync(sync), format!("sync {name} created: {source} to {to}")))
 }
 
-pub(super) fn add_targets(
+pub(super) fn update(
     world: &World,
     name: &SyncName,
-    targets: &[Place],
+    values: &[Value],
+    selected: Option<&SelectedChange>,
 ) -> Result<Admitted, Reject> {
     let before = find(world, name)?;
-    if targets.is_empty() {
-        return Err(Invalid::new("targets", "must name at least one node:/path").into());
-    }
     let mut sync = before.clone();
-    add(&mut sync, targets)?;
-    let added: Vec<&Place> =
-        sync.targets.iter().filter(|target| before.target(&target.node).is_none()).collect();
-    if added.is_empty() {
-        return Ok(Admitted::already(format!("sync {name} has these targets already")));
+    sync.options.set(values.iter().map(|v| (v.name.as_str(), v.text.as_str())))?;
+    match selected {
+        None => {}
+        Some(SelectedChange::To(selected)) => sync.selected = Some(selected.clone()),
+        Some(SelectedChange::Nobody) => sync.selected = None,
     }
-    for target in &added {
-        check_node(world, "targets", &target.node)?;
+    if sync == *before {
+        return Ok(Admitted::already(format!("sync {name} is just so already")));
     }
-    check_overlaps(world, &sync)?;
-    let detail = format!("{} added to sync {name}", list(added.iter().map(|target| &target.node)));
-    Ok(Admitted::put(Record::Sync(sync), detail))
+    check(world, &sync)?;
+    Ok(Admitted::put(Record::Sync(sync), format!("sync {name} changed")))
 }
 
-pub(super) fn remove_targets(
-    world: &World,
-    name: &SyncName,
-    nodes: &[NodeName],
-) -> Result<Admitted, Reject> {
-    let mut sync = find(world, name)?.clone();
-    if nodes.is_empty() {
-        return Err(Invalid::new("nodes", "must name at least one target").into());
+/// What holds for every definition, a new one or a changed one.
+pub(super) fn check(world: &World, sync: &Sync) -> Result<(), Reject> {
+    sync.options.check()?;
+    check_targets(world, sync)?;
+    let uses = Uses::of(world);
+    let named = sync.places().map(|place| (place, true));
+    for (place, written) in std::iter::once((sync.source.clone(), false)).chain(named) {
+        check_overlap(&uses, sync, &place, written)?;
     }
-    if let Some(node) = nodes.iter().find(|node| sync.target(node).is_none()) {
-        let message =
-            format!("node {node} is no target of sync {name}: see lockstepctl sync show {name}");
-        return Err(Reject::not_found(format!("sync/{name}/{node}"), message));
+    let Some(selected) = &sync.selected else { return Ok(()) };
+    if let Some(source) = world.nodes().get(&sync.source.node)
+        && selected.selector.matches(&source.value.labels)
+    {
+        let problem = format!(
+            "{} matches the source {}: add a term that leaves it out",
+            selected.selector, sync.source.node
+        );
+        return Err(Invalid::new("selector", problem).into());
     }
-    sync.targets.retain(|target| !nodes.contains(&target.node));
-    let detail = format!("{} removed from sync {name}; files stay", list(nodes.iter()));
-    Ok(Admitted::put(Record::Sync(sync), detail))
+    let nodes = world.nodes().values().map(|node| &node.value);
+    for node in nodes.filter(|node| is_selected(sync, node)) {
+        let place = Place { node: node.name.clone(), path: selected.path.clone() };
+        check_overlap(&uses, sync, &place, true)?;
+    }
+    Ok(())
+}
+
+/// Two syncs may read one directory; as soon as one of them writes it, they must be apart.
+fn check_overlap(uses: &Uses<'_>, sync: &Sync, here: &Place, written: bool) -> Result<(), Reject> {
+    let Some((other, path, written_there)) = uses.clash(&sync.name, here, written) else {
+        return Ok(());
+    };
+    let part = if written_there { "writes" } else { "reads" };
+    let message = format!(
+        "{here} overlaps {}:{path}, which sync {other} {part}: nothing may write a directory of \
+         another sync; choose another directory",
+        here.node
+    );
+    Err(precondition("overlap", format!("sync/{other}"), message))
+}
+
+pub(super) fn set_paused(world: &World, name: &SyncName, paused: bool) -> Result<Admitted, Reject> {
+    let before = find(world, name)?;
+    let state = if paused { "paused" } else { "running" };
+    if before.paused == paused {
+        return Ok(Admitted::already(format!("sync {name} is {state} already")));
+    }
+    let sync = Sync { paused, ..before.clone() };
+    Ok(Admitted::put(Record::Sync(sync), format!("sync {name} is {state} now")))
+}
+
+/// Slavemaster's "restart": every node is told its part anew, whatever it confirmed before.
+pub(super) fn reapply(world: &World, name: &SyncName) -> Result<Admitted, Reject> {
+    let before = find(world, name)?;
+    let sync = Sync { generation: before.generation.wrapping_add(1), ..before.clone() };
+    Ok(Admitted::put(
+        Record::Sync(sync),
+        format!("every node of sync {name} takes up its part anew"),
+    ))
 }
 
 /// The planner then has every node release its part.
@@ -109,35 +160,7 @@ pub(super) fn find<'a>(world: &'a World, name: &SyncName) -> Result<&'a Sync, Re
     })
 }
 
-/// Adds what is new, and keeps the targets sorted. The same place twice is one target.
-fn add(sync: &mut Sync, targets: &[Place]) -> Result<(), Reject> {
-    for (at, target) in targets.iter().enumerate() {
-        let wrong = |problem: String| Reject::from(Invalid::new(format!("targets[{at}]"), problem));
-        if target.node == sync.source.node {
-            let node = &target.node;
-            return Err(wrong(format!("{node} is the source: a sync is between different nodes")));
-        }
-        match sync.targets.binary_search_by(|there| there.node.cmp(&target.node)) {
-            Err(place) => sync.targets.insert(place, target.clone()),
-            Ok(place) if sync.targets[place] == *target => {}
-            Ok(place) => {
-                let there = &sync.targets[place];
-                let problem = format!(
-                    "{target}: {there} is a target already, and a node has one directory per sync; \
-                     remove the old one first"
-                );
-                return Err(wrong(problem));
-            }
-        }
-    }
-    if sync.targets.len() > TARGETS_MAX {
-        let problem = format!("would be {}, at most {TARGETS_MAX} are allowed", sync.targets.len());
-        return Err(Invalid::new("targets", problem).into());
-    }
-    Ok(())
-}
-
-fn check_node(world: &World, field: &str, name: &NodeName) -> Result<(), Reject> {
+pub(super) fn check_node(world: &World, field: &str, name: &NodeName) -> Result<(), Reject> {
     let Some(node) = world.nodes().get(name) else {
         let message = format!(
             "{field}: node {name} has not joined: make a token for it with lockstepctl token \
@@ -150,50 +173,6 @@ fn check_node(world: &World, field: &str, name: &NodeName) -> Result<(), Reject>
         return Err(precondition("node_expelled", format!("node/{name}"), message));
     }
     Ok(())
-}
-
-fn check_options(options: &SyncOptions) -> Result<(), Reject> {
-    let SyncOptions { delete: _, excludes, delay } = options;
-    if excludes.len() > EXCLUDES_MAX {
-        let problem = format!("must be at most {EXCLUDES_MAX}, not {}", excludes.len());
-        return Err(Invalid::new("excludes", problem).into());
-    }
-    if *delay > SyncOptions::DELAY_MAX || delay.0 % 1000 != 0 {
-        let max = SyncOptions::DELAY_MAX;
-        let problem = format!("must be whole seconds from 0s to {max}, not {} ms", delay.0);
-        return Err(Invalid::new("delay", problem).into());
-    }
-    Ok(())
-}
-
-/// Two syncs may read one directory; as soon as one of them writes it, they must be apart.
-fn check_overlaps(world: &World, sync: &Sync) -> Result<(), Reject> {
-    let nodes: BTreeSet<&NodeName> = places(sync).map(|(place, _)| &place.node).collect();
-    let others = world.syncs().values().map(|other| &other.value).filter(|o| o.name != sync.name);
-    for other in others {
-        for (there, written_there) in places(other).filter(|(p, _)| nodes.contains(&p.node)) {
-            let Some((here, written_here)) =
-                places(sync).find(|(place, _)| place.node == there.node)
-            else {
-                continue;
-            };
-            if (written_here || written_there) && here.path.overlaps(&there.path) {
-                let part = if written_there { "writes" } else { "reads" };
-                let message = format!(
-                    "{here} overlaps {there}, which sync {} {part}: nothing may write a directory \
-                     of another sync; choose another directory",
-                    other.name
-                );
-                return Err(precondition("overlap", format!("sync/{}", other.name), message));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Each place of a sync, and whether it is written there.
-fn places(sync: &Sync) -> impl Iterator<Item = (&Place, bool)> {
-    std::iter::once((&sync.source, false)).chain(sync.targets.iter().map(|place| (place, true)))
 }
 
 /// The first few names, and how many more.

@@ -7,8 +7,8 @@ use lockstep_model::identity::{Role, Subject, TokenFor, User};
 use lockstep_model::node::{Node, NodeAdmin};
 use lockstep_model::observation::{Observation, Told};
 use lockstep_model::record::{Actor, Change, Fleet, Record, Txn, Write};
-use lockstep_model::request::{NodeAction, Request};
-use lockstep_model::task::{Outcome, OutcomeKind, Task, TaskSpec};
+use lockstep_model::request::{NodeAction, Request, SyncRun};
+use lockstep_model::task::{Outcome, OutcomeKind, Receiver, Route, Task, TaskSpec};
 use lockstep_model::{Incarnation, KeyHash, Millis, NodeName, Reject, Revision, Timestamp};
 
 use crate::admit::{Admitted, admit};
@@ -199,21 +199,28 @@ fn show_task(task: &Task) -> String {
     };
     let what = match &task.spec {
         TaskSpec::SyncSource(source) => {
-            let peers: Vec<_> = source
-                .targets
-                .iter()
-                .map(|p| format!("{}@{}", p.node, p.addresses.first().unwrap()))
-                .collect();
-            format!("sync-source {} -> [{}]", source.sync, peers.join(" "))
+            format!("sync-source {} -> [{}]", source.sync, receivers(&source.receivers))
         }
         TaskSpec::SyncTarget(target) => {
             let from = target.source.as_ref().map_or("nobody", |peer| peer.node.as_str());
             let serve = if target.serve { "" } else { " not-serving" };
-            format!("sync-target {} <- {from}{serve}", target.sync)
+            let relay = match &target.receivers[..] {
+                [] => String::new(),
+                to => format!(" -> [{}]", receivers(to)),
+            };
+            format!("sync-target {} <- {from}{serve}{relay}", target.sync)
         }
         other => format!("{} {}", other.kind(), other.slot()),
     };
     format!("{} {} #{}: {what}: {state}", task.node, task.id, task.attempt)
+}
+
+fn receivers(receivers: &[Receiver]) -> String {
+    let shown = receivers.iter().map(|to| match &to.route {
+        Route::Agent(peer) => format!("{}@{}", to.node, peer.addresses.first().unwrap()),
+        Route::Remote(remote) => format!("{}={remote}", to.node),
+    });
+    shown.collect::<Vec<_>>().join(" ")
 }
 
 pub fn key(name: &str) -> KeyHash {
@@ -248,7 +255,9 @@ pub fn create_sync(name: &str, source: &str, targets: &[&str]) -> Request {
         name: name.parse().unwrap(),
         source: source.parse().unwrap(),
         targets: targets.iter().map(|place| place.parse().unwrap()).collect(),
+        selected: None,
         options: Default::default(),
+        paused: false,
     }
 }
 
@@ -264,5 +273,6 @@ pub fn remove_targets(sync: &str, nodes: &[&str]) -> Request {
 
 pub fn resync(sync: &str, nodes: &[&str]) -> Request {
     let targets = nodes.iter().map(|node| node.parse().unwrap()).collect();
-    Request::Resync { sync: sync.parse().unwrap(), targets, traceparent: None }
+    let (sync, run) = (sync.parse().unwrap(), SyncRun::Resync);
+    Request::RunSync { sync, targets, run, traceparent: None }
 }

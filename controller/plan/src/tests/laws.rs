@@ -130,7 +130,7 @@ fn take(lab: &mut Lab, step: Step) {
             lab.observe(name, Observation::Task { id, phase });
         }
         Step::Report(name, sync, some) => {
-            let target = TargetReport { filled: true, problem: String::new() };
+            let target = TargetReport { filled: true, problem: String::new(), relay: None };
             let report = some.then_some(SyncReport::Target(target));
             lab.observe(name, Observation::Sync { sync: sync.parse().unwrap(), report });
         }
@@ -229,7 +229,7 @@ proptest! {
             let admin = lab.world.nodes()[&task.node].value.admin;
             let newest = lab.world.newest(&task.node, &task.slot()).unwrap().id == task.id;
             let run = task.spec.kind() == "sync-resync";
-            let there = lab.world.syncs().values().any(|sync| sync.value.involves(&task.node));
+            let there = lab.world.syncs().values().any(|sync| sync.value.names(&task.node));
             prop_assert!(!task.is_live(), "healed, and still live: {:?}", task);
             if newest && !run && admin != NodeAdmin::Expelled {
                 prop_assert!(task.succeeded() && there, "healed, and not in force: {:?}", task);

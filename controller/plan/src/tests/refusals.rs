@@ -89,7 +89,7 @@ fn syncs() {
             FailedPrecondition overlap sync/a: w1:/srv/www/sub overlaps w1:/srv/www, which sync a writes: nothing may write a directory of another sync; choose another directory
             FailedPrecondition overlap sync/a: m:/srv overlaps m:/srv/www, which sync a reads: nothing may write a directory of another sync; choose another directory
             FailedPrecondition overlap sync/a: w1:/srv/www overlaps w1:/srv/www, which sync a writes: nothing may write a directory of another sync; choose another directory
-            InvalidArgument invalid delay: delay: must be whole seconds from 0s to 10m0s, not 1500 ms
+            InvalidArgument invalid delay: delay: must be whole seconds
             InvalidArgument invalid targets[0]: targets[0]: w1:/other: w1:/srv/www is a target already, and a node has one directory per sync; remove the old one first
             InvalidArgument invalid targets: targets: must name at least one node:/path
             NotFound not_found sync/b: sync b does not exist: see lockstepctl sync list

@@ -3,7 +3,8 @@
 use lockstep_model::identity::{Token, User};
 use lockstep_model::node::Node;
 use lockstep_model::record::{Fleet, Record, RequestDone};
-use lockstep_model::sync::Sync;
+use lockstep_model::sync::settings::Value;
+use lockstep_model::sync::{Selected, Sync};
 use lockstep_model::task::Task;
 
 /// Most names that a line lists.
@@ -35,14 +36,37 @@ pub(super) fn of(record: &Record) -> String {
             let key = key_hash.map_or("no key yet".to_owned(), |key| format!("key {key}"));
             format!("{role}, {state}, {key}")
         }
-        Record::Sync(Sync { name: _, source, targets, options: _, created_at: _ }) => {
-            format!("{source} to {}", list(targets.iter().map(ToString::to_string)))
-        }
+        Record::Sync(sync) => of_sync(sync),
         Record::Task(task) => of_task(task),
         Record::Request(RequestDone { id: _, actor, cause, at: _ }) => {
             format!("{cause} by {actor}")
         }
     }
+}
+
+fn of_sync(sync: &Sync) -> String {
+    let Sync {
+        name: _,
+        source,
+        targets,
+        selected,
+        options,
+        paused,
+        generation: _,
+        comments: _,
+        created_at: _,
+    } = sync;
+    let mut text = format!("{source} to {}", list(targets.iter().map(ToString::to_string)));
+    if let Some(Selected { selector, path }) = selected {
+        text.push_str(&format!(" and {selector} at {path}"));
+    }
+    for Value { name, text: value } in options.values().iter().take(NAMES_MAX) {
+        text.push_str(&format!(", {name}={value}"));
+    }
+    if *paused {
+        text.push_str(", paused");
+    }
+    text
 }
 
 fn of_task(task: &Task) -> String {

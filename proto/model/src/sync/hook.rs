@@ -71,7 +71,7 @@ macro_rules! words {
         pub enum $type { $($(#[$vdoc])* $variant),+ }
 
         impl $type {
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+            pub const ALL: [Self; [$($word),+].len()] = [$(Self::$variant),+];
 
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word),+ }
@@ -87,7 +87,7 @@ macro_rules! words {
         impl ::std::str::FromStr for $type {
             type Err = $crate::reject::Invalid;
             fn from_str(text: &str) -> Result<Self, $crate::reject::Invalid> {
-                Self::ALL.iter().copied().find(|word| word.as_str() == text).ok_or_else(|| {
+                Self::ALL.into_iter().find(|word| word.as_str() == text).ok_or_else(|| {
                     let names = [$($word),+].join(", ");
                     let problem = format!("must be one of {names}, not {}", $crate::id::quote(text));
                     $crate::reject::Invalid::new($what, problem)
@@ -131,7 +131,9 @@ impl FromStr for Hook {
                 "on" => hook.on = value.parse()?,
                 "at" => hook.at = value.parse()?,
                 "failure" => hook.failure = value.parse()?,
-                "timeout" => hook.timeout = value.parse().map_err(|e: Invalid| e.within("timeout"))?,
+                "timeout" => {
+                    hook.timeout = value.parse().map_err(|e: Invalid| e.within("timeout"))?
+                }
                 "repeatable" => hook.repeatable = super::settings::yes_no(value)?,
                 _ => {
                     let problem = format!(

@@ -92,7 +92,8 @@ impl FromStr for Remote {
     type Err = Invalid;
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let wrong = |why: &str| Invalid::new("target", format!("{why} (got {})", quote(text)));
-        let shape = || wrong("must look like ssh://user@host:port/path or rsync://user@host/module/path");
+        let shape =
+            || wrong("must look like ssh://user@host:port/path or rsync://user@host/module/path");
         let (scheme, rest) = text.split_once("://").ok_or_else(shape)?;
         let scheme = match scheme {
             "ssh" => Scheme::Ssh,
@@ -115,13 +116,17 @@ impl FromStr for Remote {
                 && !user.starts_with('-')
         };
         if user.is_some_and(|user| !user_fits(user)) {
-            return Err(wrong("the user must be 1 to 64 letters, digits, '-', '_' or '.', and not start with '-'"));
+            return Err(wrong(
+                "the user must be 1 to 64 letters, digits, '-', '_' or '.', and not start with '-'",
+            ));
         }
         let at = HostPort::parse(host, scheme.default_port())?;
         let trimmed = path.trim_end_matches('/');
         let parts_fit = trimmed.split('/').all(|part| !matches!(part, "" | "." | ".."));
         if trimmed.len() > PATH_MAX || !parts_fit || trimmed.chars().any(char::is_control) {
-            return Err(wrong("the path must not be empty, nor hold '//', '.', '..' or control characters"));
+            return Err(wrong(
+                "the path must not be empty, nor hold '//', '.', '..' or control characters",
+            ));
         }
         let path = match scheme {
             Scheme::Ssh => format!("/{trimmed}"),
@@ -130,7 +135,9 @@ impl FromStr for Remote {
                 let module_fits = module.len() <= 64
                     && module.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
                 if !module_fits || module.starts_with('-') {
-                    return Err(wrong("the module must be at most 64 letters, digits, '-', '_' or '.'"));
+                    return Err(wrong(
+                        "the module must be at most 64 letters, digits, '-', '_' or '.'",
+                    ));
                 }
                 trimmed.to_owned()
             }
@@ -139,7 +146,12 @@ impl FromStr for Remote {
             None => None,
             Some(query) => match query.split_once('=') {
                 Some((key, name)) if key == scheme.secret() => Some(name.parse()?),
-                _ => return Err(wrong(&format!("behind '?' only {}=NAME may stand", scheme.secret()))),
+                _ => {
+                    return Err(wrong(&format!(
+                        "behind '?' only {}=NAME may stand",
+                        scheme.secret()
+                    )));
+                }
             },
         };
         Ok(Self { scheme, user: user.map(str::to_owned), at, path, secret })
@@ -170,8 +182,14 @@ mod tests {
     fn urls_are_read_as_written() {
         for (text, shown) in [
             ("ssh://web9/srv/www", "ssh://web9:22/srv/www"),
-            ("ssh://deploy@[2001:db8::7]:2222/srv/my www/?key=deploy", "ssh://deploy@[2001:db8::7]:2222/srv/my www?key=deploy"),
-            ("rsync://b.k@10.0.0.9/www/html?password=web9", "rsync://b.k@10.0.0.9:873/www/html?password=web9"),
+            (
+                "ssh://deploy@[2001:db8::7]:2222/srv/my www/?key=deploy",
+                "ssh://deploy@[2001:db8::7]:2222/srv/my www?key=deploy",
+            ),
+            (
+                "rsync://b.k@10.0.0.9/www/html?password=web9",
+                "rsync://b.k@10.0.0.9:873/www/html?password=web9",
+            ),
         ] {
             let remote: Remote = text.parse().unwrap();
             assert_eq!(remote.to_string(), shown);
@@ -182,9 +200,24 @@ mod tests {
     #[test]
     fn what_could_be_an_option_or_a_command_is_refused() {
         for wrong in [
-            "", "ssh://", "ssh://h", "ssh://h/", "http://h/p", "ssh://-oProxyCommand=x/p", "ssh://-l@h/p",
-            "ssh://a b@h/p", "ssh://h/../p", "ssh://h/p?key=../k", "ssh://h/p?password=x", "ssh://h/p?key=k&x=y",
-            "ssh://u;x@h/p", "rsync://h/-e/p", "rsync://h/m$x/p", "rsync://h:0/m", "ssh://h/a\nb", "ssh://$(x)/p",
+            "",
+            "ssh://",
+            "ssh://h",
+            "ssh://h/",
+            "http://h/p",
+            "ssh://-oProxyCommand=x/p",
+            "ssh://-l@h/p",
+            "ssh://a b@h/p",
+            "ssh://h/../p",
+            "ssh://h/p?key=../k",
+            "ssh://h/p?password=x",
+            "ssh://h/p?key=k&x=y",
+            "ssh://u;x@h/p",
+            "rsync://h/-e/p",
+            "rsync://h/m$x/p",
+            "rsync://h:0/m",
+            "ssh://h/a\nb",
+            "ssh://$(x)/p",
         ] {
             assert!(wrong.parse::<Remote>().is_err(), "{wrong}");
         }

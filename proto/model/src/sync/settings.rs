@@ -91,8 +91,12 @@ impl SyncOptions {
         Ok(())
     }
 
-    /// What no single setting can tell.
+    /// Each value by itself, and what no single setting can tell.
     pub fn check(&self) -> Result<(), Invalid> {
+        for Value { name, text } in self.values() {
+            let read = find(&name)?.read;
+            read(&mut Self::default(), &text).map_err(|e| Invalid::new(name, e.problem))?;
+        }
         let most = |name, len: usize, max| match len > max {
             true => Err(Invalid::new(name, format!("must be at most {max}, not {len}"))),
             false => Ok(()),
@@ -175,7 +179,8 @@ fn count(text: &str, least: u32, most: u32) -> Result<Option<u32>, Invalid> {
         return Ok(None);
     }
     let value = text.parse().ok().filter(|n| (least..=most).contains(n));
-    let problem = || format!("must be a number from {least} to {most}, or none, not {}", quote(text));
+    let problem =
+        || format!("must be a number from {least} to {most}, or none, not {}", quote(text));
     value.map(Some).ok_or_else(|| Invalid::new("number", problem()))
 }
 
@@ -266,7 +271,10 @@ macro_rules! many {
             value: $value,
             help: $help,
             repeated: true,
-            read: |o, text| { o.$field.push(text.parse::<$type>()?); Ok(()) },
+            read: |o, text| {
+                o.$field.push(text.parse::<$type>()?);
+                Ok(())
+            },
             write: |o| texts(&o.$field),
             reset: |o, _| o.$field.clear(),
         }
@@ -283,15 +291,68 @@ fn shown<T: ToString>(value: &T) -> Vec<String> {
 
 /// In the order of the manual.
 pub const SETTINGS: &[Setting] = &[
-    one!("delete", "WHEN", delete, parsed, shown, "When to remove on targets what the source does not have: always, never, startup (in complete passes), running (as it happens)"),
-    many!("filter", "RULE", filters, Filter, "'- PATTERN' leaves out, '+ PATTERN' keeps; rsync's patterns, the first match decides"),
-    one!("delay", "TIME", delay, delay, |v: &Millis| vec![v.exact()], "How long changes are collected before they are sent, 0s to 10m in whole seconds"),
-    one!("initial", "WHAT", initial, parsed, shown, "fill: a new target gets everything first; skip: it is taken as complete"),
+    one!(
+        "delete",
+        "WHEN",
+        delete,
+        parsed,
+        shown,
+        "When to remove on targets what the source does not have: always, never, startup (in complete passes), running (as it happens)"
+    ),
+    many!(
+        "filter",
+        "RULE",
+        filters,
+        Filter,
+        "'- PATTERN' leaves out, '+ PATTERN' keeps; rsync's patterns, the first match decides"
+    ),
+    one!(
+        "delay",
+        "TIME",
+        delay,
+        delay,
+        |v: &Millis| vec![v.exact()],
+        "How long changes are collected before they are sent, 0s to 10m in whole seconds"
+    ),
+    one!(
+        "initial",
+        "WHAT",
+        initial,
+        parsed,
+        shown,
+        "fill: a new target gets everything first; skip: it is taken as complete"
+    ),
     flag!("once", once, "One complete pass per target, and no watching"),
-    one!("marker", "FILE", marker, optional, |v: &Option<_>| or_none(v.as_ref()), "Send changes when this file of the source is written, and not as they happen"),
-    many!("priority", "PATTERN", priority, super::filter::Pattern, "Changes of names that match go first"),
-    many!("ignore", "PATTERN", ignore, super::filter::Pattern, "Drop events of names that match, such as editors' temporary files; complete passes bring what is there"),
-    one!("symlinks", "HOW", transfer.symlinks, parsed, shown, "keep, follow (what they point to), skip, or safe (leave out those that point outside)"),
+    one!(
+        "marker",
+        "FILE",
+        marker,
+        optional,
+        |v: &Option<_>| or_none(v.as_ref()),
+        "Send changes when this file of the source is written, and not as they happen"
+    ),
+    many!(
+        "priority",
+        "PATTERN",
+        priority,
+        super::filter::Pattern,
+        "Changes of names that match go first"
+    ),
+    many!(
+        "ignore",
+        "PATTERN",
+        ignore,
+        super::filter::Pattern,
+        "Drop events of names that match, such as editors' temporary files; complete passes bring what is there"
+    ),
+    one!(
+        "symlinks",
+        "HOW",
+        transfer.symlinks,
+        parsed,
+        shown,
+        "keep, follow (what they point to), skip, or safe (leave out those that point outside)"
+    ),
     flag!("perms", transfer.perms, "Keep modes"),
     flag!("times", transfer.times, "Keep modification times"),
     flag!("owner", transfer.owner, "Keep owners, by number"),
@@ -306,9 +367,30 @@ pub const SETTINGS: &[Setting] = &[
     flag!("whole-file", transfer.whole_file, "Send files whole, without rsync's delta algorithm"),
     flag!("inplace", transfer.inplace, "Write into the target's file itself"),
     flag!("partial", transfer.partial, "Keep interrupted files on the target and complete them"),
-    one!("chmod", "MODES", transfer.chmod, optional_of(chmod), |v: &Option<Chmod>| vec![v.as_ref().map_or("none", Chmod::as_str).to_owned()], "Modes on targets, as rsync's --chmod: D755,F644"),
-    one!("chown", "USER:GROUP", transfer.chown, optional_of(chown), |v: &Option<Chown>| vec![v.as_ref().map_or("none", Chown::as_str).to_owned()], "Owner and group on targets, as rsync's --chown"),
-    one!("timeout", "TIME", transfer.timeout, timeout, |v: &Millis| vec![v.exact()], "End a transfer in which nothing moves for so long, 1s to 1h"),
+    one!(
+        "chmod",
+        "MODES",
+        transfer.chmod,
+        optional_of(chmod),
+        |v: &Option<Chmod>| vec![v.as_ref().map_or("none", Chmod::as_str).to_owned()],
+        "Modes on targets, as rsync's --chmod: D755,F644"
+    ),
+    one!(
+        "chown",
+        "USER:GROUP",
+        transfer.chown,
+        optional_of(chown),
+        |v: &Option<Chown>| vec![v.as_ref().map_or("none", Chown::as_str).to_owned()],
+        "Owner and group on targets, as rsync's --chown"
+    ),
+    one!(
+        "timeout",
+        "TIME",
+        transfer.timeout,
+        timeout,
+        |v: &Millis| vec![v.exact()],
+        "End a transfer in which nothing moves for so long, 1s to 1h"
+    ),
     Setting {
         name: "delete-limit",
         value: "LIMIT",
@@ -337,16 +419,82 @@ pub const SETTINGS: &[Setting] = &[
         write: |o| vec![o.delete_limit.unwrap_or_default().window.exact()],
         reset: |_, _| {},
     },
-    one!("sentinel", "FILE", sentinel, optional, |v: &Option<_>| or_none(v.as_ref()), "Delete nothing unless this file of the source is there"),
-    one!("bwlimit", "RATE", bwlimit, optional, |v: &Option<_>| or_none(v.as_ref()), "Bytes per second of all its targets together: 500K, 10M, none"),
-    one!("transfers", "COUNT", transfers, |text: &str| count(text, 1, SyncOptions::TRANSFERS_MAX), |v: &Option<u32>| or_none(v.as_ref()), "Transfers at once, 1 to 100, or none: the node's limit alone"),
-    one!("verify-every", "TIME", verify_every, every, |v: &Option<Millis>| exact_or_none(*v), "Compare every copy with the source so often, and repair; none: never"),
-    one!("scrub-every", "TIME", scrub_every, every, |v: &Option<Millis>| exact_or_none(*v), "Compare contents too so often, slowly; none: never"),
-    one!("max-lag", "TIME", max_lag, every, |v: &Option<Millis>| exact_or_none(*v), "A copy that is further behind tells load balancers NOT_SERVING; none: age is no reason"),
-    many!("hook", "HOOK", hooks, Hook, "Run this executable of the agent's hook directory: NAME [on=changed|filled] [at=target|source] [failure=ignore|alert|retry] [timeout=1m] [repeatable=yes]"),
-    flag!("remove-source-files", remove_source_files, "Remove a file from the source once all targets have it; needs delete=never"),
-    one!("fanout", "COUNT", fanout, |text: &str| count(text, 2, SyncOptions::FANOUT_MAX), |v: &Option<u32>| or_none(v.as_ref()), "The source feeds so many targets, and these feed the others; none: the source feeds all"),
-    one!("engine", "ENGINE", engine, parsed, shown, "journal, or classic: a plain lsyncd per target"),
+    one!(
+        "sentinel",
+        "FILE",
+        sentinel,
+        optional,
+        |v: &Option<_>| or_none(v.as_ref()),
+        "Delete nothing unless this file of the source is there"
+    ),
+    one!(
+        "bwlimit",
+        "RATE",
+        bwlimit,
+        optional,
+        |v: &Option<_>| or_none(v.as_ref()),
+        "Bytes per second of all its targets together: 500K, 10M, none"
+    ),
+    one!(
+        "transfers",
+        "COUNT",
+        transfers,
+        |text: &str| count(text, 1, SyncOptions::TRANSFERS_MAX),
+        |v: &Option<u32>| or_none(v.as_ref()),
+        "Transfers at once, 1 to 100, or none: the node's limit alone"
+    ),
+    one!(
+        "verify-every",
+        "TIME",
+        verify_every,
+        every,
+        |v: &Option<Millis>| exact_or_none(*v),
+        "Compare every copy with the source so often, and repair; none: never"
+    ),
+    one!(
+        "scrub-every",
+        "TIME",
+        scrub_every,
+        every,
+        |v: &Option<Millis>| exact_or_none(*v),
+        "Compare contents too so often, slowly; none: never"
+    ),
+    one!(
+        "max-lag",
+        "TIME",
+        max_lag,
+        every,
+        |v: &Option<Millis>| exact_or_none(*v),
+        "A copy that is further behind tells load balancers NOT_SERVING; none: age is no reason"
+    ),
+    many!(
+        "hook",
+        "HOOK",
+        hooks,
+        Hook,
+        "Run this executable of the agent's hook directory: NAME [on=changed|filled] [at=target|source] [failure=ignore|alert|retry] [timeout=1m] [repeatable=yes]"
+    ),
+    flag!(
+        "remove-source-files",
+        remove_source_files,
+        "Remove a file from the source once all targets have it; needs delete=never"
+    ),
+    one!(
+        "fanout",
+        "COUNT",
+        fanout,
+        |text: &str| count(text, 2, SyncOptions::FANOUT_MAX),
+        |v: &Option<u32>| or_none(v.as_ref()),
+        "The source feeds so many targets, and these feed the others; none: the source feeds all"
+    ),
+    one!(
+        "engine",
+        "ENGINE",
+        engine,
+        parsed,
+        shown,
+        "journal, or classic: a plain lsyncd per target"
+    ),
 ];
 
 fn delay(text: &str) -> Result<Millis, Invalid> {

@@ -71,7 +71,11 @@ fn every_setting_is_read_as_written() {
     let named: std::collections::BTreeSet<_> = samples.iter().map(|(name, _)| *name).collect();
     let unnamed: Vec<_> =
         SETTINGS.iter().map(|row| row.name).filter(|name| !named.contains(name)).collect();
-    assert_eq!(unnamed, ["once", "sparse", "remove-source-files"], "each has a sample here or below");
+    assert_eq!(
+        unnamed,
+        ["once", "sparse", "remove-source-files"],
+        "each has a sample here or below"
+    );
     for name in ["once", "sparse"] {
         let options = read(&[(name, "yes")]).unwrap();
         assert_eq!(again(&options), options);

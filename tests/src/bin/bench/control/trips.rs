@@ -55,7 +55,7 @@ async fn tasks(fleet: &Fleet, count: usize) -> Result<Vec<f64>> {
     let watch = v1::WatchLogRequest { after: None, scope: format!("task/{NODE}/") };
     let mut log = LogServiceClient::new(channel).watch_log(watch).await?.into_inner();
     let path = fleet.www(NODE)?.display().to_string();
-    let place = v1::Place { node: NODE.to_owned(), path };
+    let place = v1::Target { node: NODE.to_owned(), at: path, bwlimit: 0 };
     let mut took = Vec::new();
     for _ in 0..count {
         let (sync, targets) = (SYNC.to_owned(), vec![place.clone()]);

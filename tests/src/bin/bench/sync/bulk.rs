@@ -130,7 +130,7 @@ fn plain(fleet: &Fleet, reach: &Reach, target: &Host) -> Result<f64> {
 fn ours(fleet: &Fleet, target: &Host) -> Result<(f64, f64)> {
     let place = fleet.place(target.name())?;
     let sync = fleet.ask::<lockstep_proto::v1::Sync>(&["sync", "show", "www"])?;
-    if sync.targets.iter().any(|t| t.place.as_ref().is_some_and(|p| p.node == target.name())) {
+    if sync.targets.iter().any(|t| t.target.as_ref().is_some_and(|p| p.node == target.name())) {
         ctl(fleet, &["sync", "remove-target", "www", target.name(), "--wait"])?;
     }
     empty(&target.path("www"))?;

@@ -1,0 +1,106 @@
+//! A sync as it is shown: its record, who its targets are, what its nodes confirmed and what they
+//! say. Reads only.
+
+use std::collections::HashMap;
+
+use lockstep_model::reason::Reason;
+use lockstep_model::record::Versioned;
+use lockstep_model::sync::report::{Delivery, SyncReport};
+use lockstep_model::sync::{Sync, Target};
+use lockstep_model::task::{Slot, TaskSpec};
+use lockstep_model::{NodeName, SyncName, Timestamp};
+use lockstep_plan::World;
+use lockstep_plan::explain::explain;
+use lockstep_plan::members::{Member, feeder, members_of};
+use lockstep_proto::convert::to_wire_time;
+use lockstep_proto::v1;
+
+pub(super) fn show(
+    world: &World,
+    reasons: &[Reason],
+    sync: &Versioned<Sync>,
+    now: Timestamp,
+) -> v1::Sync {
+    let Versioned { revision, value: sync } = sync;
+    let Sync {
+        name,
+        source,
+        targets: _,
+        selected,
+        options,
+        paused,
+        generation,
+        comments,
+        created_at,
+    } = sync;
+    // What cannot be explained is shown without a reason.
+    let reasons = explain(world, reasons, &format!("sync/{name}"), now).unwrap_or_default();
+    let mut why: HashMap<&str, &str> = HashMap::new();
+    for reason in &reasons {
+        why.entry(&reason.subject).or_insert(&reason.text);
+    }
+    let reason = |node: &NodeName| {
+        why.get(format!("sync/{name}/{node}").as_str()).map(|text| (*text).to_owned())
+    };
+    let reported = |node: &NodeName| world.seen(node).and_then(|seen| seen.sync(name));
+    let source_reported = reported(&source.node);
+    let source_report = source_reported.and_then(|reported| match &reported.report {
+        SyncReport::Source(report) => Some(report),
+        SyncReport::Target(_) => None,
+    });
+    let target = |member: Member<'_>| {
+        let parent = feeder(world, sync, member.node);
+        v1::SyncTargetStatus {
+            applied: member.path().is_none() || is_applied(world, name, member.node),
+            report: reported(member.node)
+                .and_then(|reported| reported.report.target())
+                .map(|report| v1::TargetReport { relay: None, ..report.clone().into() }),
+            delivery: delivery(world, name, parent, member.node).cloned().map(Into::into),
+            reason: reason(member.node).unwrap_or_default(),
+            selected: member.selected,
+            parent: parent.to_string(),
+            target: Some(
+                Target {
+                    node: member.node.clone(),
+                    at: member.at.into_owned(),
+                    bwlimit: member.bwlimit,
+                }
+                .into(),
+            ),
+        }
+    };
+    v1::Sync {
+        name: name.to_string(),
+        source: Some(source.clone().into()),
+        options: Some(options.clone().into()),
+        targets: members_of(world, sync).into_iter().map(target).collect(),
+        created_at: Some(to_wire_time(*created_at)),
+        revision: revision.0,
+        source_applied: is_applied(world, name, &source.node),
+        source_report: source_report.cloned().map(Into::into),
+        source_reported_at: source_reported.map(|reported| to_wire_time(reported.at)),
+        selected: selected.clone().map(Into::into),
+        paused: *paused,
+        comments: comments.iter().cloned().map(Into::into).collect(),
+        generation: *generation,
+        source_reason: reason(&source.node).unwrap_or_default(),
+    }
+}
+
+/// What the node that feeds a target says of it.
+fn delivery<'a>(
+    world: &'a World,
+    sync: &SyncName,
+    parent: &NodeName,
+    target: &NodeName,
+) -> Option<&'a Delivery> {
+    let report = world.seen(parent)?.sync(sync)?.report.source()?;
+    report.deliveries.iter().find(|delivery| delivery.target == *target)
+}
+
+/// The planner gives a task for every difference, so the newest one's success says it all.
+fn is_applied(world: &World, sync: &SyncName, node: &NodeName) -> bool {
+    world
+        .newest(node, &Slot::Sync(sync.clone()))
+        .is_some_and(|task| task.succeeded() && !matches!(task.spec, TaskSpec::SyncRelease { .. }))
+}
