@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use lockstep_model::identity::{Role, User};
 use lockstep_model::record::{Actor, Change, Key, Record, TXN_WRITES_MAX, Txn, Versioned, Write};
-use lockstep_model::sync::{DeletePolicy, Place, Sync, SyncOptions};
-use lockstep_model::{Millis, Revision, Timestamp};
+use lockstep_model::sync::{Place, Sync, SyncOptions};
+use lockstep_model::{Revision, Timestamp};
 
 use super::memory::MemoryStore;
 use super::sled::SledStore;
