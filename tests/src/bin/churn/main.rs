@@ -92,7 +92,7 @@ fn live(seed: u64, calm: bool) -> Result<()> {
     fleet.wait_healthy(&nodes);
     fleet.sync_www(SOURCE, &TARGETS)?;
     let mut chance = Chance::new(seed);
-    let mut ops = Ops::new(&fleet.www(SOURCE)?, Chance::new(chance.number()))?;
+    let mut ops = Ops::new(&fleet.www(SOURCE)?, Chance::new(chance.number()));
     for round in 1..=ROUNDS {
         let mut harms = Vec::new();
         thread::scope(|scope| -> Result<()> {

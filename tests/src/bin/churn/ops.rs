@@ -18,6 +18,8 @@ const LARGE_BYTES_MAX: usize = 2_000_000;
 /// One of so many files is large.
 const LARGE_EACH: usize = 50;
 const NAME_BYTES_MAX: usize = 255;
+/// Paths that are met again rather than others.
+const NEAR_MAX: usize = 64;
 /// Changes that are remembered.
 const TOLD_MAX: usize = 20_000;
 
@@ -27,6 +29,8 @@ pub struct Ops {
     aside: PathBuf,
     names: Vec<OsString>,
     chance: Chance,
+    /// What the newest changes left.
+    near: VecDeque<PathBuf>,
     count: usize,
     told: VecDeque<Told>,
 }
@@ -94,7 +98,7 @@ const OPS: &[Op] = &[
         fs::remove_dir_all(a)?;
         ops.write(a)
     }),
-    ("hard link", 3, |_, a, b| fs::hard_link(a, b)),
+    ("hard link", 8, |_, a, b| fs::hard_link(a, b)),
     ("mode", 4, |ops, a, _| {
         let mode = [0o644, 0o600, 0o755, 0o4711, 0o2770][ops.chance.below(5)];
         fs::set_permissions(a, Permissions::from_mode(mode))
@@ -112,12 +116,12 @@ const OPS: &[Op] = &[
 ];
 
 impl Ops {
-    pub fn new(root: &Path, chance: Chance) -> io::Result<Self> {
+    pub fn new(root: &Path, chance: Chance) -> Self {
         let mut names: Vec<OsString> = ["a", "b", "c", "d", "e", "f"].map(Into::into).into();
         names.extend(hard_names());
         names.push("n".repeat(NAME_BYTES_MAX).into());
         let (root, aside) = (root.to_owned(), root.with_file_name("aside"));
-        Ok(Self { root, aside, names, chance, count: 0, told: VecDeque::new() })
+        Self { root, aside, names, chance, near: VecDeque::new(), count: 0, told: VecDeque::new() }
     }
 
     pub fn chance(&mut self) -> &mut Chance {
@@ -126,7 +130,7 @@ impl Ops {
 
     /// One change. Most of those that make no sense fail, which is no matter.
     pub fn step(&mut self) {
-        let (a, b) = (self.path(), self.path());
+        let (a, b) = (self.known(), self.beside());
         let total: usize = OPS.iter().map(|(_, weight, _)| weight).sum();
         let mut left = self.chance.below(total);
         let drawn = OPS.iter().find(|(_, weight, _)| match left.checked_sub(*weight) {
@@ -140,10 +144,15 @@ impl Ops {
         let (from, to) = (self.root.join(&a), self.root.join(&b));
         let outcome = op(self, &from, &to);
         self.count += 1;
-        let text = match outcome {
+        let text = match &outcome {
             Ok(()) => format!("{} {name} {a:?} {b:?}", self.count),
             Err(e) => format!("{} {name} {a:?} {b:?}: {:?}", self.count, e.kind()),
         };
+        if outcome.is_ok() {
+            let there = |path: &&PathBuf| fs::symlink_metadata(self.root.join(path)).is_ok();
+            self.near.extend([&a, &b].into_iter().filter(there).cloned());
+            self.near.drain(..self.near.len().saturating_sub(NEAR_MAX));
+        }
         if self.told.len() == TOLD_MAX {
             self.told.pop_front();
         }
@@ -154,6 +163,31 @@ impl Ops {
     pub fn told_of(&self, path: &Path) -> impl Iterator<Item = &str> {
         let near = move |other: &PathBuf| path.starts_with(other) || other.starts_with(path);
         self.told.iter().filter(move |told| told.paths.iter().any(near)).map(|t| t.text.as_str())
+    }
+
+    /// Most likely there.
+    fn known(&mut self) -> PathBuf {
+        match self.chance.below(4) {
+            0 => self.path(),
+            _ => self.recent(),
+        }
+    }
+
+    /// Most likely free, in a directory that is there.
+    fn beside(&mut self) -> PathBuf {
+        match self.chance.below(4) {
+            0 => self.recent(),
+            1 => self.path(),
+            _ => self.recent().with_file_name(self.name()),
+        }
+    }
+
+    fn recent(&mut self) -> PathBuf {
+        if self.near.is_empty() {
+            return self.path();
+        }
+        let at = self.chance.below(self.near.len());
+        self.near.get(at).cloned().unwrap_or_default()
     }
 
     /// Shallow ones are likelier.
@@ -200,5 +234,35 @@ impl Ops {
             1 => path.as_os_str().to_owned(),
             _ => path.file_name().unwrap_or(OsStr::new("a")).to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lockstep_tests::tree::Tree;
+
+    const STEPS: usize = 3000;
+
+    fn churn(seed: u64, dir: &Path) -> io::Result<(Ops, Vec<PathBuf>)> {
+        let root = dir.join("www");
+        fs::create_dir(&root)?;
+        let mut ops = Ops::new(&root, Chance::new(seed));
+        (0..STEPS).for_each(|_| ops.step());
+        Ok((ops, Tree::read(&root)?.0.into_keys().collect()))
+    }
+
+    #[test]
+    fn a_seed_is_a_tree_and_every_change_takes_effect() -> io::Result<()> {
+        let (one, two) = (tempfile::tempdir()?, tempfile::tempdir()?);
+        let (ops, paths) = churn(7, one.path())?;
+        assert_eq!(paths, churn(7, two.path())?.1);
+        assert!(paths.len() > 50, "{} paths", paths.len());
+        for (name, ..) in OPS {
+            let done = |told: &&Told| told.text.contains(name) && !told.text.contains(": ");
+            let count = ops.told.iter().filter(done).count();
+            assert!(count > 0, "no {name} took effect");
+        }
+        Ok(())
     }
 }
