@@ -6,7 +6,8 @@ mod ops;
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use lockstep_tests::{Fleet, Net, try_until};
 
 use ops::Ops;
 
-const USAGE: &str = "tests/churn [--minutes M] [--seed S] [--calm]";
+const USAGE: &str = "tests/churn [--minutes M] [--seed S] [--calm] [--without CHANGE]…";
 const MINUTES: u64 = 5;
 const SOURCE: &str = "source";
 const TARGETS: [&str; 3] = ["target-1", "target-2", "target-3"];
@@ -42,6 +43,8 @@ struct Args {
     seed: u64,
     /// Nothing is killed or cut.
     calm: bool,
+    /// Changes that are left out, while what they find is known.
+    without: Vec<String>,
 }
 
 fn main() -> Result<ExitCode> {
@@ -49,7 +52,7 @@ fn main() -> Result<ExitCode> {
     let limit = Duration::from_secs(args.minutes * 60);
     let (mut seed, mut spent, mut failed) = (args.seed, Duration::ZERO, Vec::new());
     while spent < limit {
-        let (outcome, took) = timed(|| live(seed, args.calm));
+        let (outcome, took) = timed(|| live(seed, &args));
         spent += took;
         match outcome {
             Ok(()) => eprintln!("seed {seed}: {ROUNDS} rounds are well, {took:.0?}"),
@@ -71,13 +74,19 @@ fn main() -> Result<ExitCode> {
 }
 
 fn read_args() -> Result<Args> {
-    let mut found = Args { minutes: MINUTES, seed: u64::from(std::process::id()), calm: false };
+    let mut found = Args {
+        minutes: MINUTES,
+        seed: u64::from(std::process::id()),
+        calm: false,
+        without: Vec::new(),
+    };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match (arg.as_str(), args.len()) {
             ("--minutes", 1..) => found.minutes = args.next().context(USAGE)?.parse()?,
             ("--seed", 1..) => found.seed = args.next().context(USAGE)?.parse()?,
             ("--calm", _) => found.calm = true,
+            ("--without", 1..) => found.without.extend(args.next()),
             _ => bail!("{arg:?} is not understood: {USAGE}"),
         }
     }
@@ -85,19 +94,19 @@ fn read_args() -> Result<Args> {
 }
 
 /// One fleet with all rounds of a seed.
-fn live(seed: u64, calm: bool) -> Result<()> {
+fn live(seed: u64, args: &Args) -> Result<()> {
     let net = Net::new()?;
     let nodes: Vec<&str> = [SOURCE].into_iter().chain(TARGETS).collect();
     let mut fleet = Fleet::start(&net, &nodes)?;
     fleet.wait_healthy(&nodes);
     fleet.sync_www(SOURCE, &TARGETS)?;
     let mut chance = Chance::new(seed);
-    let mut ops = Ops::new(&fleet.www(SOURCE)?, Chance::new(chance.number()));
+    let mut ops = Ops::new(&fleet.www(SOURCE)?, Chance::new(chance.number()), &args.without)?;
     for round in 1..=ROUNDS {
         let mut harms = Vec::new();
         thread::scope(|scope| -> Result<()> {
             let churn = scope.spawn(|| churn(&mut ops));
-            while !calm && !churn.is_finished() {
+            while !args.calm && !churn.is_finished() {
                 harms.push(harm::once(&mut fleet, SOURCE, &TARGETS, &mut chance)?);
             }
             churn.join().map_err(|_| anyhow::anyhow!("the churn panicked"))
@@ -160,12 +169,18 @@ fn record(
         for path in differ.into_iter().take(SHOWN_MAX) {
             let (there, here) = (original.0.get(path), copy.0.get(path));
             writeln!(out, "\n{target} {path:?}\n  source {there:?}\n  target {here:?}")?;
+            writeln!(
+                out,
+                "  the same file: {:?}",
+                same_file(&fleet.www(SOURCE)?, &original, path)
+            )?;
             for line in ops.told_of(path) {
                 writeln!(out, "    {line}")?;
             }
         }
     }
-    writeln!(out, "\nharm:\n{}\n", harms.join("\n"))?;
+    writeln!(out, "\nharm:\n{}\n\nall changes:", harms.join("\n"))?;
+    ops.told_of(Path::new("")).try_for_each(|line| writeln!(out, "{line}"))?;
     for host in [SOURCE].iter().chain(&TARGETS) {
         let mut logs: Vec<_> = fs::read_dir(fleet.node(host)?.host.path("log"))?
             .filter_map(|entry| Some(entry.ok()?.path()))
@@ -176,6 +191,13 @@ fn record(
         }
     }
     Ok(())
+}
+
+/// Other names of a file.
+fn same_file<'a>(root: &Path, tree: &'a Tree, path: &Path) -> Vec<&'a PathBuf> {
+    let inode = |path: &Path| fs::symlink_metadata(root.join(path)).map(|meta| meta.ino()).ok();
+    let wanted = inode(path);
+    tree.0.keys().filter(|other| *other != path && inode(other) == wanted).collect()
 }
 
 /// Nothing is waited for but time itself: what happens in it is random.

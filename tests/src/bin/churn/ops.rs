@@ -9,6 +9,7 @@ use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
+use anyhow::{Result, ensure};
 use lockstep_tests::chance::Chance;
 use lockstep_tests::tree::hard_names;
 
@@ -28,6 +29,8 @@ pub struct Ops {
     /// On the same file system, outside of the tree.
     aside: PathBuf,
     names: Vec<OsString>,
+    /// Changes that are not made.
+    without: Vec<String>,
     chance: Chance,
     /// What the newest changes left.
     near: VecDeque<PathBuf>,
@@ -116,12 +119,25 @@ const OPS: &[Op] = &[
 ];
 
 impl Ops {
-    pub fn new(root: &Path, chance: Chance) -> Self {
+    pub fn new(root: &Path, chance: Chance, without: &[String]) -> Result<Self> {
+        for name in without {
+            ensure!(OPS.iter().any(|(op, ..)| op == name), "there is no change {name:?}");
+        }
         let mut names: Vec<OsString> = ["a", "b", "c", "d", "e", "f"].map(Into::into).into();
         names.extend(hard_names());
         names.push("n".repeat(NAME_BYTES_MAX).into());
         let (root, aside) = (root.to_owned(), root.with_file_name("aside"));
-        Self { root, aside, names, chance, near: VecDeque::new(), count: 0, told: VecDeque::new() }
+        let without = without.to_vec();
+        Ok(Self {
+            root,
+            aside,
+            without,
+            names,
+            chance,
+            near: VecDeque::new(),
+            count: 0,
+            told: VecDeque::new(),
+        })
     }
 
     pub fn chance(&mut self) -> &mut Chance {
@@ -141,6 +157,9 @@ impl Ops {
             None => true,
         });
         let Some((name, _, op)) = drawn else { return };
+        if self.without.iter().any(|without| without == name) {
+            return;
+        }
         let (from, to) = (self.root.join(&a), self.root.join(&b));
         let outcome = op(self, &from, &to);
         self.count += 1;
@@ -244,16 +263,16 @@ mod tests {
 
     const STEPS: usize = 3000;
 
-    fn churn(seed: u64, dir: &Path) -> io::Result<(Ops, Vec<PathBuf>)> {
+    fn churn(seed: u64, dir: &Path) -> Result<(Ops, Vec<PathBuf>)> {
         let root = dir.join("www");
         fs::create_dir(&root)?;
-        let mut ops = Ops::new(&root, Chance::new(seed));
+        let mut ops = Ops::new(&root, Chance::new(seed), &[])?;
         (0..STEPS).for_each(|_| ops.step());
         Ok((ops, Tree::read(&root)?.0.into_keys().collect()))
     }
 
     #[test]
-    fn a_seed_is_a_tree_and_every_change_takes_effect() -> io::Result<()> {
+    fn a_seed_is_a_tree_and_every_change_takes_effect() -> Result<()> {
         let (one, two) = (tempfile::tempdir()?, tempfile::tempdir()?);
         let (ops, paths) = churn(7, one.path())?;
         assert_eq!(paths, churn(7, two.path())?.1);
