@@ -3,6 +3,8 @@
 
 pub mod exclude;
 pub mod exit;
+pub mod options;
+pub mod remote;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};

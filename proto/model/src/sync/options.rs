@@ -154,7 +154,7 @@ pub struct TransferOptions {
     pub partial: bool,
     /// As rsync's `--chmod`, such as `D755,F644`.
     pub chmod: Option<Chmod>,
-    /// As rsync's `--chown`, such as `www-data:www-data`.
+    /// As rsync's `--chown`, by number, such as `33:33`.
     pub chown: Option<Chown>,
     /// A transfer in which nothing moves for so long is ended, 1 s to 1 h.
     pub timeout: Millis,

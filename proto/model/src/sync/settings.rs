@@ -225,14 +225,11 @@ fn chmod(text: &str) -> Result<Chmod, Invalid> {
 }
 
 fn chown(text: &str) -> Result<Chown, Invalid> {
-    let name = |part: &str| {
-        part.len() <= 64
-            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
-            && !part.starts_with('-')
-    };
+    // By number, as owners are kept: a target's confined receiver knows no names.
+    let id = |part: &str| part.len() <= 10 && part.bytes().all(|b| b.is_ascii_digit());
     let (user, group) = text.split_once(':').unwrap_or((text, ""));
-    let fits = name(user) && name(group) && !(user.is_empty() && group.is_empty());
-    let problem = || format!("must be USER, USER:GROUP or :GROUP, not {}", quote(text));
+    let fits = id(user) && id(group) && !(user.is_empty() && group.is_empty());
+    let problem = || format!("must be UID, UID:GID or :GID, in numbers, not {}", quote(text));
     if fits { Ok(Chown(text.to_owned())) } else { Err(Invalid::new("chown", problem())) }
 }
 
@@ -377,11 +374,11 @@ pub const SETTINGS: &[Setting] = &[
     ),
     one!(
         "chown",
-        "USER:GROUP",
+        "UID:GID",
         transfer.chown,
         optional_of(chown),
         |v: &Option<Chown>| vec![v.as_ref().map_or("none", Chown::as_str).to_owned()],
-        "Owner and group on targets, as rsync's --chown"
+        "Owner and group on targets by number, as rsync's --chown: 33:33"
     ),
     one!(
         "timeout",
