@@ -59,19 +59,16 @@ pub fn file(filters: &[Filter]) -> String {
             )
         })
         .collect();
-    format!(
-        "- {RESERVED}*
-{given}"
-    )
+    format!("- {RESERVED}*\n{given}")
 }
 
 impl Rule {
-    /// `+ dir/***` keeps `dir` and all in it; to leave `dir` out leaves out all in it anyway.
+    /// `dir/***` is `dir` and all in it.
     fn all_of(filter: &Filter) -> Vec<Self> {
         let pattern = filter.pattern.as_str().as_bytes();
         let mut rules = vec![Self { include: filter.include, ..Self::new(pattern) }];
-        if let Some(dir) = pattern.strip_suffix(b"/***").filter(|_| filter.include) {
-            rules.push(Self { include: true, ..Self::new(&[dir, b"/**"].concat()) });
+        if let Some(dir) = pattern.strip_suffix(b"/***") {
+            rules.push(Self { include: filter.include, ..Self::new(&[dir, b"/**"].concat()) });
         }
         rules
     }
@@ -81,7 +78,6 @@ impl Rule {
             Some(rest) => (true, rest),
             None => (false, pattern),
         };
-        // `dir/***` is `dir` and all in it, and what is in an excluded directory is out anyway.
         let (text, dirs_only) = match text.strip_suffix(b"/***").or(text.strip_suffix(b"/")) {
             Some(rest) => (rest, true),
             None => (text, false),

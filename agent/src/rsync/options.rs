@@ -119,7 +119,7 @@ pub fn allowed(options: &SyncOptions) -> String {
     allow(*compress, &["compress", "new-compress", "old-compress", "compress-choice"]);
     allow(*checksum, &["checksum"]);
     allow(*whole_file, &["whole-file"]);
-    allow(*inplace, &["inplace"]);
+    allow(*inplace, &["inplace", "partial"]);
     allow(*partial, &["partial", "partial-dir"]);
     allow(chown.is_some(), &["usermap", "groupmap", "owner", "group"]);
     let delete_all = delete.in_full_pass() || delete.in_batches();

@@ -140,6 +140,7 @@ fn the_first_rule_that_matches_decides() {
         &["- d", "+ /d/a"],
         &["+ */", "+ a", "- *"],
         &["+ /***", "- a"],
+        &["+ /*", "- e/***"],
     ] {
         let filters = rules(case);
         assert_eq!(left_out_by_us(&filters), left_out_by_rsync(&filters), "rules {case:?}");
