@@ -22,6 +22,7 @@ use lockstep_transport::verify::{Expect, Pin};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::host::{Child, Host, Program, tail};
+use crate::moves;
 use crate::rsync::exit::said;
 use crate::sync::target::{Admission, Targets};
 use header::{Answer, Header, Mark, Op};
@@ -122,8 +123,13 @@ impl Server<'_> {
                 let _ = Answer::Unfilled.write(&mut stream).await;
                 let _ = stream.shutdown().await;
             }
+            Op::Move if !admission.target.is_filled() => {
+                let _ = Answer::Unfilled.write(&mut stream).await;
+                let _ = stream.shutdown().await;
+            }
+            Op::Move => rename(stream, &admission).await,
             Op::Push { .. } => self.receive(stream, &admission).await,
-            Op::Verify | Op::Move | Op::Changes => {
+            Op::Verify | Op::Changes => {
                 refuse(&mut stream, caller, Some(&header), "not supported").await;
             }
         }
@@ -197,6 +203,28 @@ async fn transfer(mut stream: impl Stream, child: &mut Child, admission: &Admiss
     };
     tracing::warn!(sync = %target.sync(), ?ended, ?pumped, said, "a transfer to here failed");
     target.set_problem(&said);
+}
+
+/// Like a push, it runs alone and ends when the assignment does.
+async fn rename(mut stream: impl Stream, admission: &Admission) {
+    let target = &admission.target;
+    let Some(turn) = target.take_turn().await else { return };
+    if Answer::Go.write(&mut stream).await.is_err() {
+        return;
+    }
+    let served = tokio::select! {
+        () = admission.withdrawn.cancelled() => return,
+        () = turn.superseded() => return,
+        served = moves::serve(&mut stream, target.path()) => served,
+    };
+    match served {
+        Ok(told) => {
+            tracing::debug!(sync = %target.sync(), ?told, "renamed what its source renamed")
+        }
+        Err(error) => {
+            tracing::warn!(sync = %target.sync(), %error, "cannot take its source's renames")
+        }
+    }
 }
 
 async fn note(admission: &Admission, mark: Mark) -> Answer {

@@ -64,6 +64,13 @@ impl Pending {
         self.paths.clear();
     }
 
+    /// Adds a path whatever their number; whoever took the rest bounds them.
+    pub fn include(&mut self, path: RelPath, subtree: bool) {
+        if !self.full {
+            *self.paths.entry(path).or_default() |= subtree;
+        }
+    }
+
     /// Takes everything out, for a delivery.
     pub fn take(&mut self) -> Self {
         std::mem::replace(self, Self::after(self.upto))

@@ -3,6 +3,7 @@
 
 mod context;
 mod look;
+pub mod moving;
 mod shared;
 mod source;
 mod tally;

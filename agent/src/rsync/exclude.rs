@@ -34,6 +34,11 @@ impl Excludes {
         Self(patterns.iter().flat_map(|pattern| Rule::all_of(&exclude(pattern))).collect())
     }
 
+    /// Whether filters were given, beside the one for our own names.
+    pub fn has_filters(&self) -> bool {
+        self.0.len() > 1
+    }
+
     /// Whether the name or a directory above it is left out. `is_dir` is of the name itself.
     pub fn cover(&self, path: &[u8], is_dir: bool) -> bool {
         let ends = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at);

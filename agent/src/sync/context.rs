@@ -10,6 +10,7 @@ use lockstep_transport::durable;
 use tokio::sync::{Notify, watch};
 
 use super::Engine;
+use super::moving::Trail;
 use crate::data::limit::Limiter;
 use crate::deliver::Source;
 use crate::rsync::exclude::Excludes;
@@ -23,6 +24,8 @@ pub struct Context {
     /// File system that the source was on when it was last delivered.
     device: Mutex<Option<u64>>,
     options: RwLock<Arc<Options>>,
+    /// What was renamed.
+    pub trail: Trail,
     /// True once changes are watched, or cannot be: a pass before would be done again.
     pub gate: watch::Sender<bool>,
     /// What bounds all deliveries of the sync together.
@@ -52,9 +55,11 @@ impl Context {
     ) -> Self {
         let device_file = dir.join("source");
         let device = read_device(&device_file, &source);
+        let trail = Trail::new(sync.clone(), source.clone());
         Self {
             engine,
             sync,
+            trail,
             excludes_file: dir.join("excludes"),
             device_file,
             device: Mutex::new(device),

@@ -161,6 +161,10 @@ impl Target {
         &self.sync
     }
 
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from(self.path.as_str())
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

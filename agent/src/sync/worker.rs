@@ -1,6 +1,7 @@
 //! One target of a source: takes what the journal says, brings it over, records how far it is. One
 //! delivery at a time; trouble with one target is nobody else's.
 
+mod ahead;
 mod batch;
 mod order;
 mod pass;
@@ -40,6 +41,9 @@ pub struct Worker {
     pub peer: Peer,
     pub shared: Arc<Shared>,
     pub cursor: Cursor,
+    /// The target is as complete as this sequence says, or was told what moved up to it; None when
+    /// it lacks something.
+    pub moved_upto: Option<u64>,
     pub cursor_file: PathBuf,
     pub orders: mpsc::Receiver<Order>,
     pub stop: CancellationToken,

@@ -5,3 +5,4 @@ mod faults;
 mod fleet;
 mod now;
 mod promises;
+mod renames;

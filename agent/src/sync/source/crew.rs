@@ -99,6 +99,7 @@ impl Crew {
             context: self.context.clone(),
             peer: peer.clone(),
             shared: shared.clone(),
+            moved_upto: (cursor.filled && !cursor.full).then_some(cursor.acked),
             cursor,
             cursor_file: self.cursor_file(&peer.node),
             orders: received,

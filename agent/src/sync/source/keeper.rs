@@ -128,6 +128,7 @@ impl Keeper {
         }
         drop(commands);
         self.crew.end().await;
+        self.context.trail.stop();
         self.stop.cancel();
         if let Err(error) = self.watch_task.await {
             tracing::error!(%error, "lsyncd's keeper ended badly");
@@ -193,6 +194,8 @@ impl Keeper {
             }
             // Workers first: an answer must not be ahead of what they were given.
             let seen: Vec<_> = entries.iter().map(strain).collect();
+            let by_file = self.context.options().excludes.has_filters();
+            self.context.trail.absorb(&seen, by_file).await;
             self.crew.absorb(&seen, (self.context.engine.now)());
             self.canaries.heed(&entries);
         }

@@ -15,9 +15,10 @@ use crate::sync::look::list;
 impl Worker {
     /// None when stopped.
     pub(super) async fn batch(&mut self, delete: bool, source: &Source) -> Option<Done> {
-        let taken = self.begin(DeliveryState::Syncing);
-        let lists = list(&self.context, taken.clone()).await;
+        let mut taken = self.begin(DeliveryState::Syncing);
         let stop = self.stop.clone();
+        self.move_ahead(delete, &mut taken, &stop).await?;
+        let lists = list(&self.context, taken.clone()).await;
         let done = self.send_lists(delete, &lists, &stop).await;
         if let Some(Done::Through) = done {
             self.save(Cursor { acked: taken.upto(), ..self.cursor }).await;

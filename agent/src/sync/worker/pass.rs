@@ -26,7 +26,8 @@ impl Worker {
         let state =
             if self.cursor.filled { DeliveryState::Syncing } else { DeliveryState::Filling };
         // Changes told from now on are delivered after it.
-        let taken = self.begin(state);
+        let mut taken = self.begin(state);
+        self.move_ahead(delete, &mut taken, stop).await?;
         let done = match permit(&self.context.engine.passes, stop).await {
             Some(_permit) => {
                 self.transfer(Form::Pass { delete }, None, progress, stop).await.map(|e| {
@@ -48,6 +49,7 @@ impl Worker {
         };
         if let Some(Done::Through) = done {
             self.save(Cursor { acked: taken.upto(), full: false, filled: true }).await;
+            self.moved_upto = Some(taken.upto());
             self.context.remember(source).await;
         } else {
             self.shared.pending().put_back(taken);
