@@ -12,6 +12,8 @@ use lockstep_model::path::DirPath;
 use lockstep_transport::settings::{File, FromValue, Kind, Setting, SettingError, Table, Values};
 use lockstep_transport::telemetry;
 
+use crate::hook;
+
 use crate::data::limit::RATE_MIN;
 
 /// Where an agent keeps everything, unless told otherwise.
@@ -75,6 +77,13 @@ const SETTINGS: &[Setting] = &[
         "/srv/www",
     ),
     Setting::new(
+        "hook-dir",
+        Kind::Path,
+        "Programs that syncs may name as hooks; it and they must be writable by root or the agent's user alone.",
+        hook::DIR,
+    )
+    .default(hook::DIR),
+    Setting::new(
         "bandwidth-limit",
         Kind::Size { min: RATE_MIN, max: RATE_MAX },
         "Most that this node sends to all targets together, a second. By default no limit.",
@@ -134,6 +143,7 @@ pub struct Config {
     pub lsyncd: Option<PathBuf>,
     /// Empty: anywhere.
     pub allow_roots: Vec<DirPath>,
+    pub hook_dir: PathBuf,
     /// Bytes per second; None: as fast as it goes.
     pub bandwidth_limit: Option<u64>,
     pub telemetry: telemetry::Options,
@@ -209,6 +219,7 @@ impl Config {
             health_listen: values.get("health-listen")?,
             rsync: values.find("rsync")?,
             lsyncd: values.find("lsyncd")?,
+            hook_dir: values.get("hook-dir")?,
             allow_roots: parse_all("allow-roots", ROOTS_MAX, &roots, str::parse)?,
             bandwidth_limit: values.find("bandwidth-limit")?,
             telemetry: telemetry::Options {

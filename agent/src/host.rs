@@ -2,7 +2,7 @@
 //! its own, is recorded on disk while it lives, and takes its whole group with it when it ends,
 //! so that an agent that was killed finds what it left behind. It never runs a shell.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -50,10 +50,20 @@ impl Host {
 
     /// Starts a child with an empty environment but for PATH, HOME and LC_ALL; its output is piped.
     pub fn spawn(&self, program: &Program) -> io::Result<Child> {
+        self.spawn_with(program, &[])
+    }
+
+    /// As `spawn`, with these variables too.
+    pub fn spawn_with(
+        &self,
+        program: &Program,
+        environment: &[(&str, &OsStr)],
+    ) -> io::Result<Child> {
         let mut child = tokio::process::Command::new(&program.path)
             .args(&program.args)
             .env_clear()
             .envs([("PATH", PATH), ("HOME", "/nonexistent"), ("LC_ALL", "C")])
+            .envs(environment.iter().copied())
             .current_dir("/")
             .process_group(0)
             .stdin(if program.fed { Stdio::piped() } else { Stdio::null() })

@@ -8,6 +8,7 @@ pub mod data;
 pub mod deliver;
 pub mod dispatch;
 pub mod health;
+pub mod hook;
 pub mod host;
 pub mod identity;
 pub mod index;

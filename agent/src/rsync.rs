@@ -104,13 +104,17 @@ fn quote(word: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Stands for the source itself: an own name that is never there. rsync sends the directory that a
+/// listed name is in, while `./` would send all files in it too.
+const TOP: &[u8] = b".lockstep-top";
+
 /// Standard input of a listed form.
 pub fn list<'a>(names: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     let mut out = Vec::new();
     for name in names {
         // Without it a name that starts with `#` or `;` is a comment.
         out.extend_from_slice(b"./");
-        out.extend_from_slice(name);
+        out.extend_from_slice(if name.is_empty() { TOP } else { name });
         out.push(0);
     }
     out

@@ -77,6 +77,7 @@ impl Agent {
             rsync,
             lsyncd,
             allow_roots,
+            hook_dir,
             bandwidth_limit,
             telemetry: _,
         } = config;
@@ -108,6 +109,8 @@ impl Agent {
                 .unwrap_or_else(|| "/usr/bin/lsyncd".into()),
             data_dir: data_dir.clone(),
             allow_roots,
+            hook_dir,
+            node: name.to_string(),
             bandwidth_limit,
         };
         let dial = Arc::new(MemberDial(keeper.handle.clone()));

@@ -2,6 +2,7 @@
 //! ended one by one. It keeps no assignment itself; journals and cursors are its only own state.
 
 mod context;
+mod hooks;
 mod look;
 pub mod moving;
 mod shared;
@@ -21,17 +22,19 @@ use std::time::Duration;
 
 use lockstep_model::identity::Principal;
 use lockstep_model::path::DirPath;
-use lockstep_model::sync::SyncReport;
-use lockstep_model::task::{Outcome, OutcomeKind, SyncSource, SyncTarget, TaskSpec};
+use lockstep_model::sync::{HookName, SyncReport};
+use lockstep_model::task::{Outcome, OutcomeKind, SyncBarrier, SyncSource, SyncTarget, TaskSpec};
 use lockstep_model::{NodeName, SyncName, Timestamp};
 use tokio::sync::{Mutex, Semaphore, mpsc, watch as tokio_watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::data::header::Mark;
 use crate::data::lane::Lanes;
 use crate::data::local::Exchange;
 use crate::data::{Dial, Server, Stream, call};
 use crate::host::Host;
+use hooks::Site;
 use target::Targets;
 
 /// Most batches on their way at once, over all syncs of the node.
@@ -53,6 +56,10 @@ pub struct Settings {
     pub agent: PathBuf,
     pub rsync: PathBuf,
     pub lsyncd: PathBuf,
+    /// Where the site's own programs are.
+    pub hook_dir: PathBuf,
+    /// This node's name.
+    pub node: String,
     /// Syncs may touch only these directories and what lies below; empty: any.
     pub allow_roots: Vec<DirPath>,
     /// Most that goes to all targets together, in bytes per second; None: no limit.
@@ -96,6 +103,23 @@ struct Engine {
     _exchange: Exchange,
     reports: Reports,
     sources: Mutex<BTreeMap<SyncName, source::Handle>>,
+    hooks: TaskTracker,
+}
+
+impl Engine {
+    /// What hooks of a sync run with; `dir` is its state directory.
+    fn site(&self, sync: &SyncName, path: &DirPath, dir: &Path) -> Site {
+        Site {
+            host: self.host.clone(),
+            programs: self.settings.hook_dir.clone(),
+            records: dir.join("hooks"),
+            sync: sync.clone(),
+            node: self.settings.node.clone(),
+            path: path.as_str().into(),
+            tasks: self.hooks.clone(),
+            tell: Arc::new(|| ()),
+        }
+    }
 }
 
 /// Clones are the same engine.
@@ -127,6 +151,7 @@ impl SyncEngine {
             _exchange: exchange,
             reports,
             sources: Mutex::default(),
+            hooks: TaskTracker::new(),
         })))
     }
 
@@ -196,6 +221,8 @@ impl SyncEngine {
         let dir = self.state_dir(&spec.sync, &spec.path)?;
         self.stop_source(&spec.sync).await;
         self.0.targets.assign(&spec, &dir);
+        let site = self.0.site(&spec.sync, &spec.path, &dir);
+        self.0.targets.set_hooks(&spec.sync, site, &spec.options.hooks);
         Ok(())
     }
 
@@ -230,6 +257,9 @@ impl SyncEngine {
         match spec {
             TaskSpec::SyncResync { sync, target } => {
                 self.resync(&sync, &target, progress, cancel).await
+            }
+            TaskSpec::SyncBarrier(SyncBarrier { sync, at_least, hook }) => {
+                self.barrier(&sync, at_least, hook, progress, cancel).await
             }
             other => {
                 let why = format!("this agent does not know {} runs", other.kind());
@@ -268,12 +298,13 @@ impl SyncEngine {
         &self,
         sync: &SyncName,
         at_least: Option<u32>,
+        hook: Option<HookName>,
         progress: mpsc::Sender<String>,
         cancel: CancellationToken,
     ) -> Outcome {
         let orders = self.0.sources.lock().await.get(sync).map(source::Handle::orders);
         match orders {
-            Some(orders) => orders.barrier(at_least, progress, cancel).await,
+            Some(orders) => orders.barrier(at_least, hook, progress, cancel).await,
             None => {
                 let why = format!("this node is not the source of {sync}");
                 Outcome::new(OutcomeKind::Failed, why)
@@ -302,6 +333,8 @@ impl SyncEngine {
         for stopped in stopping {
             let _ = stopped.await;
         }
+        self.0.hooks.close();
+        let _ = tokio::time::timeout(SERVED_WAIT_MAX, self.0.hooks.wait()).await;
         // Transfers to here end by themselves once their assignment is gone.
         let all = self.0.connections.acquire_many(CONNECTIONS_MAX as u32);
         let _ = tokio::time::timeout(SERVED_WAIT_MAX, all).await;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use lockstep_model::sync::Filter;
 use proptest::prelude::*;
 
 use super::*;
@@ -100,7 +101,7 @@ fn resolve_in(
     paths: &[(&str, bool)],
     excludes: &[&str],
 ) -> (Vec<String>, Vec<String>) {
-    let patterns: Vec<_> = excludes.iter().map(|p| p.parse().unwrap()).collect();
+    let patterns: Vec<_> = excludes.iter().map(|p| Filter::exclude(p.parse().unwrap())).collect();
     let look = |path: &[u8]| {
         let path = std::str::from_utf8(path).unwrap();
         if tree.contains(&path) {

@@ -26,6 +26,7 @@ fn config(data_dir: &Path, controller: &HostPort) -> Config {
         rsync: None,
         lsyncd: None,
         allow_roots: Vec::new(),
+        hook_dir: data_dir.join("hooks"),
         bandwidth_limit: None,
         telemetry: telemetry::Options::default(),
     }

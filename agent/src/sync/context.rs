@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use lockstep_model::SyncName;
-use lockstep_model::sync::SyncOptions;
+use lockstep_model::sync::hook::{HookEvent, HookPlace};
+use lockstep_model::sync::{Hook, SyncOptions};
 use lockstep_transport::durable;
 use tokio::sync::{Notify, watch};
 
@@ -30,6 +32,8 @@ pub struct Context {
     pub gate: watch::Sender<bool>,
     /// What bounds all deliveries of the sync together.
     pub limit: Limiter,
+    /// Counts the runs that may have brought something to a target.
+    pub brought: AtomicU64,
     /// Something in a report has changed.
     pub changed: Arc<Notify>,
 }
@@ -37,11 +41,18 @@ pub struct Context {
 pub struct Options {
     pub delete: lockstep_model::sync::DeletePolicy,
     pub excludes: Excludes,
+    /// Targets have hooks that wait to hear of a change.
+    pub tells_at_once: bool,
 }
 
 impl From<&SyncOptions> for Options {
     fn from(options: &SyncOptions) -> Self {
-        Self { delete: options.delete, excludes: Excludes::new(&options.filters) }
+        let waits = |hook: &Hook| hook.at == HookPlace::Target && hook.on == HookEvent::Changed;
+        Self {
+            delete: options.delete,
+            excludes: Excludes::new(&options.filters),
+            tells_at_once: options.hooks.iter().any(waits),
+        }
     }
 }
 
@@ -66,6 +77,7 @@ impl Context {
             options: RwLock::new(Arc::new(options.into())),
             gate: watch::Sender::new(false),
             limit: Limiter::new(None),
+            brought: AtomicU64::new(0),
             changed: Arc::default(),
             source,
         }

@@ -89,6 +89,13 @@ impl Shared {
         status.complete.then_some(status.acked)
     }
 
+    /// All is there, and the target was not told yet that something came.
+    pub fn owes_mark(&self) -> bool {
+        let waits = self.pending().oldest_at().is_some();
+        let status = self.status();
+        status.unmarked && status.complete && !waits
+    }
+
     pub fn report(&self, target: &Peer, now: Timestamp) -> Report {
         let waiting = self.pending().oldest_at();
         let status = self.status();

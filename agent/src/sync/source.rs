@@ -6,20 +6,25 @@ pub mod canary;
 mod crew;
 mod feed;
 mod keeper;
+mod marker;
 mod sieve;
+mod sluice;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_model::NodeName;
+use lockstep_model::sync::HookName;
 use lockstep_model::task::{Outcome, OutcomeKind, SyncSource};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
+use super::hooks::Site;
 use super::worker::Order;
+use crate::hook::Ran;
 use barrier::Standing;
 use canary::Now;
 use keeper::Keeper;
@@ -30,7 +35,7 @@ const COMMANDS_MAX: usize = 8;
 const CANCEL_WAIT_MAX: Duration = Duration::from_secs(10);
 
 enum Command {
-    Apply(SyncSource, oneshot::Sender<Result<(), String>>),
+    Apply(Box<SyncSource>, oneshot::Sender<Result<(), String>>),
     Resync(NodeName, Order),
     Now(canary::Answer),
 }
@@ -38,6 +43,7 @@ enum Command {
 /// A running source.
 pub struct Handle {
     spec: SyncSource,
+    site: Site,
     commands: mpsc::Sender<Command>,
     standing: watch::Receiver<Standing>,
     stop: CancellationToken,
@@ -53,10 +59,11 @@ impl Handle {
     ) -> Result<Self, String> {
         let (commands, received) = mpsc::channel(COMMANDS_MAX);
         let stop = CancellationToken::new();
-        let keeper = Keeper::open(engine, dir, &spec, stop.clone()).await?;
+        let site = engine.site(&spec.sync, &spec.path, &dir);
+        let keeper = Keeper::open(engine, dir, &spec, &site, stop.clone()).await?;
         let standing = keeper.standing();
         let task = tokio::spawn(keeper.run(received));
-        Ok(Self { spec, commands, standing, stop, task })
+        Ok(Self { spec, site, commands, standing, stop, task })
     }
 
     /// Whether a spec differs in what lsyncd needs, so that the source has to start again.
@@ -64,12 +71,15 @@ impl Handle {
         self.task.is_finished()
             || self.spec.path != spec.path
             || self.spec.options.delay != spec.options.delay
+            || self.spec.options.once != spec.options.once
+            || self.spec.generation != spec.generation
     }
 
     pub async fn apply(&mut self, spec: SyncSource) -> Result<(), String> {
         let (done, applied) = oneshot::channel();
         let ended = |_| format!("sync {} has stopped", spec.sync);
-        self.commands.send(Command::Apply(spec.clone(), done)).await.map_err(|_| ended(()))?;
+        let apply = Command::Apply(Box::new(spec.clone()), done);
+        self.commands.send(apply).await.map_err(|_| ended(()))?;
         applied.await.map_err(|_| ended(()))??;
         self.spec = spec;
         Ok(())
@@ -77,7 +87,11 @@ impl Handle {
 
     /// The way to order passes, usable while the handle is not.
     pub fn orders(&self) -> Orders {
-        Orders { commands: self.commands.clone(), standing: self.standing.clone() }
+        Orders {
+            site: self.site.clone(),
+            commands: self.commands.clone(),
+            standing: self.standing.clone(),
+        }
     }
 
     /// Ends everything of the source; when it returns no process is left.
@@ -90,6 +104,7 @@ impl Handle {
 }
 
 pub struct Orders {
+    site: Site,
     commands: mpsc::Sender<Command>,
     standing: watch::Receiver<Standing>,
 }
@@ -107,18 +122,35 @@ impl Orders {
         self.standing.clone()
     }
 
-    /// Ends when so many targets, or all, have everything that is in the source now.
+    /// Ends when so many targets, or all, have everything that is in the source now, and the hook
+    /// that was to run then has ended.
     pub async fn barrier(
         &self,
         at_least: Option<u32>,
+        hook: Option<HookName>,
         progress: mpsc::Sender<String>,
         cancel: CancellationToken,
     ) -> Outcome {
-        tokio::select! {
-            () = cancel.cancelled() => Outcome::new(OutcomeKind::Cancelled, "cancelled"),
-            waited = barrier::wait(self, at_least, &progress) => match waited {
-                Ok(Now { doubt, .. }) => Outcome::new(OutcomeKind::Ok, doubt.unwrap_or_default()),
-                Err(outcome) => outcome,
+        let cancelled = || Outcome::new(OutcomeKind::Cancelled, "cancelled");
+        let waited = tokio::select! {
+            () = cancel.cancelled() => return cancelled(),
+            waited = barrier::wait(self, at_least, &progress) => waited,
+        };
+        let doubt = match waited {
+            Ok(now) => now.doubt.unwrap_or_default(),
+            Err(outcome) => return outcome,
+        };
+        let Some(hook) = hook else { return Outcome::new(OutcomeKind::Ok, doubt) };
+        match self.site.run_at_barrier(&hook, &cancel).await {
+            None => cancelled(),
+            Some(Ran { problem, output }) => {
+                for line in output.lines() {
+                    let _ = progress.try_send(line.to_owned());
+                }
+                match problem {
+                    None => Outcome::new(OutcomeKind::Ok, doubt),
+                    Some(why) => Outcome::new(OutcomeKind::Failed, why),
+                }
             }
         }
     }

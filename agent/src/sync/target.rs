@@ -6,18 +6,20 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use lockstep_model::SyncName;
 use lockstep_model::identity::{Principal, Subject};
 use lockstep_model::path::DirPath;
-use lockstep_model::sync::{SyncReport, TargetReport};
+use lockstep_model::sync::hook::{HookEvent, HookPlace};
+use lockstep_model::sync::{Hook, SyncReport, TargetReport};
 use lockstep_model::task::{Peer, SyncTarget};
 use lockstep_transport::durable;
 use tokio_util::sync::CancellationToken;
 
 use super::Reports;
+use super::hooks::{Hooks, Site};
 use crate::data::header::Mark;
 
 /// How long a newer push waits for the end of an older one.
@@ -79,12 +81,28 @@ impl Targets {
             }),
             turn: Mutex::default(),
             busy: tokio::sync::Mutex::default(),
+            hooks: OnceLock::new(),
             reports: self.reports.clone(),
         });
         target.publish();
         let withdrawn = CancellationToken::new();
         let assigned = Assigned { target, source: spec.source.clone(), withdrawn };
         table.insert(spec.sync.clone(), assigned);
+    }
+
+    /// From now on these run on what happens to the copy.
+    pub fn set_hooks(&self, sync: &SyncName, site: Site, hooks: &[Hook]) {
+        let Some(target) = self.lock().get(sync).map(|assigned| assigned.target.clone()) else {
+            return;
+        };
+        let again = Arc::downgrade(&target);
+        let tell = Arc::new(move || {
+            if let Some(target) = again.upgrade() {
+                target.publish();
+            }
+        });
+        let here = hooks.iter().filter(|hook| hook.at == HookPlace::Target).cloned();
+        target.hooks.get_or_init(|| Hooks::new(Site { tell, ..site })).set(here);
     }
 
     /// Takes an assignment out of force; its transfers end at once.
@@ -135,6 +153,7 @@ pub struct Target {
     turn: Mutex<CancellationToken>,
     /// Held while a push runs.
     busy: tokio::sync::Mutex<()>,
+    hooks: OnceLock<Hooks>,
     reports: Reports,
 }
 
@@ -182,15 +201,26 @@ impl Target {
     /// Takes in what the source says; a fill is on disk when it returns.
     pub async fn note(&self, mark: Mark) -> io::Result<()> {
         if mark.filled && !self.is_filled() {
+            // First, so that a crash in between cannot lose it: the fill is declared again.
+            self.happened(HookEvent::Filled).await;
             let path = self.state_dir.join("filled");
             let content = self.path.to_string();
             let write = move || durable::write(&path, content.as_bytes());
             tokio::task::spawn_blocking(write).await.map_err(io::Error::other)??;
             self.lock().filled = true;
         }
+        if mark.changed {
+            self.happened(HookEvent::Changed).await;
+        }
         self.lock().mark = Some(mark);
         self.publish();
         Ok(())
+    }
+
+    async fn happened(&self, event: HookEvent) {
+        if let Some(hooks) = self.hooks.get() {
+            hooks.happened(event).await;
+        }
     }
 
     /// A complete copy whose directory is gone is none any more; everything has to come again.
@@ -216,7 +246,12 @@ impl Target {
     fn publish(&self) {
         let report = {
             let state = self.lock();
-            TargetReport { filled: state.filled, problem: state.problem.clone(), relay: None }
+            let mut problem = state.problem.clone();
+            if problem.is_empty() {
+                let hooks = self.hooks.get().map(Hooks::problems).unwrap_or_default();
+                problem = hooks.into_iter().next().unwrap_or_default();
+            }
+            TargetReport { filled: state.filled, problem, relay: None }
         };
         self.reports.publish(&self.sync, SyncReport::Target(report));
     }

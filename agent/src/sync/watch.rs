@@ -28,6 +28,8 @@ const LINE_MAX: u64 = 4096;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum WatchState {
     Starting,
+    /// Nobody watches, on purpose.
+    Still,
     /// Every change from now on reaches the journal.
     Watching,
     /// Not running; why, for people.

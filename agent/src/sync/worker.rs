@@ -65,6 +65,9 @@ impl Worker {
         loop {
             let may_start = *gate.borrow_and_update();
             let next = if may_start { self.step(&mut batches, &mut passes).await } else { None };
+            if self.context.options().tells_at_once && self.shared.owes_mark() {
+                self.remind().await;
+            }
             self.context.changed.notify_one();
             let now = Instant::now();
             let retries = [batches.at, passes.at].into_iter().flatten().filter(|at| *at > now);

@@ -85,6 +85,8 @@ fn engine_settings(dir: &Path, node: &str) -> Settings {
         agent: courier(),
         rsync: "/usr/bin/rsync".into(),
         lsyncd: "/usr/bin/lsyncd".into(),
+        hook_dir: dir.join("hooks"),
+        node: node.to_owned(),
         allow_roots: vec![],
         bandwidth_limit: None,
     }

@@ -20,7 +20,7 @@ use crate::fleet::{Fleet, SYNC, differences, eventually, is_ok, kill};
 async fn barrier(fleet: &Fleet, at_least: Option<u32>) -> Outcome {
     let (progress, _lines) = mpsc::channel(16);
     let sync = SYNC.parse().unwrap();
-    fleet.master.barrier(&sync, at_least, progress, CancellationToken::new()).await
+    fleet.master.barrier(&sync, at_least, None, progress, CancellationToken::new()).await
 }
 
 fn own_names(dir: &Path) -> Vec<String> {
@@ -70,7 +70,7 @@ async fn a_barrier_names_who_is_missing_and_can_be_cancelled() {
     let (progress, mut lines) = mpsc::channel(16);
     let cancel = CancellationToken::new();
     let sync = SYNC.parse().unwrap();
-    let all = fleet.master.barrier(&sync, None, progress, cancel.clone());
+    let all = fleet.master.barrier(&sync, None, None, progress, cancel.clone());
     let (outcome, ()) = tokio::join!(all, async {
         let mut said = String::new();
         while !said.contains("1 of 2 have everything; not yet: web2") {

@@ -81,7 +81,8 @@ impl Canaries {
 
     /// Takes in entries right after they were read. A "full" that is read after the question makes
     /// every target be compared later than that.
-    pub fn heed(&mut self, entries: &[Entry]) {
+    /// What is not `given` to targets yet waits for a marker and is nobody's now.
+    pub fn heed(&mut self, entries: &[Entry], given: u64) {
         for entry in entries {
             if self.waiting.is_empty() {
                 return;
@@ -98,18 +99,18 @@ impl Canaries {
                 Sign::Time { .. } => false,
             };
             for waiting in self.waiting.extract_if(.., is_there) {
-                let _ = waiting.answer.send(Ok(Now { seq: entry.seq, doubt: None }));
+                let _ = waiting.answer.send(Ok(Now { seq: entry.seq.min(given), doubt: None }));
             }
         }
     }
 
-    /// Answers those whose time is over; everything up to `read_upto` has been read.
-    pub fn look(&mut self, read_upto: u64, now: Timestamp) {
+    /// Answers those whose time is over; everything up to `given` was given to targets.
+    pub fn look(&mut self, given: u64, now: Timestamp) {
         let is_over =
             |waiting: &mut Waiting| matches!(waiting.sign, Sign::Time { at, .. } if at <= now);
         for Waiting { answer, sign } in self.waiting.extract_if(.., is_over) {
             let Sign::Time { why, .. } = sign else { continue };
-            let _ = answer.send(Ok(Now { seq: read_upto, doubt: Some(why) }));
+            let _ = answer.send(Ok(Now { seq: given, doubt: Some(why) }));
         }
     }
 }

@@ -163,6 +163,12 @@ impl Crew {
         self.workers.values().map(|worker| worker.shared.acked()).min()
     }
 
+    /// Whether every target has everything up to `seq`; false without targets.
+    pub fn have_all(&self, seq: u64) -> bool {
+        let has = |worker: &Member| worker.shared.complete_upto().is_some_and(|upto| upto >= seq);
+        !self.workers.is_empty() && self.workers.values().all(has)
+    }
+
     /// How far each target has everything; None for one that owes a pass.
     pub fn standing(&self) -> BTreeMap<NodeName, Option<u64>> {
         let upto = |worker: &Member| worker.shared.complete_upto();

@@ -5,12 +5,15 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use lockstep_model::Millis;
-use lockstep_model::sync::{DeliveryState, EngineState, SourceReport, SyncReport};
+use lockstep_model::sync::hook::{HookEvent, HookPlace};
+use lockstep_model::sync::{
+    DeliveryState, EngineState, FilePath, SourceReport, SyncOptions, SyncReport,
+};
 use lockstep_model::task::{Peer, Receiver, Route, SyncSource};
+use lockstep_model::{Millis, Timestamp};
 use lockstep_transport::durable;
 use tokio::net::UnixDatagram;
 use tokio::sync::{mpsc, watch};
@@ -19,18 +22,22 @@ use tokio_util::sync::CancellationToken;
 
 use super::Command;
 use super::barrier::Standing;
-use super::canary::{self, Canaries};
+use super::canary::{self, Canaries, Now};
 use super::crew::Crew;
 use super::feed::Feed;
-use super::sieve::strain;
+use super::marker::Marker;
+use super::sluice::Sluice;
 use crate::dispatch;
 use crate::rsync::exclude;
 use crate::sync::Engine;
 use crate::sync::context::Context;
+use crate::sync::hooks::{Hooks, Site};
 use crate::sync::watch::{Watch, WatchState};
 
 /// How often the journal is looked at without a poke, and reports are made anew.
 const TICK: Duration = Duration::from_secs(1);
+/// How often everything is compared while lsyncd cannot run.
+const BLIND_PASS_INTERVAL: Millis = Millis(60_000);
 /// Most segments of the journal, 1 MiB or one large batch each: a target for which more would have
 /// to be kept gets a pass instead.
 const SEGMENTS_MAX: usize = 64;
@@ -40,11 +47,20 @@ pub struct Keeper {
     feed: Feed,
     crew: Crew,
     watch: watch::Receiver<WatchState>,
-    watch_task: JoinHandle<()>,
+    /// None when nothing is watched.
+    watch_task: Option<JoinHandle<()>>,
     poke: Option<UnixDatagram>,
     canaries: Canaries,
     /// lsyncd's.
     delay: Millis,
+    sluice: Sluice,
+    marker: Option<Marker>,
+    marker_record: PathBuf,
+    hooks: Hooks,
+    /// What had been brought to targets when the hooks last heard of it.
+    told_brought: u64,
+    /// When everything was last compared for want of an lsyncd.
+    blind_pass_at: Option<Timestamp>,
     standing: watch::Sender<Standing>,
     stop: CancellationToken,
     problem: String,
@@ -55,6 +71,7 @@ impl Keeper {
         engine: Arc<Engine>,
         dir: PathBuf,
         spec: &SyncSource,
+        site: &Site,
         stop: CancellationToken,
     ) -> Result<Self, String> {
         let failed = |error: io::Error| format!("cannot use {}: {error}", dir.display());
@@ -82,10 +99,18 @@ impl Keeper {
             succeeded: succeeded.clone(),
             changed: context.changed.clone(),
         };
-        let watch_task = tokio::spawn(lsyncd.run(state, stop.child_token()));
+        let watch_task = match spec.options.once {
+            true => {
+                state.send_replace(WatchState::Still);
+                None
+            }
+            false => Some(tokio::spawn(lsyncd.run(state, stop.child_token()))),
+        };
         let (crew, from) =
             Crew::start(context.clone(), cursors, &peers(spec), head, stop.child_token());
         let feed = Feed::open(journal, from, head, succeeded);
+        let changed = context.changed.clone();
+        let tell = Arc::new(move || changed.notify_one());
         let mut keeper = Self {
             context,
             feed,
@@ -95,10 +120,17 @@ impl Keeper {
             poke,
             canaries: Canaries::default(),
             delay: spec.options.delay,
+            sluice: Sluice::new(from),
+            marker: None,
+            marker_record: dir.join("marker"),
+            hooks: Hooks::new(Site { tell, ..site.clone() }),
+            told_brought: 0,
+            blind_pass_at: None,
             standing: watch::Sender::default(),
             stop,
             problem: String::new(),
         };
+        keeper.set_rules(&spec.options);
         keeper.note_excludes(spec).await?;
         Ok(keeper)
     }
@@ -130,7 +162,9 @@ impl Keeper {
         self.crew.end().await;
         self.context.trail.stop();
         self.stop.cancel();
-        if let Err(error) = self.watch_task.await {
+        if let Some(task) = self.watch_task
+            && let Err(error) = task.await
+        {
             tracing::error!(%error, "lsyncd's keeper ended badly");
         }
     }
@@ -138,20 +172,39 @@ impl Keeper {
     async fn obey(&mut self, command: Command) {
         match command {
             Command::Apply(spec, done) => {
-                let _ = done.send(self.apply(spec).await);
+                let _ = done.send(self.apply(*spec).await);
             }
             Command::Resync(target, order) => self.crew.order(&target, order),
             Command::Now(answer) => {
                 let now = (self.context.engine.now)();
-                self.canaries.ask(&self.context.source, self.delay, now, answer).await;
+                match self.watch_task {
+                    Some(_) => {
+                        self.canaries.ask(&self.context.source, self.delay, now, answer).await;
+                    }
+                    None => {
+                        let doubt = Some("nothing is watched here".to_owned());
+                        let _ = answer.send(Ok(Now { seq: self.sluice.given_upto(), doubt }));
+                    }
+                }
             }
         }
     }
 
     async fn apply(&mut self, spec: SyncSource) -> Result<(), String> {
         self.context.set_options(&spec.options);
-        self.crew.become_these(&peers(&spec), self.feed.read_upto()).await;
+        self.set_rules(&spec.options);
+        self.crew.become_these(&peers(&spec), self.sluice.given_upto()).await;
         self.note_excludes(&spec).await
+    }
+
+    fn set_rules(&mut self, options: &SyncOptions) {
+        self.sluice.set(&options.ignore, options.marker.as_ref());
+        let record = &self.marker_record;
+        let marker =
+            |name: &FilePath| Marker::new(&self.context.source, name.as_str(), record.clone());
+        self.marker = options.marker.as_ref().map(marker);
+        let here = options.hooks.iter().filter(|hook| hook.at == HookPlace::Source);
+        self.hooks.set(here.cloned());
     }
 
     /// Changed patterns change what belongs on every target: the same as "anything may have".
@@ -177,6 +230,7 @@ impl Keeper {
         if matches!(*self.watch.borrow(), WatchState::Failing(_)) {
             // The next lsyncd begins with a "full", whatever the last one knew.
             self.feed.even_out();
+            self.go_blind().await?;
         } else if self.feed.misses(succeeded) {
             tracing::warn!(sync = %self.context.sync, "a dispatcher was killed: everything is compared again");
             self.feed.append_full((self.context.engine.now)()).await?;
@@ -186,23 +240,71 @@ impl Keeper {
         Ok(())
     }
 
+    /// Without lsyncd changes arrive late, not never.
+    async fn go_blind(&mut self) -> Result<(), String> {
+        let now = (self.context.engine.now)();
+        let due = match self.blind_pass_at {
+            // An lsyncd that only crashed is back before that.
+            None => false,
+            Some(at) => now.since(at) >= BLIND_PASS_INTERVAL,
+        };
+        if due {
+            self.feed.append_full(now).await?;
+            self.context.changed.notify_one();
+        }
+        if due || self.blind_pass_at.is_none() {
+            self.blind_pass_at = Some(now);
+        }
+        Ok(())
+    }
+
+    /// Tells the hooks once everybody has what was brought since they were told.
+    async fn note_arrival(&mut self) {
+        let brought = self.context.brought.load(Ordering::Relaxed);
+        if brought != self.told_brought && self.crew.have_all(self.sluice.given_upto()) {
+            self.told_brought = brought;
+            self.hooks.happened(HookEvent::Changed).await;
+        }
+    }
+
     async fn read_journal(&mut self) -> Result<(), String> {
         loop {
             let entries = self.feed.next().await?;
             if entries.is_empty() {
                 break;
             }
+            let given = self.sluice.given_upto();
+            let marker = &self.marker;
+            let is_written = || marker.as_ref().is_some_and(Marker::is_written);
+            let go_on = self.sluice.pass(&entries, is_written);
+            if given < self.sluice.given_upto()
+                && let Some(marker) = marker
+            {
+                marker.note();
+            }
             // Workers first: an answer must not be ahead of what they were given.
-            let seen: Vec<_> = entries.iter().map(strain).collect();
             let by_file = self.context.options().excludes.has_filters();
-            self.context.trail.absorb(&seen, by_file).await;
-            self.crew.absorb(&seen, (self.context.engine.now)());
-            self.canaries.heed(&entries);
+            self.context.trail.absorb(&go_on, by_file).await;
+            self.crew.absorb(&go_on, (self.context.engine.now)());
+            self.canaries.heed(&entries, self.sluice.given_upto());
         }
-        self.canaries.look(self.feed.read_upto(), (self.context.engine.now)());
-        let acked = self.crew.acked().unwrap_or(self.feed.read_upto());
-        if self.feed.prune(acked).await? > SEGMENTS_MAX {
+        self.canaries.look(self.sluice.given_upto(), (self.context.engine.now)());
+        self.note_arrival().await;
+        self.prune().await
+    }
+
+    async fn prune(&mut self) -> Result<(), String> {
+        let given = self.sluice.given_upto();
+        let acked = self.crew.acked().unwrap_or(given);
+        if self.feed.prune(acked).await? <= SEGMENTS_MAX {
+            return Ok(());
+        }
+        if acked < given {
             self.crew.need_pass(acked);
+        } else {
+            // What waits for the marker is too much: what is deleted of it reads as a "full".
+            self.sluice.collapse();
+            self.feed.prune(self.feed.read_upto()).await?;
         }
         Ok(())
     }
@@ -217,9 +319,13 @@ impl Keeper {
         let deliveries = self.crew.report((self.context.engine.now)());
         let (mut engine, mut problem) = match &*self.watch.borrow_and_update() {
             WatchState::Starting => (EngineState::Starting, String::new()),
+            WatchState::Still => (EngineState::Still, String::new()),
             WatchState::Watching => (EngineState::Watching, String::new()),
             WatchState::Failing(why) => (EngineState::Failing, why.clone()),
         };
+        if engine != EngineState::Failing {
+            self.blind_pass_at = None;
+        }
         if engine != EngineState::Starting {
             self.context.gate.send_if_modified(|open| !std::mem::replace(open, true));
         }
@@ -230,8 +336,10 @@ impl Keeper {
         if !self.problem.is_empty() {
             problem.clone_from(&self.problem);
         }
-        let head = self.feed.read_upto();
-        let report = SourceReport { engine, problem, warnings: Vec::new(), head, deliveries };
+        let head = self.sluice.given_upto();
+        let mut warnings = self.hooks.problems();
+        warnings.truncate(SourceReport::WARNINGS_MAX);
+        let report = SourceReport { engine, problem, warnings, head, deliveries };
         self.context.engine.reports.publish(&self.context.sync, SyncReport::Source(report));
     }
 }
