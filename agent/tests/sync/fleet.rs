@@ -72,7 +72,7 @@ pub struct Fleet {
     pub caller: Arc<Mutex<Principal>>,
 }
 
-fn courier() -> PathBuf {
+pub fn courier() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let path = test.parent().unwrap().parent().unwrap().join("examples/courier");
     assert!(path.exists(), "build it: cargo build -p lockstep-agent --example courier");

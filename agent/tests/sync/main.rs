@@ -1,6 +1,7 @@
 //! A sync end to end, with real lsyncd and rsync, and with what plain lsyncd gets wrong.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
+mod attack;
 mod events;
 mod faults;
 mod fleet;
