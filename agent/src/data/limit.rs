@@ -4,11 +4,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use lockstep_model::rate::Rate;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// Lowest rate, in bytes per second.
-pub const RATE_MIN: u64 = 1 << 10;
+pub const RATE_MIN: u64 = Rate::MIN;
 /// Bytes that pass in one turn. All transfers ask for the same, so turns are fair; so few that even
 /// the lowest rate moves some before rsync takes the silence for a dead peer.
 pub const PIECE: usize = 4 << 10;

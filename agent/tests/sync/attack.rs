@@ -31,12 +31,9 @@ async fn connect(fleet: &Fleet, caller: Principal) -> UnixStream {
 
 async fn assign_other(fleet: &Fleet) {
     let path = fleet.dir.path().join("other-www");
-    let spec = SyncTarget {
-        sync: "other".parse().unwrap(),
-        path: path.to_str().unwrap().parse().unwrap(),
-        source: Some(fleet::peer("master2")),
-        serve: true,
-    };
+    let path = path.to_str().unwrap().parse().unwrap();
+    let source = Some(fleet::peer("master2"));
+    let spec = SyncTarget { source, ..SyncTarget::new("other".parse().unwrap(), path) };
     assert_eq!(fleet.heads["web1"].apply_target(spec).await, Outcome::ok());
 }
 
@@ -100,8 +97,7 @@ async fn who_loses_its_right_is_cut_off_in_the_middle() {
     let path = fleet.www("web2").to_str().unwrap().parse().unwrap();
     let rekeyed =
         lockstep_model::task::Peer { key_hash: KeyHash([7; 32]), ..fleet::peer("master1") };
-    let (sync, source) = (SYNC.parse().unwrap(), Some(rekeyed));
-    let spec = SyncTarget { sync, path, source, serve: true };
+    let spec = SyncTarget { source: Some(rekeyed), ..SyncTarget::new(SYNC.parse().unwrap(), path) };
     assert_eq!(fleet.heads["web2"].apply_target(spec).await, Outcome::ok());
     eventually("its end by the target", || children(&web2, "").is_empty().then_some(())).await;
     // By the source: web1 is no target any more.

@@ -6,5 +6,6 @@ mod events;
 mod faults;
 mod fleet;
 mod now;
+mod pace;
 mod promises;
 mod renames;

@@ -6,8 +6,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use lockstep_model::rate::Rate;
 use lockstep_model::sync::Delivery;
-use lockstep_model::task::{Outcome, OutcomeKind, Peer};
+use lockstep_model::task::{Outcome, OutcomeKind, Peer, SyncSource};
 use lockstep_model::{NodeName, Timestamp};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -132,6 +133,16 @@ impl Crew {
                 let behind = cursor.acked < read_upto;
                 let cursor = Cursor { acked: read_upto, full: cursor.full || behind, ..cursor };
                 self.add(peer.clone(), cursor);
+            }
+        }
+    }
+
+    /// The limits of bandwidth, also for what is under way.
+    pub fn set_rates(&self, spec: &SyncSource) {
+        self.context.limit.set(spec.options.bwlimit.map(Rate::bytes_per_s));
+        for receiver in &spec.receivers {
+            if let Some(worker) = self.workers.get(&receiver.node) {
+                worker.lane.set_rate(receiver.bwlimit.map(Rate::bytes_per_s));
             }
         }
     }

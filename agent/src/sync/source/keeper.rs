@@ -108,6 +108,7 @@ impl Keeper {
         };
         let (crew, from) =
             Crew::start(context.clone(), cursors, &peers(spec), head, stop.child_token());
+        crew.set_rates(spec);
         let feed = Feed::open(journal, from, head, succeeded);
         let changed = context.changed.clone();
         let tell = Arc::new(move || changed.notify_one());
@@ -194,6 +195,7 @@ impl Keeper {
         self.context.set_options(&spec.options);
         self.set_rules(&spec.options);
         self.crew.become_these(&peers(&spec), self.sluice.given_upto()).await;
+        self.crew.set_rates(&spec);
         self.note_excludes(&spec).await
     }
 
