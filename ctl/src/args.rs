@@ -1,5 +1,6 @@
 //! The words of the command line. What they do is in `cmd`.
 
+pub mod sync;
 mod work;
 
 use std::path::PathBuf;
@@ -9,7 +10,8 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use lockstep_model::identity::Role;
 use lockstep_model::{HostPort, NodeName, TokenId, UserName};
 
-pub use self::work::{NodeChange, NodeCommand, SyncCommand, TaskCommand, Wait};
+pub use self::sync::SyncCommand;
+pub use self::work::{NodeChange, NodeCommand, TaskCommand, Wait};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -19,7 +21,8 @@ Exit codes:
   3  refused by the controller: not found, exists, not allowed in this state
   4  not logged in, or without the right
   5  no controller could be reached
-  6  --timeout passed";
+  6  --timeout passed
+  7  sync diff: a copy differs from its source";
 
 /// The command line of a Lockstep fleet.
 #[derive(Parser, Debug)]

@@ -22,6 +22,8 @@ enum Kind {
     Unreachable = 5,
     /// `--timeout` passed.
     TimedOut = 6,
+    /// Copies were compared and are not equal.
+    Differs = 7,
 }
 
 #[derive(Debug)]
@@ -39,6 +41,10 @@ impl Failure {
         Self { kind: Kind::Usage, message: message.into() }
     }
 
+    pub fn differs(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Differs, message: message.into() }
+    }
+
     pub fn timed_out(message: impl Into<String>) -> Self {
         Self { kind: Kind::TimedOut, message: message.into() }
     }
@@ -51,6 +57,15 @@ impl Failure {
     /// The same failure, saying where.
     pub fn within(self, place: impl fmt::Display) -> Self {
         Self { message: format!("{place}: {}", self.message), ..self }
+    }
+
+    /// Somebody else may be allowed to.
+    pub fn is_denied(&self) -> bool {
+        self.kind == Kind::Denied
+    }
+
+    pub fn is_refused(&self) -> bool {
+        self.kind == Kind::Refused
     }
 
     pub fn is_silent(&self) -> bool {

@@ -6,7 +6,9 @@ mod client;
 mod cmd;
 mod context;
 mod error;
+mod list;
 mod render;
+mod target;
 mod wait;
 
 use std::process::ExitCode;

@@ -87,6 +87,17 @@ where
     lines.join("\n")
 }
 
+/// As [`table`], without the columns in which nothing stands; elsewhere nothing is "-".
+pub fn columns(header: &[&str], rows: &[Vec<String>]) -> String {
+    let used =
+        |column: usize| rows.iter().any(|row| row.get(column).is_some_and(|c| !c.is_empty()));
+    let kept: Vec<usize> = (0..header.len()).filter(|column| used(*column)).collect();
+    let names: Vec<&str> = kept.iter().map(|column| header[*column]).collect();
+    let cell =
+        |row: &Vec<String>, column: usize| or_dash(row.get(column).map_or("", String::as_str));
+    table(&names, rows.iter().map(|row| kept.iter().map(|at| cell(row, *at)).collect::<Vec<_>>()))
+}
+
 /// `name: value` lines, the names aligned.
 pub fn fields<'a>(rows: impl IntoIterator<Item = (&'a str, String)>) -> String {
     let rows: Vec<(&str, String)> = rows.into_iter().filter(|(_, v)| !v.is_empty()).collect();

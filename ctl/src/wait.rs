@@ -5,6 +5,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::time::Duration;
 
 use crate::error::Failure;
+use crate::render;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -16,6 +17,25 @@ where
     loop {
         if let Some(found) = look().await? {
             return Ok(found);
+        }
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+}
+
+/// As [`until`], saying on stderr whom it waits for, each time that this changes.
+pub async fn telling<T, F>(mut look: impl FnMut() -> F) -> Result<T, Failure>
+where
+    F: Future<Output = Result<Result<T, String>, Failure>>,
+{
+    let mut said = String::new();
+    loop {
+        match look().await? {
+            Ok(found) => return Ok(found),
+            Err(missing) if missing != said => {
+                render::note(&missing);
+                said = missing;
+            }
+            Err(_) => {}
         }
         tokio::time::sleep(POLL_INTERVAL).await;
     }

@@ -144,7 +144,7 @@ fn every_wrong_argument_is_named() -> Result<()> {
                 "--delay",
                 "1500ms",
             ],
-            REFUSED,
+            USAGE,
             "delay",
         ),
         (
@@ -159,7 +159,7 @@ fn every_wrong_argument_is_named() -> Result<()> {
                 "--delay",
                 "11m",
             ],
-            REFUSED,
+            USAGE,
             "delay",
         ),
         (

@@ -1,12 +1,9 @@
-//! The words of `node`, `sync` and `task`.
-
-use std::time::Duration;
+//! The words of `node` and `task`.
 
 use clap::{Args as ClapArgs, Subcommand};
-use lockstep_model::sync::{DeletePolicy, Pattern, Place};
-use lockstep_model::{NodeName, SyncName, TaskId};
+use lockstep_model::{NodeName, TaskId};
 
-use super::{Change, duration};
+use super::Change;
 
 #[derive(Subcommand, Debug)]
 pub enum NodeCommand {
@@ -75,85 +72,6 @@ pub struct Wait {
     /// Return only when it has taken effect, within --timeout.
     #[arg(long)]
     pub wait: bool,
-}
-
-#[derive(Subcommand, Debug)]
-pub enum SyncCommand {
-    /// Keep a directory of one node in step on others.
-    #[command(
-        after_help = "Examples:\n  lockstepctl sync create webroot --source master1:/srv/www --target web1:/srv/www --target web2:/srv/www\n  lockstepctl sync create docs --source master1:/srv/docs --target web1:/var/docs --exclude '*.tmp' --wait"
-    )]
-    Create {
-        name: SyncName,
-        #[arg(long, value_name = "NODE:/PATH")]
-        source: Place,
-        #[arg(long, value_name = "NODE:/PATH")]
-        target: Vec<Place>,
-        /// rsync pattern to leave out; repeatable, order kept.
-        #[arg(long, value_name = "PATTERN")]
-        exclude: Vec<Pattern>,
-        /// When to remove what the source does not have: always, never, startup, running.
-        #[arg(long, default_value_t = DeletePolicy::Always, value_name = "WHEN")]
-        delete: DeletePolicy,
-        /// How long changes are collected before they are sent; whole seconds.
-        #[arg(long, value_parser = duration, default_value = "1s", value_name = "TIME")]
-        delay: Duration,
-        #[command(flatten)]
-        wait: Wait,
-        #[command(flatten)]
-        change: Change,
-    },
-    List,
-    /// One sync, target by target.
-    Show {
-        name: SyncName,
-    },
-    #[command(after_help = "Example:\n  lockstepctl sync add-target webroot web3:/srv/www --wait")]
-    AddTarget {
-        name: SyncName,
-        #[arg(required = true, value_name = "NODE:/PATH")]
-        target: Vec<Place>,
-        #[command(flatten)]
-        wait: Wait,
-        #[command(flatten)]
-        change: Change,
-    },
-    /// Files on the node stay.
-    RemoveTarget {
-        name: SyncName,
-        #[arg(required = true)]
-        node: Vec<NodeName>,
-        #[command(flatten)]
-        wait: Wait,
-        #[command(flatten)]
-        change: Change,
-    },
-    /// Files stay everywhere.
-    Delete {
-        name: SyncName,
-        /// Do not ask.
-        #[arg(long)]
-        yes: bool,
-        #[command(flatten)]
-        wait: Wait,
-        #[command(flatten)]
-        change: Change,
-    },
-    /// A complete pass now, to all targets or those named.
-    #[command(after_help = "Example:\n  lockstepctl sync resync webroot --target web2 --wait")]
-    Resync {
-        name: SyncName,
-        #[arg(long, value_name = "NODE")]
-        target: Vec<NodeName>,
-        #[command(flatten)]
-        wait: Wait,
-        #[command(flatten)]
-        change: Change,
-    },
-    /// Wait until all targets have everything that the source's journal holds now.
-    Wait {
-        name: SyncName,
-    },
 }
 
 #[derive(Subcommand, Debug)]

@@ -26,6 +26,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let endless = match &command {
         Command::Watch(_) => true,
         Command::Task(task) => task.follows(),
+        Command::Sync(sync) => sync.follows(),
         _ => false,
     };
     let limit = match (global.timeout, endless) {
@@ -51,7 +52,7 @@ async fn dispatch(global: &Global, command: Command) -> Result<(), Failure> {
         Command::Status => status::run(&Client::connect(global).await?).await,
         Command::Token(command) => token::run(&Client::connect(global).await?, command).await,
         Command::Node(command) => node::run(&Client::connect(global).await?, command).await,
-        Command::Sync(command) => sync::run(&Client::connect(global).await?, command).await,
+        Command::Sync(command) => sync::run(global, command).await,
         Command::Task(command) => task::run(&Client::connect(global).await?, command).await,
         Command::User(command) => user::run(&Client::connect(global).await?, command).await,
         Command::Watch(watch) => log::watch(&Client::connect(global).await?, watch).await,

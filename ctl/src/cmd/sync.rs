@@ -1,105 +1,104 @@
-//! `lockstepctl sync …`.
+//! `lockstepctl sync …`: who carries out which command, and what several of them need.
 
-use lockstep_model::Millis;
-use lockstep_model::sync::{Filter, Place, SyncOptions, Target};
+mod compare;
+mod define;
+mod filters;
+mod generate;
+mod list;
+mod run;
+mod settings;
+mod show;
+mod targets;
+mod watch;
+
 use lockstep_proto::v1;
 
 use super::{task, tell};
-use crate::args::{Change, SyncCommand, Wait};
+use crate::args::sync::OneChange;
+use crate::args::{Change, Global, SyncCommand, Wait};
 use crate::client::Client;
 use crate::error::Failure;
 use crate::{render, wait};
 
-pub async fn run(client: &Client, command: SyncCommand) -> Result<(), Failure> {
-    let mut syncs = client.syncs();
+pub async fn run(global: &Global, command: SyncCommand) -> Result<(), Failure> {
     match command {
-        SyncCommand::Create { name, source, target, exclude, delete, delay, wait, change } => {
-            let options = SyncOptions {
-                delete,
-                filters: exclude.into_iter().map(Filter::exclude).collect(),
-                delay: Millis::of(delay),
-                ..SyncOptions::default()
-            };
-            let request = v1::CreateSyncRequest {
-                mutation: change.mutation()?,
-                name: name.to_string(),
-                source: Some(source.into()),
-                targets: targets(target),
-                options: Some(options.into()),
-                selected: None,
-                paused: false,
-            };
-            let answer = syncs.create_sync(request).await?.into_inner();
-            settled(client, &change, &wait, answer.result, answer.sync).await
-        }
+        SyncCommand::Settings => settings::show(global.output),
+        SyncCommand::Generate { name, print } => generate::run(global, name, print).await,
+        other => ask(&Client::connect(global).await?, other).await,
+    }
+}
+
+async fn ask(client: &Client, command: SyncCommand) -> Result<(), Failure> {
+    match command {
+        SyncCommand::Create(create) => define::create(client, *create).await,
+        SyncCommand::Update(update) => define::update(client, *update).await,
+        SyncCommand::Pause(of) => pause(client, of, true).await,
+        SyncCommand::Resume(of) => pause(client, of, false).await,
+        SyncCommand::Reload(of) => run::reload(client, of).await,
         SyncCommand::List => {
-            let answer = syncs.list_syncs(v1::ListSyncsRequest {}).await?.into_inner();
-            render::show(client.format, &answer, || list(&answer.syncs))
+            let answer = client.syncs().list_syncs(v1::ListSyncsRequest {}).await?.into_inner();
+            render::show(client.format, &answer, || show::list(&answer.syncs))
         }
         SyncCommand::Show { name } => {
             let sync = get(client, name.as_str()).await?;
-            render::show(client.format, &sync, || details(&sync))
+            render::show(client.format, &sync, || show::details(&sync))
         }
-        SyncCommand::AddTarget { name, target, wait, change } => {
+        SyncCommand::AddTarget { name, target, bwlimit, transport, wait, change } => {
+            let sync = get(client, name.as_str()).await?;
+            let path = targets::default_path(&sync)?;
+            let mut targets = targets::resolve(client, &target, &path, transport).await?;
+            targets.iter_mut().for_each(|target| target.bwlimit = bwlimit);
             let request = v1::AddTargetsRequest {
                 mutation: change.mutation()?,
                 sync: name.to_string(),
-                targets: targets(target),
+                targets: targets.into_iter().map(Into::into).collect(),
             };
-            let answer = syncs.add_targets(request).await?.into_inner();
-            settled(client, &change, &wait, answer.result, answer.sync).await
+            let answer = client.syncs().add_targets(request).await?.into_inner();
+            settled(client, &change, &wait, Until::Filled, answer.result, answer.sync).await
         }
         SyncCommand::RemoveTarget { name, node, wait, change } => {
+            let sync = get(client, name.as_str()).await?;
             let request = v1::RemoveTargetsRequest {
                 mutation: change.mutation()?,
                 sync: name.to_string(),
-                nodes: node.iter().map(ToString::to_string).collect(),
+                nodes: targets::names(client, &node, &sync).await?,
             };
-            let answer = syncs.remove_targets(request).await?.into_inner();
-            settled(client, &change, &wait, answer.result, answer.sync).await
+            let answer = client.syncs().remove_targets(request).await?.into_inner();
+            settled(client, &change, &wait, Until::Filled, answer.result, answer.sync).await
         }
         SyncCommand::Delete { name, yes, wait, change } => {
             let what = format!("Sync {name} will end; files stay everywhere.");
             wait::confirm(yes || change.dry_run, &what)?;
             let request =
                 v1::DeleteSyncRequest { mutation: change.mutation()?, name: name.to_string() };
-            let answer = syncs.delete_sync(request).await?.into_inner();
+            let answer = client.syncs().delete_sync(request).await?.into_inner();
             tell(answer.result.as_ref(), change.dry_run);
             if wait.wait && !change.dry_run {
                 no_live_task(client, name.as_str()).await?;
             }
             Ok(())
         }
-        SyncCommand::Resync { name, target, wait, change } => {
-            let request = v1::RunSyncRequest {
-                mutation: change.mutation()?,
-                sync: name.to_string(),
-                targets: target.iter().map(ToString::to_string).collect(),
-                run: Some(v1::run_sync_request::Run::Resync(v1::ResyncRun {})),
-            };
-            let answer = syncs.run_sync(request).await?.into_inner();
-            tell(answer.result.as_ref(), change.dry_run);
-            render::show(client.format, &answer, || task::table(&answer.tasks))?;
-            if wait.wait && !change.dry_run {
-                for begun in &answer.tasks {
-                    task::ended(client, &begun.id).await?;
-                }
-            }
-            Ok(())
+        SyncCommand::Resync { run, wait } => run::resync(client, run, wait).await,
+        SyncCommand::Wait(barrier) => run::barrier(client, barrier).await,
+        SyncCommand::Diff { compare } => compare::diff(client, compare).await,
+        SyncCommand::Verify { compare, wait } => compare::verify(client, compare, wait).await,
+        SyncCommand::Release { run, yes, wait } => run::release(client, run, yes, wait).await,
+        SyncCommand::Export { name } => list::export(&get(client, name.as_str()).await?),
+        SyncCommand::Import { name, file, dest, wait, change } => {
+            list::import(client, &name, &file, dest, &wait, &change).await
         }
-        SyncCommand::Wait { name } => {
-            let head = get(client, name.as_str()).await?.source_report.unwrap_or_default().head;
-            wait::until(|| async {
-                let sync = get(client, name.as_str()).await?;
-                Ok(sync.targets.iter().all(|t| has(t, head)).then_some(()))
-            })
-            .await
-        }
+        SyncCommand::Watch { name } => watch::run(client, name.as_str()).await,
+        // Carried out by `run`.
+        SyncCommand::Generate { .. } | SyncCommand::Settings => Ok(()),
     }
 }
 
-fn targets(places: Vec<Place>) -> Vec<v1::Target> {
-    places.into_iter().map(|place| Target::from(place).into()).collect()
+async fn pause(client: &Client, of: OneChange, paused: bool) -> Result<(), Failure> {
+    let OneChange { name, wait, change } = of;
+    let request =
+        v1::SetSyncPausedRequest { mutation: change.mutation()?, sync: name.to_string(), paused };
+    let answer = client.syncs().set_sync_paused(request).await?.into_inner();
+    settled(client, &change, &wait, Until::Applied, answer.result, answer.sync).await
 }
 
 async fn get(client: &Client, name: &str) -> Result<v1::Sync, Failure> {
@@ -107,11 +106,21 @@ async fn get(client: &Client, name: &str) -> Result<v1::Sync, Failure> {
     Ok(client.syncs().get_sync(request).await?.into_inner().sync.unwrap_or_default())
 }
 
+/// What `--wait` waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// Every node does its part as it is defined now.
+    Applied,
+    /// And every target has had a complete fill.
+    Filled,
+}
+
 /// Shows a changed sync, after it took effect if that was asked for.
 async fn settled(
     client: &Client,
     change: &Change,
     wait: &Wait,
+    until: Until,
     result: Option<v1::Result>,
     sync: Option<v1::Sync>,
 ) -> Result<(), Failure> {
@@ -121,102 +130,43 @@ async fn settled(
         no_live_task(client, &sync.name).await?;
         sync = wait::until(|| async {
             let now = get(client, &sync.name).await?;
-            Ok((now.source_applied && now.targets.iter().all(is_filled)).then_some(now))
+            let filled = until == Until::Applied || now.paused || now.targets.iter().all(is_filled);
+            let applied = now.source_applied && now.targets.iter().all(|target| target.applied);
+            Ok((applied && filled).then_some(now))
         })
         .await?;
     }
-    render::show(client.format, &sync, || details(&sync))
+    render::show(client.format, &sync, || show::details(&sync))
 }
 
 async fn no_live_task(client: &Client, sync: &str) -> Result<(), Failure> {
-    let slot = format!("sync/{sync}");
     wait::until(|| async {
-        let request =
-            v1::ListTasksRequest { slot: slot.clone(), live_only: true, ..Default::default() };
-        let live = client.tasks().list_tasks(request).await?.into_inner().tasks;
-        // A list is by the start of the slot: "sync/web" also finds "sync/webroot".
-        let ours = |t: &&v1::Task| t.slot == slot || t.slot.starts_with(&format!("{slot}/"));
-        Ok(live.iter().find(ours).is_none().then_some(()))
+        let live = tasks(client, sync, true).await?;
+        Ok(live.is_empty().then_some(()))
     })
     .await
 }
 
+/// Those of the nodes' parts, not those of runs.
+async fn tasks(client: &Client, sync: &str, live_only: bool) -> Result<Vec<v1::Task>, Failure> {
+    let slot = format!("sync/{sync}");
+    let request = v1::ListTasksRequest { slot: slot.clone(), live_only, ..Default::default() };
+    let mut tasks = client.tasks().list_tasks(request).await?.into_inner().tasks;
+    // A list is by the start of the slot: "sync/web" also finds "sync/webroot".
+    let runs = format!("{slot}/");
+    tasks.retain(|task| task.slot == slot || live_only && task.slot.starts_with(&runs));
+    Ok(tasks)
+}
+
+/// Of a target without an agent its source tells.
 fn is_filled(target: &v1::SyncTargetStatus) -> bool {
-    target.applied && target.report.as_ref().is_some_and(|r| r.filled)
-}
-
-fn has(target: &v1::SyncTargetStatus, head: u64) -> bool {
-    is_filled(target) && target.delivery.as_ref().is_some_and(|d| d.acked >= head)
-}
-
-fn source(sync: &v1::Sync) -> String {
-    let place = sync.source.clone().unwrap_or_default();
-    format!("{}:{}", place.node, place.path)
-}
-
-fn engine(sync: &v1::Sync) -> String {
-    match &sync.source_report {
-        Some(report) => render::word(report.engine().as_str_name(), "ENGINE_STATE_"),
-        None => "unknown".to_owned(),
+    use v1::DeliveryState::{Dirty, Idle, Syncing};
+    let delivered = || {
+        let state = target.delivery.as_ref().map(v1::Delivery::state);
+        matches!(state, Some(Dirty | Idle | Syncing))
+    };
+    match targets::has_agent(target) {
+        true => target.report.as_ref().is_some_and(|report| report.filled),
+        false => delivered(),
     }
-}
-
-fn list(syncs: &[v1::Sync]) -> String {
-    render::table(
-        &["name", "source", "engine", "targets", "idle", "worst lag"],
-        syncs.iter().map(|sync| {
-            let deliveries = || sync.targets.iter().filter_map(|t| t.delivery.as_ref());
-            let idle = deliveries().filter(|d| d.state() == v1::DeliveryState::Idle).count();
-            let lag = deliveries().map(|d| d.lag_ms).max().unwrap_or(0);
-            [
-                sync.name.clone(),
-                source(sync),
-                engine(sync),
-                sync.targets.len().to_string(),
-                idle.to_string(),
-                lockstep_model::Millis(lag).to_string(),
-            ]
-        }),
-    )
-}
-
-fn details(sync: &v1::Sync) -> String {
-    let report = sync.source_report.clone().unwrap_or_default();
-    let options = sync.options.clone().unwrap_or_default();
-    let settings: Vec<String> =
-        options.settings.iter().map(|s| format!("{}={}", s.name, s.value)).collect();
-    let head = render::fields([
-        ("name", sync.name.clone()),
-        ("source", source(sync)),
-        ("engine", engine(sync)),
-        ("problem", report.problem.clone()),
-        ("journal head", report.head.to_string()),
-        ("settings", settings.join(" ")),
-        ("applied", if sync.source_applied { "yes" } else { "not yet" }.to_owned()),
-        ("revision", sync.revision.to_string()),
-    ]);
-    let rows = render::table(
-        &["target", "state", "applied", "filled", "queue", "lag", "sent", "last success", "reason"],
-        sync.targets.iter().map(|target| row(target, report.head)),
-    );
-    format!("{head}\n\n{rows}")
-}
-
-fn row(target: &v1::SyncTargetStatus, head: u64) -> [String; 9] {
-    let place = target.target.clone().unwrap_or_default();
-    let yes = |b: bool| if b { "yes" } else { "no" }.to_owned();
-    let delivery = target.delivery.clone();
-    let of =
-        |f: &dyn Fn(&v1::Delivery) -> String| delivery.as_ref().map_or_else(|| "-".to_owned(), f);
-    [
-        format!("{}:{}", place.node, place.at),
-        of(&|d| render::word(d.state().as_str_name(), "DELIVERY_STATE_")),
-        yes(target.applied),
-        yes(target.report.as_ref().is_some_and(|r| r.filled)),
-        of(&|d| head.saturating_sub(d.acked).to_string()),
-        of(&|d| lockstep_model::Millis(d.lag_ms).to_string()),
-        of(&|d| render::bytes(d.sent_bytes)),
-        of(&|d| render::ago(d.last_success_at.as_ref())),
-        render::or_dash(&target.reason),
-    ]
 }

@@ -1,10 +1,11 @@
 //! `lockstepctl task …`.
 
 use lockstep_proto::v1;
+use lockstep_proto::v1::task_service_client::TaskServiceClient;
 
 use super::tell;
 use crate::args::TaskCommand;
-use crate::client::Client;
+use crate::client::{Client, Traced};
 use crate::error::Failure;
 use crate::{render, wait};
 
@@ -58,7 +59,7 @@ async fn get(client: &Client, id: &str) -> Result<v1::Task, Failure> {
     Ok(client.tasks().get_task(request).await?.into_inner().task.unwrap_or_default())
 }
 
-async fn outcome(client: &Client, id: &str) -> Result<v1::Task, Failure> {
+pub async fn outcome(client: &Client, id: &str) -> Result<v1::Task, Failure> {
     wait::until(|| async {
         let task = get(client, id).await?;
         Ok((task.state() == v1::TaskState::Ended).then_some(task))
@@ -66,17 +67,42 @@ async fn outcome(client: &Client, id: &str) -> Result<v1::Task, Failure> {
     .await
 }
 
+/// What a task prints, until it ends. When that cannot be read, or not to its end, its outcome still
+/// tells.
+pub async fn lines(mut tasks: TaskServiceClient<Traced>, id: &str, mut each: impl FnMut(String)) {
+    let request = v1::TailTaskRequest { id: id.to_owned(), follow: true };
+    let mut lines = match tasks.tail_task(request).await {
+        Ok(answer) => answer.into_inner(),
+        Err(error) => return tracing::info!(%error, "the output of task {id} cannot be read"),
+    };
+    loop {
+        match lines.message().await {
+            Ok(Some(message)) => message.lines.into_iter().for_each(&mut each),
+            Ok(None) => return,
+            Err(error) => return tracing::info!(%error, "the output of task {id} broke off"),
+        }
+    }
+}
+
+pub fn is_ok(task: &v1::Task) -> bool {
+    task.outcome.as_ref().is_some_and(|outcome| outcome.kind() == v1::OutcomeKind::Ok)
+}
+
+pub fn is_superseded(task: &v1::Task) -> bool {
+    task.outcome.as_ref().is_some_and(|outcome| outcome.kind() == v1::OutcomeKind::Superseded)
+}
+
 /// Waits for a task to end; only a good end is no failure.
 pub async fn ended(client: &Client, id: &str) -> Result<(), Failure> {
     let task = outcome(client, id).await?;
-    let v1::TaskOutcome { message, .. } = task.outcome.clone().unwrap_or_default();
-    if task.outcome.as_ref().is_some_and(|o| o.kind() == v1::OutcomeKind::Ok) {
+    if is_ok(&task) {
         return Ok(());
     }
+    let v1::TaskOutcome { message, .. } = task.outcome.clone().unwrap_or_default();
     Err(Failure::failed(format!("task {id} ended {}: {message}", state(&task))))
 }
 
-fn state(task: &v1::Task) -> String {
+pub fn state(task: &v1::Task) -> String {
     match &task.outcome {
         Some(outcome) => render::word(outcome.kind().as_str_name(), "OUTCOME_KIND_"),
         None if task.cancel_requested => "cancelling".to_owned(),

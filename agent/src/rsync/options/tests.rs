@@ -70,7 +70,7 @@ fn a_receiver_takes_what_its_sync_needs() {
         &[("hard-links", "yes"), ("sparse", "yes"), ("compress", "yes")],
         &[("acls", "yes"), ("xattrs", "yes")],
         &[("checksum", "yes"), ("whole-file", "yes"), ("partial", "yes")],
-        &[("inplace", "yes"), ("chmod", "D750,F640"), ("timeout", "90s")],
+        &[("inplace", "yes"), ("chmod", "D750,F640"), ("io-timeout", "90s")],
         &[("chown", "12:34")],
     ] {
         let dir = tempfile::tempdir().unwrap();

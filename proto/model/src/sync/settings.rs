@@ -381,7 +381,7 @@ pub const SETTINGS: &[Setting] = &[
         "Owner and group on targets by number, as rsync's --chown: 33:33"
     ),
     one!(
-        "timeout",
+        "io-timeout",
         "TIME",
         transfer.timeout,
         timeout,
@@ -507,7 +507,7 @@ fn timeout(text: &str) -> Result<Millis, Invalid> {
     let timeout = within(text.parse()?, Millis::from_secs(1), most)?;
     match timeout.0 % 1000 {
         0 => Ok(timeout),
-        _ => Err(Invalid::new("timeout", "must be whole seconds")),
+        _ => Err(Invalid::new("io-timeout", "must be whole seconds")),
     }
 }
 

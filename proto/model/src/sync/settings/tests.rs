@@ -46,7 +46,7 @@ fn every_setting_is_read_as_written() {
         ("partial", "yes"),
         ("chmod", "D2775,F664"),
         ("chown", "33:33"),
-        ("timeout", "5m"),
+        ("io-timeout", "5m"),
         ("delete-limit", "50%"),
         ("delete-window", "1h"),
         ("sentinel", ".mounted"),

@@ -1,0 +1,164 @@
+//! A sync as people read it.
+
+use lockstep_model::Millis;
+use lockstep_model::rate::Rate;
+use lockstep_proto::v1;
+
+use super::targets::node;
+use crate::render;
+
+pub fn list(syncs: &[v1::Sync]) -> String {
+    let rows: Vec<Vec<String>> = syncs.iter().map(row).collect();
+    let header = ["name", "source", "engine", "targets", "idle", "worst lag", "problem"];
+    match rows.is_empty() {
+        true => render::table(&header, rows),
+        false => render::columns(&header, &rows),
+    }
+}
+
+fn row(sync: &v1::Sync) -> Vec<String> {
+    let deliveries = || sync.targets.iter().filter_map(|t| t.delivery.as_ref());
+    let idle = deliveries().filter(|d| d.state() == v1::DeliveryState::Idle).count();
+    let lag = deliveries().map(|d| d.lag_ms).max().unwrap_or(0);
+    let troubled = sync.targets.iter().filter(|target| !target.reason.is_empty()).count();
+    let problem = match (problem(sync), troubled) {
+        (problem, _) if !problem.is_empty() => problem,
+        (_, 0) => String::new(),
+        (_, 1) => "1 target waits".to_owned(),
+        (_, many) => format!("{many} targets wait"),
+    };
+    vec![
+        sync.name.clone(),
+        source(sync),
+        engine(sync),
+        sync.targets.len().to_string(),
+        idle.to_string(),
+        Millis(lag).to_string(),
+        problem,
+    ]
+}
+
+fn source(sync: &v1::Sync) -> String {
+    let place = sync.source.clone().unwrap_or_default();
+    format!("{}:{}", place.node, place.path)
+}
+
+fn engine(sync: &v1::Sync) -> String {
+    match &sync.source_report {
+        Some(report) => render::word(report.engine().as_str_name(), "ENGINE_STATE_"),
+        None => "unknown".to_owned(),
+    }
+}
+
+fn problem(sync: &v1::Sync) -> String {
+    let reported = sync.source_report.as_ref().map_or("", |report| report.problem.as_str());
+    if reported.is_empty() { sync.source_reason.clone() } else { reported.to_owned() }
+}
+
+pub fn details(sync: &v1::Sync) -> String {
+    let report = sync.source_report.clone().unwrap_or_default();
+    let options = sync.options.clone().unwrap_or_default();
+    let settings: Vec<String> =
+        options.settings.iter().map(|s| format!("{}={}", s.name, quoted(&s.value))).collect();
+    let selected = sync.selected.as_ref();
+    let selected = selected.map(|s| format!("nodes with {} at {}", s.selector, s.path));
+    let head = render::fields([
+        ("name", sync.name.clone()),
+        ("source", source(sync)),
+        ("engine", engine(sync)),
+        ("paused", if sync.paused { "yes" } else { "" }.to_owned()),
+        ("problem", problem(sync)),
+        ("warnings", report.warnings.join("; ")),
+        ("journal head", report.head.to_string()),
+        ("settings", settings.join(" ")),
+        ("selects", selected.unwrap_or_default()),
+        ("applied", if sync.source_applied { "yes" } else { "not yet" }.to_owned()),
+        ("revision", sync.revision.to_string()),
+    ]);
+    format!("{head}\n\n{}", targets(sync))
+}
+
+fn quoted(text: &str) -> String {
+    if text.contains(' ') { format!("'{text}'") } else { text.to_owned() }
+}
+
+fn targets(sync: &v1::Sync) -> String {
+    targets_with(sync, "", &|_| String::new())
+}
+
+/// A row per target, with one more figure of each.
+pub fn targets_with(
+    sync: &v1::Sync,
+    name: &str,
+    figure: &dyn Fn(&v1::SyncTargetStatus) -> String,
+) -> String {
+    let header = [
+        "target",
+        "by",
+        "from",
+        "state",
+        "applied",
+        "filled",
+        "queue",
+        "paths",
+        "lag",
+        "sent",
+        name,
+        "limit",
+        "eta",
+        "last success",
+        "verified",
+        "drift",
+        "reason",
+    ];
+    let rows: Vec<Vec<String>> =
+        sync.targets.iter().map(|target| cells(sync, target, figure(target))).collect();
+    match rows.is_empty() {
+        true => render::table(&["target", "state"], rows),
+        false => render::columns(&header, &rows),
+    }
+}
+
+fn cells(sync: &v1::Sync, target: &v1::SyncTargetStatus, figure: String) -> Vec<String> {
+    let source = sync.source.as_ref().map_or("", |source| &source.node);
+    let head = head(sync, target);
+    let delivery = target.delivery.as_ref();
+    let of = |f: &dyn Fn(&v1::Delivery) -> String| delivery.map(f).unwrap_or_default();
+    let when = |yes: bool, text: &dyn Fn() -> String| if yes { text() } else { String::new() };
+    let filled = target.report.as_ref().map(|report| if report.filled { "yes" } else { "no" });
+    let bwlimit = target.target.as_ref().and_then(|t| Rate::new(t.bwlimit));
+    vec![
+        place(target),
+        when(sync.selected.is_some(), &|| {
+            if target.selected { "selector" } else { "name" }.to_owned()
+        }),
+        when(target.parent != source, &|| target.parent.clone()),
+        of(&|d| render::word(d.state().as_str_name(), "DELIVERY_STATE_")),
+        if target.applied { "yes" } else { "not yet" }.to_owned(),
+        filled.unwrap_or_default().to_owned(),
+        of(&|d| head.map_or_else(String::new, |head| head.saturating_sub(d.acked).to_string())),
+        of(&|d| d.waiting_paths.map_or("all".to_owned(), |paths| paths.to_string())),
+        of(&|d| Millis(d.lag_ms).to_string()),
+        of(&|d| render::bytes(d.sent_bytes)),
+        figure,
+        bwlimit.map(|rate| rate.to_string()).unwrap_or_default(),
+        of(&|d| d.eta_ms.map(|ms| Millis(ms).to_string()).unwrap_or_default()),
+        of(&|d| when(d.last_success_at.is_some(), &|| render::ago(d.last_success_at.as_ref()))),
+        of(&|d| when(d.verified_at.is_some(), &|| render::ago(d.verified_at.as_ref()))),
+        of(&|d| when(d.drift > 0, &|| d.drift.to_string())),
+        target.reason.clone(),
+    ]
+}
+
+/// What the target is measured by: the journal of the source. A relay's own is not told here.
+fn head(sync: &v1::Sync, target: &v1::SyncTargetStatus) -> Option<u64> {
+    let source = sync.source.as_ref().map_or("", |source| &source.node);
+    let fed_by_source = target.parent.is_empty() || target.parent == source;
+    sync.source_report.as_ref().map(|report| report.head).filter(|_| fed_by_source)
+}
+
+pub fn place(target: &v1::SyncTargetStatus) -> String {
+    let at = target.target.as_ref().map_or("", |target| &target.at);
+    let sign = if at.starts_with('/') { ':' } else { '=' };
+    format!("{}{sign}{at}", node(target))
+}
