@@ -101,7 +101,8 @@ impl<'a> Uses<'a> {
         others.into_iter().find(clash).map(|other| &other.sync.name)
     }
 
-    /// A sync that uses a directory of this node that overlaps, where one of the two writes.
+    /// A sync that uses a directory of this node that overlaps, where one of the two writes. What
+    /// gave way already does not count.
     pub fn clash(
         &self,
         sync: &SyncName,
@@ -113,6 +114,8 @@ impl<'a> Uses<'a> {
             other.sync.name != *sync
                 && (written || other.written)
                 && other.path.overlaps(&place.path)
+                && !(other.selected
+                    && self.in_the_way(other.sync, &place.node, other.path).is_some())
         };
         let found = others.into_iter().find(clash)?;
         Some((&found.sync.name, found.path, found.written))

@@ -1,6 +1,8 @@
 //! Steps from one schema to the next: pure functions over all records, run in one pass when a newer
 //! program opens an older store or imports an older export.
 
+mod settings;
+
 use std::collections::BTreeMap;
 
 use lockstep_model::{Invalid, Revision};
@@ -22,7 +24,8 @@ pub struct Migration {
 
 /// In order, one for each schema after the first. The log of an older schema is not migrated: it is
 /// compacted away, and stays in the export that is made before.
-pub const MIGRATIONS: &[Migration] = &[];
+pub const MIGRATIONS: &[Migration] =
+    &[Migration { to: 2, name: "syncs have settings and named targets", run: settings::run }];
 
 /// Brings records of schema `from` to `to`; the names of the steps it took.
 pub fn migrate(

@@ -5,9 +5,9 @@ use lockstep_model::sync::settings::VALUES_MAX;
 use lockstep_model::sync::{
     COMMENTS_MAX, Comment, Place, Selected, Sync, SyncOptions, TARGETS_MAX, Target,
 };
-use lockstep_model::{Invalid, Millis, Timestamp};
+use lockstep_model::{Invalid, Timestamp};
 
-use super::field::{check_count, missing, parse, unknown};
+use super::field::{check_count, missing, parse};
 use crate::store_v1 as wire;
 
 impl From<&Sync> for wire::Sync {
@@ -44,7 +44,7 @@ impl TryFrom<wire::Sync> for Sync {
         let wire::Sync {
             name,
             source,
-            targets,
+            targets: _,
             options,
             created_at_ms,
             named,
@@ -53,12 +53,11 @@ impl TryFrom<wire::Sync> for Sync {
             generation,
             comments,
         } = sync;
-        check_count("targets", targets.len().max(named.len()), TARGETS_MAX)?;
+        check_count("targets", named.len(), TARGETS_MAX)?;
         check_count("comments", comments.len(), COMMENTS_MAX)?;
         let source: Place = source.ok_or_else(|| missing("source"))?.try_into()?;
-        let old = targets.into_iter().map(|place| Place::try_from(place).map(Target::from));
         let targets: Vec<Target> =
-            old.chain(named.into_iter().map(Target::try_from)).collect::<Result<_, _>>()?;
+            named.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
         if !targets.is_sorted_by(|a, b| a.node < b.node) {
             return Err(Invalid::new("targets", "must be sorted by node, each node once"));
         }
@@ -167,27 +166,9 @@ impl From<&SyncOptions> for wire::SyncOptions {
 impl TryFrom<wire::SyncOptions> for SyncOptions {
     type Error = Invalid;
     fn try_from(options: wire::SyncOptions) -> Result<Self, Invalid> {
-        let delete = wire::DeletePolicy::try_from(options.delete).map_err(|_| unknown("delete"))?;
-        let wire::SyncOptions { delete: _, excludes, delay_ms, settings } = options;
-        check_count("settings", settings.len().max(excludes.len()), VALUES_MAX)?;
-        let old = match delete {
-            wire::DeletePolicy::Unspecified => Vec::new(),
-            wire::DeletePolicy::Always => older("always", &excludes, delay_ms),
-            wire::DeletePolicy::Never => older("never", &excludes, delay_ms),
-            wire::DeletePolicy::Startup => older("startup", &excludes, delay_ms),
-            wire::DeletePolicy::Running => older("running", &excludes, delay_ms),
-        };
-        let settings = settings.into_iter().map(|s| (s.name, s.value));
-        let values: Vec<(String, String)> = old.into_iter().chain(settings).collect();
-        Self::from_values(values.iter().map(|(name, text)| (name.as_str(), text.as_str())))
+        let wire::SyncOptions { delete: _, excludes: _, delay_ms: _, settings } = options;
+        check_count("settings", settings.len(), VALUES_MAX)?;
+        let values = settings.iter().map(|s| (s.name.as_str(), s.value.as_str()));
+        Self::from_values(values)
     }
-}
-
-/// What stores had before there were settings.
-fn older(delete: &str, excludes: &[String], delay_ms: u64) -> Vec<(String, String)> {
-    let setting = |name: &str, text: String| (name.to_owned(), text);
-    let mut values =
-        vec![setting("delete", delete.to_owned()), setting("delay", Millis(delay_ms).exact())];
-    values.extend(excludes.iter().map(|pattern| setting("filter", format!("- {pattern}"))));
-    values
 }

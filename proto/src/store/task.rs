@@ -163,16 +163,10 @@ impl From<&SyncSource> for wire::SyncSource {
 impl TryFrom<wire::SyncSource> for SyncSource {
     type Error = Invalid;
     fn try_from(source: wire::SyncSource) -> Result<Self, Invalid> {
-        let wire::SyncSource { sync, path, targets, options, receivers, paused, generation } =
+        let wire::SyncSource { sync, path, targets: _, options, receivers, paused, generation } =
             source;
-        check_count("receivers", receivers.len().max(targets.len()), TARGETS_MAX)?;
-        let old = targets.into_iter().map(|peer| {
-            let peer = Peer::try_from(peer)?;
-            let node = peer.node.clone();
-            Ok(Receiver { node, route: Route::Agent(peer), bwlimit: None, is_relay: false })
-        });
-        let receivers =
-            old.chain(receivers.into_iter().map(TryInto::try_into)).collect::<Result<_, _>>()?;
+        check_count("receivers", receivers.len(), TARGETS_MAX)?;
+        let receivers = receivers.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
         Ok(Self {
             sync: parse("sync", &sync)?,
             path: parse("path", &path)?,
@@ -212,7 +206,7 @@ impl TryFrom<wire::SyncTarget> for SyncTarget {
             path: parse("path", &path)?,
             source: source.map(TryInto::try_into).transpose()?,
             serve,
-            options: options.map(TryInto::try_into).transpose()?.unwrap_or_default(),
+            options: options.ok_or_else(|| missing("options"))?.try_into()?,
             receivers: receivers.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             paused,
             generation,

@@ -1,5 +1,6 @@
 //! Whole stories and laws; tables of one module's cases stand beside it.
 
+mod depth;
 pub(crate) mod dsl;
 mod laws;
 mod policy;

@@ -83,7 +83,7 @@ fn syncs() {
             AlreadyExists already_exists sync/a: sync a exists and differs: see lockstepctl sync show a, choose another name or delete it first
             NotFound not_found node/nobody: source: node nobody has not joined: make a token for it with lockstepctl token create --node nobody
             FailedPrecondition node_expelled node/gone: targets: node gone was expelled: choose another
-            InvalidArgument invalid targets: targets: must name at least one node:/path
+            InvalidArgument invalid targets: targets: must name at least one node:/path, or select nodes by label
             InvalidArgument invalid targets[1]: targets[1]: m is the source: a sync is between different nodes
             InvalidArgument invalid targets[1]: targets[1]: w1:/y: w1:/x is a target already, and a node has one directory per sync; remove the old one first
             FailedPrecondition overlap sync/a: w1:/srv/www/sub overlaps w1:/srv/www, which sync a writes: nothing may write a directory of another sync; choose another directory

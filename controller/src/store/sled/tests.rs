@@ -34,10 +34,11 @@ async fn says_why_it_cannot_open() {
     assert!(exists.contains("holds a store already"), "{exists}");
 
     let opened = Opened::open(at).unwrap();
-    opened.put(SCHEMA_KEY, b"2");
+    opened.put(SCHEMA_KEY, (SCHEMA + 1).to_string().as_bytes());
     drop(opened);
     let newer = SledStore::open(at).err().unwrap().to_string();
-    assert!(newer.contains("has schema 2 and this program knows up to 1"), "{newer}");
+    let text = format!("has schema {} and this program knows up to {SCHEMA}", SCHEMA + 1);
+    assert!(newer.contains(&text), "{newer}");
     let opened = Opened::open(at).unwrap();
     opened.put(SCHEMA_KEY, b"two");
     drop(opened);
@@ -117,10 +118,14 @@ async fn a_damaged_file_is_refused_or_whole() {
                 assert!(text.contains("damaged at") && text.contains("store import"), "{text}");
                 let damage = offline::check(hurt.path()).map_or(1, |checked| checked.damage.len());
                 assert!(damage > 0);
-                assert!(matches!(
-                    SledStore::create(hurt.path()),
-                    Err(StoreError::Exists { .. } | StoreError::Damaged { .. })
-                ));
+                let again = SledStore::create(hurt.path()).map(drop);
+                let refused = matches!(
+                    again,
+                    Err(StoreError::Exists { .. }
+                        | StoreError::Damaged { .. }
+                        | StoreError::Foreign { .. })
+                );
+                assert!(refused, "with byte {} changed: {again:?}", used * n / 60);
             }
         }
     }
@@ -138,7 +143,8 @@ fn rename_anna(raw: &mut Raw) -> Result<(), Invalid> {
     Ok(())
 }
 
-const STEPS: [Migration; 1] = [Migration { to: 2, name: "rename-anna", run: rename_anna }];
+const NEXT: u32 = SCHEMA + 1;
+const STEPS: [Migration; 1] = [Migration { to: NEXT, name: "rename-anna", run: rename_anna }];
 
 #[tokio::test]
 async fn an_older_schema_is_exported_and_migrated() {
@@ -148,7 +154,7 @@ async fn an_older_schema_is_exported_and_migrated() {
     let before = store.snapshot().await.unwrap();
     drop(store);
 
-    let store = SledStore::open_as(dir.path(), 2, &STEPS).unwrap();
+    let store = SledStore::open_as(dir.path(), NEXT, &STEPS).unwrap();
     let after = store.snapshot().await.unwrap();
     let keys: Vec<String> = after.records.keys().map(ToString::to_string).collect();
     assert_eq!(keys, ["user/hanna", "sync/big"]);
@@ -159,9 +165,13 @@ async fn an_older_schema_is_exported_and_migrated() {
     assert_eq!(log(&store, Revision(1)).await.len(), 1);
     drop(store);
 
-    SledStore::open_as(dir.path(), 2, &STEPS).unwrap();
-    assert!(matches!(SledStore::open(dir.path()), Err(StoreError::Newer { found: 2, known: 1 })));
-    let export = fs::read(dir.path().join("exports/schema-1-revision-1.ndjson")).unwrap();
+    SledStore::open_as(dir.path(), NEXT, &STEPS).unwrap();
+    assert!(matches!(
+        SledStore::open(dir.path()),
+        Err(StoreError::Newer { found: NEXT, known: SCHEMA })
+    ));
+    let file = format!("exports/schema-{SCHEMA}-revision-1.ndjson");
+    let export = fs::read(dir.path().join(file)).unwrap();
     let back = tempfile::tempdir().unwrap();
     offline::import(back.path(), export.as_slice(), false).unwrap();
     assert_eq!(SledStore::open(back.path()).unwrap().snapshot().await.unwrap(), before);
@@ -177,8 +187,8 @@ async fn a_migration_that_fails_changes_nothing() {
     commit(&store, vec![Put(user("anna", 1))]).await;
     let before = store.snapshot().await.unwrap();
     drop(store);
-    let steps = [Migration { to: 2, name: "judge", run: refuse }];
-    let error = SledStore::open_as(dir.path(), 2, &steps).err().unwrap().to_string();
+    let steps = [Migration { to: NEXT, name: "judge", run: refuse }];
+    let error = SledStore::open_as(dir.path(), NEXT, &steps).err().unwrap().to_string();
     assert!(error.contains("migration judge: user/anna: has no soul"), "{error}");
     assert_eq!(SledStore::open(dir.path()).unwrap().snapshot().await.unwrap(), before);
 }

@@ -1,0 +1,247 @@
+//! Targets by label, relay trees, targets without an agent, and runs, as the planner tells them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use expect_test::expect;
+use lockstep_model::request::{NodeAction, Request, SelectedChange, SyncRun};
+use lockstep_model::sync::settings::Value;
+use lockstep_model::sync::{Selected, SyncOptions};
+use lockstep_model::task::{OutcomeKind, Slot, TaskSpec};
+
+use super::dsl::{Lab, create_sync};
+use super::stories::{ALL, check, in_force};
+
+fn selected(selector: &str, path: &str) -> Selected {
+    Selected { selector: selector.parse().unwrap(), path: path.parse().unwrap() }
+}
+
+fn by_label(name: &str, source: &str, selector: &str, path: &str) -> Request {
+    let Request::CreateSync { name, source, options, .. } = create_sync(name, source, &[]) else {
+        unreachable!()
+    };
+    let selected = Some(selected(selector, path));
+    Request::CreateSync { name, source, targets: vec![], selected, options, paused: false }
+}
+
+fn label(node: &str, set: &str) -> Request {
+    let set =
+        set.split_whitespace().map(|label| lockstep_model::label::parse_label(label).unwrap());
+    Request::LabelNode { node: node.parse().unwrap(), set: set.collect(), remove: vec![] }
+}
+
+fn update(sync: &str, values: &[(&str, &str)]) -> Request {
+    let value =
+        |(name, text): &(&str, &str)| Value { name: (*name).to_owned(), text: (*text).to_owned() };
+    let values = values.iter().map(value).collect();
+    Request::UpdateSync { sync: sync.parse().unwrap(), values, selected: None }
+}
+
+#[test]
+fn a_node_becomes_a_target_by_its_label_and_ends_to_be_one() {
+    let mut lab = Lab::with_nodes(&ALL);
+    lab.ask(by_label("webroot", "master1:/srv", "role=web", "/www"));
+    lab.work(&ALL);
+    lab.ask(label("web1", "role=web"));
+    lab.work(&ALL);
+    check(
+        &mut lab,
+        expect![[r#"
+        master1 12.0 #1: sync-source webroot -> []: ok
+        master1 15.0 #1: sync-source webroot -> [web1@web1:7402]: ok
+        web1 15.1 #1: sync-target webroot <- master1: ok
+    "#]],
+    );
+    lab.ask(label("web1", "role=db"));
+    lab.work(&ALL);
+    check(
+        &mut lab,
+        expect![[r#"
+        master1 12.0 #1: sync-source webroot -> []: ok
+        master1 15.0 #1: sync-source webroot -> [web1@web1:7402]: ok
+        master1 19.0 #1: sync-source webroot -> []: ok
+    "#]],
+    );
+}
+
+#[test]
+fn a_directory_that_is_taken_is_left_alone_and_said_so() {
+    let mut lab = Lab::with_nodes(&ALL);
+    lab.ask(create_sync("docs", "web2:/docs", &["web1:/www/docs"]));
+    lab.ask(by_label("webroot", "master1:/srv", "role=web", "/www"));
+    lab.ask(label("web1", "role=web"));
+    lab.ask(label("web2", "role=web"));
+    lab.work(&ALL);
+    check(
+        &mut lab,
+        expect![[r#"
+        master1 14.0 #1: sync-source webroot -> []: superseded
+        master1 17.0 #1: sync-source webroot -> [web2@web2:7402]: ok
+        web1 12.0 #1: sync-target docs <- web2: ok
+        web2 12.1 #1: sync-source docs -> [web1@web1:7402]: ok
+        web2 17.1 #1: sync-target webroot <- master1: ok
+        ? sync/webroot/web1 overlap: web1 matches role=web, but sync docs uses a directory there that overlaps /www: change one of them, or the label
+    "#]],
+    );
+    expect!["InvalidArgument invalid selector: selector: role=web matches the source web2: add a term that leaves it out"].assert_eq(&lab.refusal(by_label("other", "web2:/x", "role=web", "/www")));
+    lab.ask(update("docs", &[("delay", "5s")]));
+    expect!["InvalidArgument invalid selector: selector: role=web matches the source web2: add a term that leaves it out"].assert_eq(&lab.refusal(Request::UpdateSync {
+        sync: "docs".parse().unwrap(),
+        values: vec![],
+        selected: Some(SelectedChange::To(selected("role=web", "/www"))),
+    }));
+}
+
+/// Six heads, two per node.
+fn relays() -> (Lab, Vec<String>) {
+    let heads: Vec<String> = (1..=6).map(|n| format!("w{n}")).collect();
+    let names: Vec<&str> = ["m"].into_iter().chain(heads.iter().map(String::as_str)).collect();
+    let mut lab = Lab::with_nodes(&names);
+    let places: Vec<String> = heads.iter().map(|head| format!("{head}:/www")).collect();
+    let places: Vec<&str> = places.iter().map(String::as_str).collect();
+    let Request::CreateSync { name, source, targets, .. } = create_sync("a", "m:/www", &places)
+    else {
+        unreachable!()
+    };
+    let options = SyncOptions { fanout: Some(2), ..SyncOptions::default() };
+    let create =
+        Request::CreateSync { name, source, targets, selected: None, options, paused: false };
+    lab.ask(create);
+    lab.work(&names);
+    (lab, heads)
+}
+
+fn parents(lab: &Lab) -> BTreeMap<String, String> {
+    let slot = Slot::Sync("a".parse().unwrap());
+    let parent = |head: String| {
+        let task = lab.world.newest(&head.parse().unwrap(), &slot)?;
+        let TaskSpec::SyncTarget(target) = &task.spec else { return None };
+        Some((head, target.source.as_ref()?.node.to_string()))
+    };
+    (1..=6).map(|n| format!("w{n}")).filter_map(parent).collect()
+}
+
+fn shown(parents: &BTreeMap<String, String>) -> String {
+    let edges: Vec<String> = parents.iter().map(|(child, p)| format!("{child}<{p}")).collect();
+    edges.join(" ")
+}
+
+#[test]
+fn relays_feed_those_behind_them_and_a_dead_one_gives_them_up() {
+    let (mut lab, heads) = relays();
+    let before = parents(&lab);
+    expect!["w1<m w2<m w3<w1 w4<w1 w5<w2 w6<w2"].assert_eq(&shown(&before));
+    let source = lab.world.newest(&"m".parse().unwrap(), &Slot::Sync("a".parse().unwrap()));
+    let TaskSpec::SyncSource(spec) = &source.unwrap().spec else { panic!() };
+    assert!(spec.receivers.iter().all(|to| to.is_relay));
+
+    lab.disconnect("w1");
+    lab.settle();
+    assert_eq!(parents(&lab), before, "a short absence moves nobody");
+    lab.pass(20);
+    lab.settle();
+    let rest: Vec<&str> = heads.iter().map(String::as_str).filter(|head| *head != "w1").collect();
+    lab.work(&["m"]);
+    lab.work(&rest);
+    let after = parents(&lab);
+    let moved: BTreeSet<_> =
+        before.iter().filter(|(child, parent)| after[*child] != **parent).collect();
+    expect!["w1<w5 w2<m w3<m w4<w5 w5<w2 w6<w2"].assert_eq(&shown(&after));
+    assert!(moved.iter().all(|(child, parent)| *parent == "w1" || *child == "w1"));
+
+    lab.connect("w1");
+    lab.pass(1);
+    lab.settle();
+    lab.work(&["m", "w1", "w2", "w3", "w4", "w5", "w6"]);
+    assert_eq!(parents(&lab), after, "its return moves nobody");
+}
+
+#[test]
+fn a_disabled_relay_gives_up_its_targets_at_once() {
+    let (mut lab, _) = relays();
+    lab.act("w2", NodeAction::Disable);
+    lab.settle();
+    let after = parents(&lab);
+    assert!(after.values().all(|parent| parent != "w2"), "{}", shown(&after));
+    assert!(!after.contains_key("w2"), "nobody writes a disabled node");
+}
+
+#[test]
+fn a_target_without_an_agent_is_fed_by_the_source_alone() {
+    let mut lab = Lab::with_nodes(&ALL);
+    let targets = &["web1:/srv", "old=ssh://deploy@10.0.0.9/srv/www?key=deploy"];
+    lab.ask(create_sync("webroot", "master1:/srv", targets));
+    lab.work(&ALL);
+    check(
+        &mut lab,
+        expect![[r#"
+        master1 12.0 #1: sync-source webroot -> [old=ssh://deploy@10.0.0.9:22/srv/www?key=deploy web1@web1:7402]: ok
+        web1 12.1 #1: sync-target webroot <- master1: ok
+    "#]],
+    );
+    expect!["InvalidArgument invalid targets: targets: web1=ssh://h:22/p: web1 is a node with an agent: name it web1:/path, or call this target otherwise with NAME=ssh://h:22/p"].assert_eq(&lab.refusal(create_sync("x", "master1:/x", &["web1=ssh://h/p"])));
+}
+
+#[test]
+fn settings_reach_every_node_and_a_pause_too() {
+    let mut lab = in_force();
+    lab.ask(update("webroot", &[("delete", "never"), ("filter", "- *.tmp")]));
+    lab.ask(Request::SetPaused { sync: "webroot".parse().unwrap(), paused: true });
+    lab.work(&ALL);
+    for (node, task) in ALL.map(|node| {
+        let task =
+            lab.world.newest(&node.parse().unwrap(), &Slot::Sync("webroot".parse().unwrap()));
+        (node, task.unwrap().clone())
+    }) {
+        let (options, paused) = match &task.spec {
+            TaskSpec::SyncSource(source) => (&source.options, source.paused),
+            TaskSpec::SyncTarget(target) => (&target.options, target.paused),
+            other => panic!("{other:?}"),
+        };
+        assert!(paused && options.filters.len() == 1, "{node}");
+    }
+    expect![[r#"InvalidArgument invalid delete: delete: must be one of always, never, startup, running, not "often""#]].assert_eq(&lab.refusal(update("webroot", &[("delete", "often")])));
+    let run = Request::RunSync {
+        sync: "webroot".parse().unwrap(),
+        targets: vec![],
+        run: SyncRun::Resync,
+        traceparent: None,
+    };
+    expect!["FailedPrecondition paused sync/webroot: sync webroot is paused: lockstepctl sync resume webroot first"].assert_eq(&lab.refusal(run));
+}
+
+#[test]
+fn a_run_that_lost_its_sense_is_not_repeated() {
+    let mut lab = in_force();
+    let run = |run| Request::RunSync {
+        sync: "webroot".parse().unwrap(),
+        targets: vec!["web1".parse().unwrap()],
+        run,
+        traceparent: None,
+    };
+    lab.ask(run(SyncRun::Unhold));
+    lab.ask(Request::Barrier {
+        sync: "webroot".parse().unwrap(),
+        at_least: Some(1),
+        hook: None,
+        traceparent: None,
+    });
+    lab.ask(run(SyncRun::Verify { content: false, repair: true, paths: vec![] }));
+    for _ in 0..3 {
+        lab.end_one("master1", OutcomeKind::Interrupted, "the agent ended");
+    }
+    lab.pass(10);
+    // Only the comparison means the same at another time.
+    check(
+        &mut lab,
+        expect![[r#"
+        master1 12.0 #1: sync-source webroot -> [web1@web1:7402 web2@web2:7402]: ok
+        master1 16.0 #1: sync-unhold unhold/webroot/web1: interrupted
+        master1 17.0 #1: sync-barrier barrier/webroot: interrupted
+        master1 18.0 #1: sync-verify verify/webroot/web1: interrupted
+        master1 22.0 #2: sync-verify verify/webroot/web1: live
+        web1 12.1 #1: sync-target webroot <- master1: ok
+        web2 12.2 #1: sync-target webroot <- master1: ok
+        ? sync/webroot/web1 run: master1 has not confirmed sync-verify 22.0, given at 2026-11-21T00:00:10Z
+    "#]],
+    );
+}
