@@ -4,9 +4,9 @@
 mod harm;
 mod ops;
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
@@ -16,11 +16,11 @@ use anyhow::{Context, Result, bail};
 use lockstep_tests::chance::Chance;
 use lockstep_tests::tree::Tree;
 use lockstep_tests::wait::timed;
-use lockstep_tests::{Fleet, Net, try_until};
+use lockstep_tests::{Flags, Fleet, Net, try_until};
 
 use ops::Ops;
 
-const USAGE: &str = "tests/churn [--minutes M] [--seed S] [--calm] [--without CHANGE]…";
+const USAGE: &str = "tests/churn [--minutes M] [--seed S] [--calm] [--verbose] [--without CHANGE]…";
 const MINUTES: u64 = 5;
 const SOURCE: &str = "source";
 const TARGETS: [&str; 3] = ["target-1", "target-2", "target-3"];
@@ -43,6 +43,8 @@ struct Args {
     seed: u64,
     /// Nothing is killed or cut.
     calm: bool,
+    /// lsyncd tells what it does, into the record of a failure.
+    verbose: bool,
     /// Changes that are left out, while what they find is known.
     without: Vec<String>,
 }
@@ -78,6 +80,7 @@ fn read_args() -> Result<Args> {
         minutes: MINUTES,
         seed: u64::from(std::process::id()),
         calm: false,
+        verbose: false,
         without: Vec::new(),
     };
     let mut args = std::env::args().skip(1);
@@ -86,6 +89,7 @@ fn read_args() -> Result<Args> {
             ("--minutes", 1..) => found.minutes = args.next().context(USAGE)?.parse()?,
             ("--seed", 1..) => found.seed = args.next().context(USAGE)?.parse()?,
             ("--calm", _) => found.calm = true,
+            ("--verbose", _) => found.verbose = true,
             ("--without", 1..) => found.without.extend(args.next()),
             _ => bail!("{arg:?} is not understood: {USAGE}"),
         }
@@ -97,7 +101,12 @@ fn read_args() -> Result<Args> {
 fn live(seed: u64, args: &Args) -> Result<()> {
     let net = Net::new()?;
     let nodes: Vec<&str> = [SOURCE].into_iter().chain(TARGETS).collect();
-    let mut fleet = Fleet::start(&net, &nodes)?;
+    let mut flags = Flags::default();
+    if args.verbose {
+        flags.agent = ["--log-filter", "lockstep_agent=debug", "--lsyncd"].map(Into::into).into();
+        flags.agent.push(talkative_lsyncd(net.dir())?.display().to_string());
+    }
+    let mut fleet = Fleet::start_with(&net, &nodes, flags)?;
     fleet.wait_healthy(&nodes);
     fleet.sync_www(SOURCE, &TARGETS)?;
     let mut chance = Chance::new(seed);
@@ -107,7 +116,8 @@ fn live(seed: u64, args: &Args) -> Result<()> {
         thread::scope(|scope| -> Result<()> {
             let churn = scope.spawn(|| churn(&mut ops));
             while !args.calm && !churn.is_finished() {
-                harms.push(harm::once(&mut fleet, SOURCE, &TARGETS, &mut chance)?);
+                let harm = harm::once(&mut fleet, SOURCE, &TARGETS, &mut chance)?;
+                harms.push(format!("{} {harm}", clock()));
             }
             churn.join().map_err(|_| anyhow::anyhow!("the churn panicked"))
         })?;
@@ -119,6 +129,14 @@ fn live(seed: u64, args: &Args) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A program that runs lsyncd so that it tells every event.
+fn talkative_lsyncd(dir: &Path) -> Result<PathBuf> {
+    let path = dir.join("lsyncd");
+    fs::write(&path, "#!/bin/sh\nexec /usr/bin/lsyncd -log Inotify -log Delay \"$@\"\n")?;
+    fs::set_permissions(&path, Permissions::from_mode(0o755))?;
+    Ok(path)
 }
 
 fn churn(ops: &mut Ops) {
@@ -198,6 +216,13 @@ fn same_file<'a>(root: &Path, tree: &'a Tree, path: &Path) -> Vec<&'a PathBuf> {
     let inode = |path: &Path| fs::symlink_metadata(root.join(path)).map(|meta| meta.ino()).ok();
     let wanted = inode(path);
     tree.0.keys().filter(|other| *other != path && inode(other) == wanted).collect()
+}
+
+/// Time of day in UTC, as the logs have it.
+fn clock() -> String {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    let (s, ms) = (now.tv_sec % 86_400, now.tv_nsec / 1_000_000);
+    format!("{:02}:{:02}:{:02}.{ms:03}", s / 3600, s / 60 % 60, s % 60)
 }
 
 /// Nothing is waited for but time itself: what happens in it is random.

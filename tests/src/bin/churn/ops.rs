@@ -13,6 +13,8 @@ use anyhow::{Result, ensure};
 use lockstep_tests::chance::Chance;
 use lockstep_tests::tree::hard_names;
 
+use super::clock;
+
 const DEPTH_MAX: usize = 4;
 const SMALL_BYTES_MAX: usize = 20_000;
 const LARGE_BYTES_MAX: usize = 2_000_000;
@@ -161,11 +163,13 @@ impl Ops {
             return;
         }
         let (from, to) = (self.root.join(&a), self.root.join(&b));
+        let began = clock();
         let outcome = op(self, &from, &to);
         self.count += 1;
+        let when = format!("{} {began} {}", self.count, clock());
         let text = match &outcome {
-            Ok(()) => format!("{} {name} {a:?} {b:?}", self.count),
-            Err(e) => format!("{} {name} {a:?} {b:?}: {:?}", self.count, e.kind()),
+            Ok(()) => format!("{when} {name} {a:?} {b:?}"),
+            Err(e) => format!("{when} {name} {a:?} {b:?}: {:?}", e.kind()),
         };
         if outcome.is_ok() {
             let there = |path: &&PathBuf| fs::symlink_metadata(self.root.join(path)).is_ok();
