@@ -84,7 +84,7 @@ impl Figure {
 
     /// The same figure of another program.
     pub fn beside(self, peer: &'static str, of_peer: &Self) -> Self {
-        let ratio = Some(self.value / of_peer.value);
+        let ratio = (of_peer.value != 0.0).then(|| self.value / of_peer.value);
         Self { peer: Some(peer), peer_value: Some(of_peer.value), ratio, ..self }
     }
 
