@@ -25,6 +25,7 @@ use crate::host::{Child, Host, Program, tail};
 use crate::moves;
 use crate::rsync::exit::said;
 use crate::sync::target::{Admission, Targets};
+use crate::verify;
 use header::{Answer, Header, Mark, Op};
 use pump::{IDLE_MAX, pump};
 
@@ -119,7 +120,7 @@ impl Server<'_> {
                 let _ = answer.write(&mut stream).await;
                 let _ = stream.shutdown().await;
             }
-            Op::Push { pass: false } if !admission.target.is_filled() => {
+            Op::Push { pass: false } | Op::Verify if !admission.target.is_filled() => {
                 let _ = Answer::Unfilled.write(&mut stream).await;
                 let _ = stream.shutdown().await;
             }
@@ -129,7 +130,8 @@ impl Server<'_> {
             }
             Op::Move => rename(stream, &admission).await,
             Op::Push { .. } => self.receive(stream, &admission).await,
-            Op::Verify | Op::Changes => {
+            Op::Verify => self.compare(stream, &admission, caller, &header).await,
+            Op::Changes => {
                 refuse(&mut stream, caller, Some(&header), "not supported").await;
             }
         }
@@ -158,6 +160,30 @@ impl Server<'_> {
         // Asked first, it takes its unfinished file away.
         if let Err(error) = child.end().await {
             tracing::error!(sync = %target.sync(), %error, "cannot end a receiver");
+        }
+    }
+
+    async fn compare(
+        &self,
+        mut stream: impl Stream,
+        admission: &Admission,
+        caller: &Principal,
+        header: &Header,
+    ) {
+        let target = &admission.target;
+        let Ok(_turn) = target.comparisons.try_acquire() else {
+            let why = "too many comparisons are under way";
+            return refuse(&mut stream, caller, Some(header), why).await;
+        };
+        if Answer::Go.write(&mut stream).await.is_err() {
+            return;
+        }
+        let side = target.side();
+        tokio::select! {
+            () = admission.withdrawn.cancelled() => {}
+            served = verify::serve(stream, &side) => if let Err(error) = served {
+                tracing::warn!(sync = %target.sync(), %error, "a comparison ended badly");
+            }
         }
     }
 

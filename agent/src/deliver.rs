@@ -37,8 +37,13 @@ impl Pending {
         }
         self.upto = entry.seq;
         let at = if entry.at == Timestamp::default() { now } else { entry.at };
+        self.mend(&entry.change, at);
+    }
+
+    /// Takes in what has no entry in the journal: only this target differs.
+    pub fn mend(&mut self, change: &Change, at: Timestamp) {
         self.oldest_at = Some(self.oldest_at.map_or(at, |oldest| oldest.min(at)));
-        match &entry.change {
+        match change {
             Change::Full => self.need_full(),
             Change::Batch(changed) => {
                 for changed in changed {

@@ -10,6 +10,7 @@ mod source;
 mod tally;
 pub mod target;
 mod transfer;
+mod verifying;
 mod watch;
 mod worker;
 
@@ -23,7 +24,9 @@ use std::time::Duration;
 use lockstep_model::identity::Principal;
 use lockstep_model::path::DirPath;
 use lockstep_model::sync::{HookName, SyncReport};
-use lockstep_model::task::{Outcome, OutcomeKind, SyncBarrier, SyncSource, SyncTarget, TaskSpec};
+use lockstep_model::task::{
+    Outcome, OutcomeKind, SyncBarrier, SyncSource, SyncTarget, SyncVerify, TaskSpec,
+};
 use lockstep_model::{NodeName, SyncName, Timestamp};
 use tokio::sync::{Mutex, Semaphore, mpsc, watch as tokio_watch};
 use tokio_util::sync::CancellationToken;
@@ -97,6 +100,8 @@ struct Engine {
     now: fn() -> Timestamp,
     batches: Semaphore,
     passes: Semaphore,
+    verifies: Semaphore,
+    scrubs: Semaphore,
     connections: Semaphore,
     targets: Targets,
     lanes: Lanes,
@@ -145,6 +150,8 @@ impl SyncEngine {
             now,
             batches: Semaphore::new(BATCHES_MAX),
             passes: Semaphore::new(PASSES_MAX),
+            verifies: Semaphore::new(verifying::VERIFIES_MAX),
+            scrubs: Semaphore::new(verifying::SCRUBS_MAX),
             connections: Semaphore::new(CONNECTIONS_MAX),
             targets: Targets::new(reports.clone()),
             lanes,
@@ -261,9 +268,27 @@ impl SyncEngine {
             TaskSpec::SyncBarrier(SyncBarrier { sync, at_least, hook }) => {
                 self.barrier(&sync, at_least, hook, progress, cancel).await
             }
+            TaskSpec::SyncVerify(order) => self.verify(&order, progress, cancel).await,
             other => {
                 let why = format!("this agent does not know {} runs", other.kind());
                 Outcome::new(OutcomeKind::Unsupported, why)
+            }
+        }
+    }
+
+    /// Compares the copy of one target; ends when it is through, repaired if that was ordered.
+    async fn verify(
+        &self,
+        order: &SyncVerify,
+        progress: mpsc::Sender<String>,
+        cancel: CancellationToken,
+    ) -> Outcome {
+        let orders = self.0.sources.lock().await.get(&order.sync).map(source::Handle::orders);
+        match orders {
+            Some(orders) => verifying::carry_out(&orders, order, &progress, &cancel).await,
+            None => {
+                let why = format!("this node is not the source of {}", order.sync);
+                Outcome::new(OutcomeKind::Failed, why)
             }
         }
     }

@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use lockstep_model::SyncName;
 use lockstep_model::sync::hook::{HookEvent, HookPlace};
 use lockstep_model::sync::{Hook, SyncOptions};
+use lockstep_model::{Millis, SyncName};
 use lockstep_transport::durable;
 use tokio::sync::{Notify, watch};
 
 use super::Engine;
 use super::moving::Trail;
+use super::verifying::Terms;
 use crate::data::limit::Limiter;
 use crate::deliver::Source;
 use crate::rsync::exclude::Excludes;
@@ -21,6 +22,8 @@ pub struct Context {
     pub engine: Arc<Engine>,
     pub sync: SyncName,
     pub source: PathBuf,
+    /// The sync's state directory.
+    pub dir: PathBuf,
     pub excludes_file: PathBuf,
     device_file: PathBuf,
     /// File system that the source was on when it was last delivered.
@@ -43,15 +46,23 @@ pub struct Options {
     pub excludes: Excludes,
     /// Targets have hooks that wait to hear of a change.
     pub tells_at_once: bool,
+    pub terms: Terms,
+    pub verify_every: Option<Millis>,
+    pub scrub_every: Option<Millis>,
 }
 
 impl From<&SyncOptions> for Options {
     fn from(options: &SyncOptions) -> Self {
         let waits = |hook: &Hook| hook.at == HookPlace::Target && hook.on == HookEvent::Changed;
+        // Without watching, a source that changed is no drift of its copies.
+        let every = |every: Option<Millis>| every.filter(|_| !options.once);
         Self {
             delete: options.delete,
             excludes: Excludes::new(&options.filters),
             tells_at_once: options.hooks.iter().any(waits),
+            terms: options.into(),
+            verify_every: every(options.verify_every),
+            scrub_every: every(options.scrub_every),
         }
     }
 }
@@ -71,6 +82,7 @@ impl Context {
             engine,
             sync,
             trail,
+            dir: dir.to_owned(),
             excludes_file: dir.join("excludes"),
             device_file,
             device: Mutex::new(device),

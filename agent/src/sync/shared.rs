@@ -10,7 +10,8 @@ use tokio::sync::Notify;
 
 use crate::cursor::Cursor;
 use crate::deliver::Pending;
-use crate::journal::Entry;
+use crate::journal::{Change, Entry};
+use crate::sync::verifying::Record;
 
 /// What the source and its worker share.
 pub struct Shared {
@@ -31,6 +32,8 @@ pub struct Status {
     pub sent_bytes: u64,
     /// Something was brought of which the target was not told by a mark.
     pub unmarked: bool,
+    /// Of comparisons with the source.
+    pub record: Record,
 }
 
 impl Shared {
@@ -44,6 +47,7 @@ impl Shared {
             last_error: String::new(),
             sent_bytes: 0,
             unmarked: false,
+            record: Record::default(),
         };
         Self {
             pending: Mutex::new(Pending::after(cursor.acked)),
@@ -65,6 +69,23 @@ impl Shared {
         entries.iter().for_each(|entry| pending.absorb(entry, now));
         drop(pending);
         self.wake.notify_one();
+    }
+
+    /// Has what a comparison found delivered.
+    pub fn mend(&self, change: &Change, now: Timestamp) {
+        if matches!(change, Change::Batch(changed) if changed.is_empty()) {
+            return;
+        }
+        self.pending().mend(change, now);
+        self.wake.notify_one();
+    }
+
+    pub fn record(&self) -> Record {
+        self.status().record
+    }
+
+    pub fn set_record(&self, record: Record) {
+        self.status().record = record;
     }
 
     /// Gives up the single changes: the journal does not grow for a target that stays away.
@@ -113,8 +134,8 @@ impl Shared {
             sent_bytes: status.sent_bytes,
             waiting_paths: None,
             eta: None,
-            verified_at: None,
-            drift: 0,
+            verified_at: status.record.verified_at,
+            drift: status.record.drift,
         }
     }
 }

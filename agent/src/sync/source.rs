@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 use super::hooks::Site;
+use super::verifying::{Copy, Schedule};
 use super::worker::Order;
 use crate::hook::Ran;
 use barrier::Standing;
@@ -38,6 +39,7 @@ enum Command {
     Apply(Box<SyncSource>, oneshot::Sender<Result<(), String>>),
     Resync(NodeName, Order),
     Now(canary::Answer),
+    Copies(oneshot::Sender<Vec<Copy>>),
 }
 
 /// A running source.
@@ -48,6 +50,7 @@ pub struct Handle {
     standing: watch::Receiver<Standing>,
     stop: CancellationToken,
     task: JoinHandle<()>,
+    schedules: Vec<JoinHandle<()>>,
 }
 
 impl Handle {
@@ -63,7 +66,13 @@ impl Handle {
         let keeper = Keeper::open(engine, dir, &spec, &site, stop.clone()).await?;
         let standing = keeper.standing();
         let task = tokio::spawn(keeper.run(received));
-        Ok(Self { spec, site, commands, standing, stop, task })
+        let schedules = Vec::new();
+        let mut handle = Self { spec, site, commands, standing, stop, task, schedules };
+        for schedule in [Schedule::Verify, Schedule::Scrub] {
+            let keep = schedule.keep(handle.orders(), handle.stop.clone());
+            handle.schedules.push(tokio::spawn(keep));
+        }
+        Ok(handle)
     }
 
     /// Whether a spec differs in what lsyncd needs, so that the source has to start again.
@@ -97,12 +106,15 @@ impl Handle {
     /// Ends everything of the source; when it returns no process is left.
     pub async fn stop(self) {
         self.stop.cancel();
-        if let Err(error) = self.task.await {
-            tracing::error!(%error, "a source ended badly");
+        for task in [self.task].into_iter().chain(self.schedules) {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a source ended badly");
+            }
         }
     }
 }
 
+#[derive(Clone)]
 pub struct Orders {
     site: Site,
     commands: mpsc::Sender<Command>,
@@ -118,7 +130,15 @@ impl Orders {
         answered.await.unwrap_or_else(|_| Err(stopped()))
     }
 
-    fn standing(&self) -> watch::Receiver<Standing> {
+    /// What a comparison needs to know of each target.
+    pub async fn copies(&self) -> Result<Vec<Copy>, String> {
+        let (answer, answered) = oneshot::channel();
+        let stopped = || "the sync was stopped".to_owned();
+        self.commands.send(Command::Copies(answer)).await.map_err(|_| stopped())?;
+        answered.await.map_err(|_| stopped())
+    }
+
+    pub fn standing(&self) -> watch::Receiver<Standing> {
         self.standing.clone()
     }
 

@@ -16,14 +16,19 @@ use lockstep_model::sync::hook::{HookEvent, HookPlace};
 use lockstep_model::sync::{Hook, SyncReport, TargetReport};
 use lockstep_model::task::{Peer, SyncTarget};
 use lockstep_transport::durable;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::Reports;
 use super::hooks::{Hooks, Site};
+use super::verifying::Terms;
 use crate::data::header::Mark;
+use crate::verify::Side;
 
 /// How long a newer push waits for the end of an older one.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Most comparisons of one copy at once; a source asks for no more.
+const COMPARISONS_MAX: usize = 4;
 
 /// What our two forms of push need of a receiving rsync, and no more: no reading, no other
 /// directories, no daemon options of the sender's choice.
@@ -66,6 +71,7 @@ impl Targets {
         let mut table = self.lock();
         if let Some(now) = table.get(&spec.sync) {
             if now.target.path == spec.path && now.source == spec.source {
+                now.target.lock().terms = (&spec.options).into();
                 return;
             }
             now.withdrawn.cancel();
@@ -78,7 +84,9 @@ impl Targets {
                 filled: filled_on_disk(state_dir, &spec.path),
                 problem: String::new(),
                 mark: None,
+                terms: (&spec.options).into(),
             }),
+            comparisons: Semaphore::new(COMPARISONS_MAX),
             turn: Mutex::default(),
             busy: tokio::sync::Mutex::default(),
             hooks: OnceLock::new(),
@@ -149,6 +157,7 @@ pub struct Target {
     path: DirPath,
     state_dir: PathBuf,
     state: Mutex<State>,
+    pub comparisons: Semaphore,
     /// Cancelled by the next push.
     turn: Mutex<CancellationToken>,
     /// Held while a push runs.
@@ -161,6 +170,7 @@ struct State {
     filled: bool,
     problem: String,
     mark: Option<Mark>,
+    terms: Terms,
 }
 
 /// The right to run a push, until a newer one comes.
@@ -190,6 +200,12 @@ impl Target {
 
     pub fn is_filled(&self) -> bool {
         self.lock().filled
+    }
+
+    /// Our side of a comparison with the source.
+    pub fn side(&self) -> Side {
+        let root = Path::new(self.path.as_str());
+        self.lock().terms.side(root, rustix::process::geteuid().is_root())
     }
 
     /// One line; empty when fine.

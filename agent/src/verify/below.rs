@@ -175,9 +175,12 @@ fn read_entry(dir: &OwnedFd, name: &CStr, rules: &Rules) -> Result<Entry> {
         FileType::RegularFile | FileType::Unknown => Kind::File,
     };
     let link = match kind {
-        Kind::Link if rules.keep.links => {
-            rules.key.text(rustix::fs::readlinkat(dir, name, Vec::new())?.to_bytes())
-        }
+        Kind::Link if rules.keep.links => match rustix::fs::readlinkat(dir, name, Vec::new()) {
+            Ok(text) => rules.key.text(text.to_bytes()),
+            // It went away, and something else took its name.
+            Err(Errno::INVAL) => return Err(Errno::NOENT),
+            Err(error) => return Err(error),
+        },
         _ => 0,
     };
     let xattrs = match kind {

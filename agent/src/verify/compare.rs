@@ -23,6 +23,8 @@ const WHOLE_MAX: usize = 256;
 const BUCKET_ENTRIES: u64 = 64;
 /// Most directories that wait to be gone into.
 const QUEUE_MAX: usize = 1_000_000;
+/// Most times that the target is waited for; what differs first then is left to the next comparison.
+const ROUNDS_MAX: usize = 4;
 /// Bytes of files whose contents are asked for at once.
 const CONTENTS_BYTES: u64 = 64 << 20;
 
@@ -75,6 +77,8 @@ struct Candidate {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Cause {
+    /// Nothing was there, or something of another kind.
+    Whole,
     Entry,
     Content,
     Unreadable,
@@ -130,9 +134,13 @@ impl<S: AsyncRead + AsyncWrite> Comparison<'_, S> {
             self.settle().await?;
             self.look_everywhere().await?;
         }
-        if !self.candidates.is_empty() {
+        for _ in 0..ROUNDS_MAX {
+            if self.candidates.is_empty() {
+                break;
+            }
             self.settle().await?;
             self.confirm().await?;
+            self.go_down_all().await?;
         }
         self.found.list.sort_by(|a, b| a.path.cmp(&b.path));
         self.found.list.dedup_by(|a, b| a.path == b.path);
@@ -157,9 +165,7 @@ impl<S: AsyncRead + AsyncWrite> Comparison<'_, S> {
             None => vec![[].into()],
             Some(_) => self.queue.clone(),
         };
-        while !self.queue.is_empty() && !self.is_full() {
-            self.go_down().await?;
-        }
+        self.go_down_all().await?;
         if let Some(rate) = self.what.content
             && !self.found.truncated
         {
@@ -237,11 +243,21 @@ impl<S: AsyncRead + AsyncWrite> Comparison<'_, S> {
                         self.queue.push(path.clone());
                         Cause::Entry
                     }
+                    (Seen::Entry(own, _), Seen::Entry(theirs, _)) if own.kind == theirs.kind => {
+                        Cause::Entry
+                    }
                     (_, Seen::Entry(..)) if entry.is_none() && !self.what.extras => continue,
-                    _ => Cause::Entry,
+                    _ => Cause::Whole,
                 };
                 self.suspect(path, entry, cause);
             }
+        }
+        Ok(())
+    }
+
+    async fn go_down_all(&mut self) -> Result<(), CompareError> {
+        while !self.queue.is_empty() && !self.is_full() {
+            self.go_down().await?;
         }
         Ok(())
     }
@@ -335,7 +351,7 @@ impl<S: AsyncRead + AsyncWrite> Comparison<'_, S> {
         for Named { name, entry, tree } in own {
             let path = join(dir, &name);
             let Some(there) = theirs.remove(&name) else {
-                self.suspect(path, Some(entry), Cause::Entry);
+                self.suspect(path, Some(entry), Cause::Whole);
                 continue;
             };
             let below = entry.kind == Kind::Dir && there.entry.kind == Kind::Dir;
@@ -344,12 +360,14 @@ impl<S: AsyncRead + AsyncWrite> Comparison<'_, S> {
                 self.queue.push(path.clone());
             }
             if entry != there.entry {
-                self.suspect(path, Some(entry), Cause::Entry);
+                let is_same_kind = entry.kind == there.entry.kind;
+                let cause = if is_same_kind { Cause::Entry } else { Cause::Whole };
+                self.suspect(path, Some(entry), cause);
             }
         }
         if self.what.extras {
             for name in theirs.into_keys() {
-                self.suspect(join(dir, &name), None, Cause::Entry);
+                self.suspect(join(dir, &name), None, Cause::Whole);
             }
         }
     }
@@ -406,6 +424,10 @@ impl<S: AsyncRead + AsyncWrite> Comparison<'_, S> {
                 for ((candidate, (path, own, theirs)), last) in
                     candidates.iter().zip(looked).zip(last)
                 {
+                    // It has come meanwhile; has all that is in it?
+                    if candidate.cause == Cause::Whole && is_dir(own) && is_dir(theirs) {
+                        self.queue.push(path.clone());
+                    }
                     let still = match last {
                         Seen::Entry(entry, _) => Some(entry),
                         _ => None,
@@ -414,14 +436,17 @@ impl<S: AsyncRead + AsyncWrite> Comparison<'_, S> {
                         continue;
                     }
                     if let Some(kind) = judge(candidate, own, theirs, self.what.extras) {
-                        let is_dir = still.is_some_and(|entry| entry.kind == Kind::Dir);
-                        self.found.list.push(Finding { path, kind, is_dir });
+                        self.found.list.push(Finding { path, kind, is_dir: is_dir(own) });
                     }
                 }
             }
         }
         Ok(())
     }
+}
+
+fn is_dir(seen: Seen) -> bool {
+    matches!(seen, Seen::Entry(entry, _) if entry.kind == Kind::Dir)
 }
 
 fn judge(candidate: &Candidate, own: Seen, theirs: Seen, extras: bool) -> Option<finding::Kind> {

@@ -297,9 +297,21 @@ fn a_change_on_its_way_is_no_drift() {
         rustix::fs::utimensat(rustix::fs::CWD, path, &times, rustix::fs::AtFlags::empty()).unwrap();
         fs::write(source.join("a/b/c/file"), "still changing, longer").unwrap();
     };
+    // A directory that has come meanwhile may still lack something.
+    fs::create_dir_all(source.join("new/deep")).unwrap();
+    fs::write(source.join("new/deep/lost"), "drift").unwrap();
+    stamp_all(&source.join("new"));
+    let settle = || {
+        settle();
+        fs::create_dir_all(target.join("new/deep")).unwrap();
+        stamp_all(&target.join("new"));
+    };
     let (here, there) = (side(&source), side(&target));
     let compared = compare_with(&here, &there, Asked::default(), &settle);
-    assert_eq!(lines(&runtime().block_on(compared).unwrap()), ["extra a/b/c/lost"]);
+    assert_eq!(
+        lines(&runtime().block_on(compared).unwrap()),
+        ["extra a/b/c/lost", "missing new/deep/lost"]
+    );
 }
 
 #[test]

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod attack;
+mod drift;
 mod events;
 mod faults;
 mod fleet;

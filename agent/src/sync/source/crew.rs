@@ -19,6 +19,7 @@ use crate::data::lane::Lane;
 use crate::journal::Entry;
 use crate::sync::context::Context;
 use crate::sync::shared::Shared;
+use crate::sync::verifying::{Copy, Record, record_file};
 use crate::sync::worker::{Order, Worker};
 
 /// Ordered passes that wait for one target.
@@ -92,6 +93,7 @@ impl Crew {
 
     fn add(&mut self, peer: Peer, cursor: Cursor) {
         let shared = Arc::new(Shared::new(&cursor));
+        shared.set_record(Record::load(&record_file(&self.context, &peer.node)));
         let (orders, received) = mpsc::channel(ORDERS_MAX);
         let stop = self.stop.child_token();
         let Context { engine, sync, limit, .. } = &*self.context;
@@ -121,6 +123,7 @@ impl Crew {
                 worker.end().await;
             }
             let _ = fs::remove_file(self.cursor_file(&node));
+            let _ = fs::remove_file(record_file(&self.context, &node));
         }
         for peer in targets {
             let changed = self.workers.get(&peer.node).is_some_and(|worker| worker.peer != *peer);
@@ -184,6 +187,15 @@ impl Crew {
     pub fn standing(&self) -> BTreeMap<NodeName, Option<u64>> {
         let upto = |worker: &Member| worker.shared.complete_upto();
         self.workers.iter().map(|(node, worker)| (node.clone(), upto(worker))).collect()
+    }
+
+    pub fn copies(&self) -> Vec<Copy> {
+        let copy = |Member { peer, shared, .. }: &Member| Copy {
+            context: self.context.clone(),
+            peer: peer.clone(),
+            shared: shared.clone(),
+        };
+        self.workers.values().map(copy).collect()
     }
 
     /// Targets that are no further than `acked` give up the single changes for a pass.

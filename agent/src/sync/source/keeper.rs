@@ -176,6 +176,9 @@ impl Keeper {
                 let _ = done.send(self.apply(*spec).await);
             }
             Command::Resync(target, order) => self.crew.order(&target, order),
+            Command::Copies(answer) => {
+                let _ = answer.send(self.crew.copies());
+            }
             Command::Now(answer) => {
                 let now = (self.context.engine.now)();
                 match self.watch_task {
