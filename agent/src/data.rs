@@ -222,7 +222,7 @@ async fn transfer(mut stream: impl Stream, child: &mut Child, admission: &Admiss
     if pumped.is_ok() && matches!(&ended, Ok(Ok(status)) if status.success()) {
         return target.set_problem("");
     }
-    // A receiver's fatal errors are not told to the sender: only this side knows them.
+    // What goes wrong with a file is told to the sender; here is what it could not be told.
     let said = match tokio::time::timeout(END_MAX, messages).await {
         Ok(Ok(messages)) => said(&messages).unwrap_or_default(),
         _ => String::new(),

@@ -66,6 +66,9 @@ pub fn argv(route: &Route<'_>, form: Form) -> Vec<OsString> {
     // Without --force a directory in the way of a file stays, and rsync calls that success. By
     // default times are compared in seconds, and a second edit within one would be missed.
     add(&["--force", "--numeric-ids", "--modify-window=-1"]);
+    // The far side's errors come through the protocol, and count in the exit code. By default they go to
+    // its own standard error and its own exit code, which our remote shell does not carry over.
+    add(&["--stderr=client"]);
     add(&["--stats", "--no-human-readable", SILENCE_MAX]);
     let mut exclude_from = OsString::from("--exclude-from=");
     exclude_from.push(route.excludes);
@@ -166,6 +169,7 @@ mod tests {
                 "--force",
                 "--numeric-ids",
                 "--modify-window=-1",
+                "--stderr=client",
                 "--stats",
                 "--no-human-readable",
                 "--timeout=60",

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,10 +103,8 @@ impl Agent {
 
         let settings = Settings {
             agent: own_path()?,
-            rsync: tools::find("rsync", rsync.as_deref())
-                .unwrap_or_else(|| "/usr/bin/rsync".into()),
-            lsyncd: tools::find("lsyncd", lsyncd.as_deref())
-                .unwrap_or_else(|| "/usr/bin/lsyncd".into()),
+            rsync: program("rsync", rsync.as_deref()),
+            lsyncd: program("lsyncd", lsyncd.as_deref()),
             data_dir: data_dir.clone(),
             allow_roots,
             hook_dir,
@@ -175,6 +173,12 @@ impl Agent {
         self.shutdown.cancel();
         self.tasks.shutdown().await;
     }
+}
+
+/// As set, whatever is there; else the first on the usual path.
+fn program(name: &str, set: Option<&Path>) -> PathBuf {
+    let set = set.map(Path::to_owned);
+    set.or_else(|| tools::find(name, None)).unwrap_or_else(|| Path::new("/usr/bin").join(name))
 }
 
 fn own_path() -> Result<PathBuf, RunError> {

@@ -34,7 +34,7 @@ const COMPARISONS_MAX: usize = 4;
 /// directories, no daemon options of the sender's choice.
 const ALLOWED: &str = "!recursive !links !perms !times !group !owner !devices !specials !D \
      !relative !dirs !timeout !force !delete !delete-after !delete-missing-args \
-     !ignore-missing-args !numeric-ids !modify-window !stats";
+     !ignore-missing-args !numeric-ids !modify-window !stats !no-msgs2stderr";
 
 /// The assignments in force on this node.
 #[derive(Clone)]

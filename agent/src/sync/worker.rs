@@ -64,13 +64,14 @@ impl Worker {
         let mut gate = self.context.gate.subscribe();
         loop {
             let may_start = *gate.borrow_and_update();
+            let before = Instant::now();
             let next = if may_start { self.step(&mut batches, &mut passes).await } else { None };
             if self.context.options().tells_at_once && self.shared.owes_mark() {
                 self.remind().await;
             }
             self.context.changed.notify_one();
-            let now = Instant::now();
-            let retries = [batches.at, passes.at].into_iter().flatten().filter(|at| *at > now);
+            // What became due during the step was not seen by it.
+            let retries = [batches.at, passes.at].into_iter().flatten().filter(|at| *at > before);
             let until = retries.chain(next).chain([next_mark]).min().unwrap_or(next_mark);
             tokio::select! {
                 () = self.stop.cancelled() => return,
