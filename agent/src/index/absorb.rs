@@ -26,6 +26,13 @@ pub struct Move {
     pub over: Option<Kind>,
 }
 
+impl Move {
+    /// Whether whole trees change their places: what is in them has to be compared afterwards.
+    pub fn has_directory(&self) -> bool {
+        self.kind == Kind::Directory || self.over == Some(Kind::Directory)
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Manner {
     /// Only where nothing is displaced that has a place of its own.

@@ -79,13 +79,13 @@ impl Worker {
 fn may_move(a: &Move, excludes: &Excludes) -> bool {
     let is_dir = a.kind == Kind::Directory;
     let left_out = |path: &[u8]| excludes.cover(path, is_dir);
-    !(left_out(&a.from) || left_out(&a.to) || is_dir && excludes.has_filters())
+    !(left_out(&a.from) || left_out(&a.to) || a.has_directory() && excludes.has_filters())
 }
 
 fn compare(moves: &[Move], taken: &mut Pending) {
     for a in moves {
         for path in [&a.from, &a.to] {
-            taken.include(path.clone(), a.kind == Kind::Directory);
+            taken.include(path.clone(), a.has_directory());
             // Directories above were made, or got another time.
             for (at, _) in path.iter().enumerate().filter(|(_, b)| **b == b'/') {
                 taken.include(path[..at].into(), false);
