@@ -246,3 +246,35 @@ fn a_wait_says_who_is_missing_and_a_watch_what_changes() -> Result<()> {
     until(SOON, "the watch ends", || watch.stderr().contains("was deleted"));
     Ok(())
 }
+
+#[test]
+fn a_diff_tells_and_a_verify_mends() -> Result<()> {
+    const DIFFERS: i32 = 7;
+    let net = Net::new()?;
+    let fleet = Fleet::start(&net, &["master1", "web1", "web2"])?;
+    fill_new(&fleet)?;
+    fleet.sync_www("master1", &["web1", "web2"])?;
+    fleet.wait_in_step("master1", &["web1", "web2"]);
+    let equal = fleet.ctl(&["sync", "diff", "www"])?;
+    assert!(equal.stderr.contains("web1: equal"), "{equal}");
+    assert_eq!(equal.ok()?, "");
+
+    fs::write(fleet.www("web1")?.join("intruder"), "intruder")?;
+    fs::remove_file(fleet.www("web1")?.join("run.sh"))?;
+    let differs = fleet.ctl(&["sync", "diff", "www"])?;
+    assert_eq!(differs.status.code(), Some(DIFFERS), "{differs}");
+    let expected = "web1  extra       intruder\nweb1  missing     run.sh\n";
+    assert_eq!(differs.stdout, expected, "{differs}");
+    let json = fleet.ctl(&["sync", "diff", "www", "--target", "web1", "-o", "json"])?;
+    let first = json.stdout.lines().next().context("a line")?;
+    assert_eq!(first, r#"{"target":"web1","kind":"extra","path":"intruder"}"#);
+    let elsewhere = ["sync", "diff", "www", "--target", "web1", "--path", "assets"];
+    fleet.ctl(&elsewhere)?.ok()?;
+    fleet.ctl(&["sync", "diff", "www", "--target", "web2"])?.ok()?;
+    assert!(fleet.www("web1")?.join("intruder").exists(), "a diff changes nothing");
+
+    let mended = fleet.ctl(&["sync", "verify", "www", "--content", "--wait"])?.ok()?;
+    assert!(mended.contains("run.sh"), "{mended}");
+    fleet.check_in_step("master1", "web1")?;
+    Ok(())
+}
