@@ -49,6 +49,17 @@ impl Disk {
         succeed(cmd("mount").args(["-o", mode]).arg(&self.path))
     }
 
+    /// Mounts it at a further path below the host's directory; it is the same disk.
+    pub fn show_at(&self, path: &Path) -> Result<()> {
+        fs::create_dir_all(path)?;
+        succeed(cmd("mount").arg("--bind").arg(&self.path).arg(path))
+    }
+
+    /// Takes it away from that path, also while it is in use.
+    pub fn hide_at(&self, path: &Path) -> Result<()> {
+        succeed(cmd("umount").arg("-l").arg(path))
+    }
+
     fn ballast(&self) -> PathBuf {
         self.path.join(BALLAST)
     }

@@ -19,7 +19,12 @@ pub struct Reply {
 
 /// The answer to `GET path`, asked from this host; an error if there is none within five seconds.
 pub fn get(from: &Host, at: SocketAddr, path: &str) -> Result<Reply> {
-    let mut stream = from.enter(|| TcpStream::connect_timeout(&at, WITHIN))??;
+    from.enter(|| fetch(at, path))?
+}
+
+/// As [`get`], from where the calling thread is.
+pub fn fetch(at: SocketAddr, path: &str) -> Result<Reply> {
+    let mut stream = TcpStream::connect_timeout(&at, WITHIN)?;
     stream.set_read_timeout(Some(WITHIN))?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {at}\r\n\r\n")?;
     let mut text = String::new();

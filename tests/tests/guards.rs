@@ -73,6 +73,30 @@ fn a_source_on_another_disk_waits_for_a_person() -> Result<()> {
 }
 
 #[test]
+fn a_source_that_is_unmounted_empties_no_copy_and_goes_on_when_it_is_back() -> Result<()> {
+    let net = Net::new()?;
+    let fleet = Fleet::start(&net, &["master1", "web1"])?;
+    let disk = fleet.node("master1")?.host.disk("disk", 4 << 20)?;
+    let source = fleet.www("master1")?;
+    disk.show_at(&source)?;
+    fleet.sync_www("master1", &["web1"])?;
+
+    disk.hide_at(&source)?;
+    explained(&fleet, "empty");
+    stays(&fleet, "web1")?;
+    // Whatever lay below the mount point is not the source.
+    fs::write(source.join("stray"), "stray")?;
+    explained(&fleet, "another file system");
+    stays(&fleet, "web1")?;
+    fs::write(disk.path().join("while-away"), "1")?;
+    fs::remove_file(disk.path().join("index.html"))?;
+    disk.show_at(&source)?;
+    fleet.wait_in_step("master1", &["web1"]);
+    fleet.wait_arrives("master1", &["web1"], "and changes follow")?;
+    Ok(())
+}
+
+#[test]
 fn a_copy_that_is_gone_is_brought_anew() -> Result<()> {
     let net = Net::new()?;
     let fleet = Fleet::start(&net, &["master1", "web1", "web2"])?;

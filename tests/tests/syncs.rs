@@ -3,9 +3,9 @@
 
 mod balancer;
 mod changes;
-mod commands;
 mod orders;
 mod targets;
+mod trust;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

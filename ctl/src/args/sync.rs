@@ -175,12 +175,9 @@ Lines that begin with # and empty ones are kept.")]
 }
 
 impl SyncCommand {
-    /// Goes on until something else ends it, however long that takes, or sees to its time itself.
+    /// Goes on until something else ends it, however long that takes.
     pub fn follows(&self) -> bool {
-        matches!(
-            self,
-            Self::Watch { .. } | Self::Diff { .. } | Self::Generate { .. } | Self::Wait(_)
-        )
+        matches!(self, Self::Watch { .. } | Self::Diff { .. } | Self::Generate { .. })
     }
 }
 

@@ -1,8 +1,9 @@
 //! Every kind of change to every kind of entry arrives as it is on the source.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use lockstep_tests::copies::IN_STEP_WITHIN;
@@ -10,6 +11,17 @@ use lockstep_tests::tree::hard_names;
 use lockstep_tests::{Fleet, Net, try_until};
 
 use super::fill;
+
+/// A hundred of these are a path as long as rsync takes.
+const DEEP: &str = "a directory that is far below/";
+
+/// Writes a file whose time is this far into one certain second.
+fn edit(www: &Path, content: &str, millis: u64) -> std::io::Result<()> {
+    let path = www.join("edited");
+    fs::write(&path, content)?;
+    let at = UNIX_EPOCH + Duration::from_secs(1_700_000_000) + Duration::from_millis(millis);
+    fs::File::options().write(true).open(&path)?.set_modified(at)
+}
 
 #[test]
 fn every_change_follows() -> Result<()> {
@@ -67,6 +79,29 @@ fn every_change_follows() -> Result<()> {
             hard_names().iter().try_for_each(|name| fs::remove_file(www.join("hard").join(name)))
         }),
         ("a moved-out tree", |www| fs::rename(www.join("t"), www.with_file_name("t"))),
+        ("unusual shapes", |www| {
+            fs::write(www.join("n".repeat(255)), "the longest name")?;
+            fs::create_dir_all(www.join(DEEP.repeat(100)))?;
+            fs::write(www.join(DEEP.repeat(100)).join("deep"), "down here")?;
+            fs::hard_link(www.join("run.sh"), www.join("linked.sh"))?;
+            let sparse = fs::File::create(www.join("sparse"))?;
+            sparse.set_len(4 << 20)?;
+            sparse.write_at(b"end", 4 << 20)?;
+            fs::write(www.join("nothing in it"), "")
+        }),
+        ("a file of a known time", |www| edit(www, "before", 100)),
+        ("as long, within the same second", |www| edit(www, "after_", 900)),
+        ("a directory that becomes a link out of the tree", |www| {
+            fs::create_dir(www.with_file_name("outside"))?;
+            fs::write(www.with_file_name("outside").join("precious"), "precious")?;
+            fs::remove_dir_all(www.join("hard"))?;
+            symlink(www.with_file_name("outside"), www.join("hard"))
+        }),
+        ("that link turns into a directory", |www| {
+            fs::remove_file(www.join("hard"))?;
+            fs::create_dir(www.join("hard"))?;
+            fs::write(www.join("hard/inner"), "inner")
+        }),
         ("a moved-in tree", |www| fs::rename(www.with_file_name("t"), www.join("t2"))),
     ];
     for (what, change) in changes {
@@ -76,6 +111,7 @@ fn every_change_follows() -> Result<()> {
             ensure!(result.is_ok(), "{target}: {result:?}");
         }
     }
+    assert_eq!(fs::read_to_string(www.with_file_name("outside/precious"))?, "precious");
     assert!(!fs::exists(www.join("hacked"))? && !fs::exists(fleet.www("web1")?.join("hacked"))?);
     Ok(())
 }
