@@ -68,6 +68,11 @@ impl Failure {
         self.kind == Kind::Refused
     }
 
+    /// Whether the controller refused it with this word.
+    pub fn is(&self, reason: &str) -> bool {
+        self.kind == Kind::Refused && self.message.ends_with(&format!("[{reason}]"))
+    }
+
     pub fn is_silent(&self) -> bool {
         self.message.is_empty()
     }

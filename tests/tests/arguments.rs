@@ -230,6 +230,94 @@ fn every_wrong_argument_is_named() -> Result<()> {
     Ok(())
 }
 
+/// What rsync, ssh or a shell would take for something else than a value, in every field that a
+/// definition has: refused with the field's name, and nothing runs.
+#[test]
+fn no_field_of_a_sync_lets_an_option_or_a_command_in() -> Result<()> {
+    const ODD: &[&str] = &[
+        "-e sh -c id",
+        "--rsh=sh",
+        "--rsync-path=touch pwned",
+        "$(touch pwned)",
+        "`touch pwned`",
+        "; touch pwned",
+        "| touch pwned",
+        "a\nb",
+        "a\u{1b}[31m",
+        "../../../etc/passwd\n",
+        "merge /etc/passwd\n",
+        "",
+    ];
+    let net = Net::new()?;
+    let fleet = Fleet::start(&net, &["master1", "web1"])?;
+    fleet.sync_www("master1", &["web1"])?;
+    let before = fleet.ask::<v1::GetStatusResponse>(&["status"])?.revision;
+    let known: v1::ListSettingsResponse = fleet.ask(&["sync", "settings"])?;
+    // Patterns and files of the source may be called as they like, but for control characters.
+    let free = ["filter", "priority", "ignore", "marker", "sentinel"];
+    let mut fields = vec![("exclude", true), ("include", true)];
+    fields
+        .extend(known.settings.iter().map(|s| (s.name.as_str(), free.contains(&s.name.as_str()))));
+    let emptied = |name: &str| known.settings.iter().any(|s| s.name == name && s.repeated);
+    let mut tried = 0;
+    for (field, is_free) in fields {
+        for odd in ODD {
+            let fits = is_free && !odd.is_empty() && !odd.chars().any(char::is_control);
+            if (fits && field != "filter") || (odd.is_empty() && emptied(field)) {
+                continue;
+            }
+            let option = format!("--{field}={odd}");
+            let done = fleet.ctl(&["sync", "update", "www", &option])?;
+            assert_eq!(done.status.code(), Some(USAGE), "{option:?}: {done}");
+            assert!(done.stderr.contains(&format!("--{field}")), "{option:?}: {done}");
+            tried += 1;
+        }
+    }
+    ensure!(tried > 300, "only {tried} were tried");
+    let table: &[(&[&str], &str)] = &[
+        (&["update", "www", "--target-selector", "a b", "--dest", "/x"], "--target-selector"),
+        (&["update", "www", "--target-selector", "role=x", "--dest", "srv"], "--dest"),
+        (&["update", "www", "--target-selector", "role=x", "--dest", "/a/../b"], "--dest"),
+        (&["add-target", "www", "ssh://-oProxyCommand=touch/x"], "TARGET"),
+        (&["add-target", "www", "ssh://u;touch@web9/x"], "TARGET"),
+        (&["add-target", "www", "ssh://web9/x?key=../../root/.ssh/id"], "TARGET"),
+        (&["add-target", "www", "rsync://web9/-e/x"], "TARGET"),
+        (&["add-target", "www", "rsync://web9/m$x"], "TARGET"),
+        (&["add-target", "www", "file:///etc/passwd"], "TARGET"),
+        (&["add-target", "www", "-oProxyCommand=touch:/x"], "-o"),
+        (&["add-target", "www", "--transport", "rsh", "web9:/x"], "--transport"),
+        (&["add-target", "www", "--transport", "ssh", "u x@web9:/x"], "user"),
+        (&["add-target", "www", "root@web9:/x"], "ssh://root@web9/x"),
+        (&["add-target", "www", "web1", "--bwlimit", "1"], "--bwlimit"),
+        (&["wait", "www", "--hook", "/bin/sh"], "--hook"),
+        (&["wait", "www", "--hook", "../sh"], "--hook"),
+        (&["wait", "www", "--at-least", "0"], "--at-least"),
+        (&["resync", "www", "--target=-e"], "--target"),
+        (&["release", "www", "--target", "a b"], "--target"),
+        (&["release", "www"], "--yes"),
+        (&["import", "www", "--file", "/nowhere"], "/nowhere"),
+        (&["import", "www", "--file", "/dev/zero"], "/dev/zero"),
+        (&["update", "www", "--exclude-from", "/nowhere"], "/nowhere"),
+        (&["update", "www", "--exclude-from", "/dev/zero"], "/dev/zero"),
+        (&["update", "www", "--dest", "/x"], "--target-selector"),
+    ];
+    for (args, says) in table {
+        let done = fleet.ctl(&[&["sync"], *args].concat())?;
+        assert_eq!(done.status.code(), Some(USAGE), "{args:?}: {done}");
+        assert!(done.stderr.contains(says), "{says:?} is not in: {args:?}: {done}");
+        assert!(done.stdout.is_empty(), "data of a refused command: {done}");
+    }
+    let refused = fleet.ctl(&["sync", "diff", "www", "--path", "../../etc"])?;
+    assert_eq!(refused.status.code(), Some(REFUSED), "{refused}");
+    assert!(refused.stderr.contains("path"), "{refused}");
+    let after = fleet.ask::<v1::GetStatusResponse>(&["status"])?.revision;
+    assert_eq!(after, before, "something was written");
+    for host in [&fleet.controller.host, &fleet.node("master1")?.host, &fleet.node("web1")?.host] {
+        ensure!(!fs::exists(host.path("pwned"))?, "a command ran on {}", host.name());
+    }
+    Ok(())
+}
+
 fn controller_run(fleet: &Fleet, args: &[&str]) -> Result<Output> {
     fleet.controller.host.run(cmd(fleet.bins().controller()).arg("run").args(args))
 }

@@ -12,6 +12,8 @@ use lockstep_tests::{Bins, Fleet, Host, Net, cmd};
 /// Set to write the settings' reference anew instead of comparing it.
 const WRITE: &str = "LOCKSTEP_TEST_WRITE";
 
+const FROM: &str = "docs/from-slavemaster-and-lsyncd.md";
+
 fn root() -> Result<PathBuf> {
     Ok(Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("tests has a parent")?.to_owned())
 }
@@ -108,7 +110,7 @@ fn the_page_on_operating_can_be_followed() -> Result<()> {
 fn every_command_that_is_named_exists() -> Result<()> {
     let bins = Bins::find()?;
     let mut checked = 0;
-    for name in ["README.md", "ARCHITECTURE.md", "docs/syncs.md", "docs/operating.md"] {
+    for name in ["README.md", "ARCHITECTURE.md", "docs/syncs.md", "docs/operating.md", FROM] {
         let text = page(name)?.replace("`", "\n").replace(" | ", "\n");
         for line in text.lines() {
             let line = line.trim().trim_start_matches("$ ").split("# ").last().unwrap_or_default();
@@ -159,6 +161,38 @@ fn the_settings_are_those_of_the_programs() -> Result<()> {
         fs::write(root()?.join("docs/operating.md"), &text)?;
     }
     ensure!(text == page("docs/operating.md")?, "docs/operating.md is behind: run with {WRITE}=1");
+    Ok(())
+}
+
+#[test]
+fn the_settings_of_a_sync_are_those_of_the_model() -> Result<()> {
+    use lockstep_model::sync::SyncOptions;
+    use lockstep_model::sync::settings::SETTINGS;
+    let escaped = |text: &str| text.replace('|', "\\|");
+    let mut table = "| setting | value | default | meaning |\n|---|---|---|---|\n".to_owned();
+    for (row, (_, default)) in SETTINGS.iter().zip(SyncOptions::default().all_values()) {
+        let value = match (row.value, row.repeated) {
+            ("", _) => "`yes`, `no`".to_owned(),
+            (value, true) => format!("{value}, repeatable"),
+            (value, false) => value.to_owned(),
+        };
+        let default =
+            if default.is_empty() { "–".into() } else { format!("`{}`", default.join(" ")) };
+        table.push_str(&format!(
+            "| `{}` | {value} | {default} | {} |\n",
+            row.name,
+            escaped(row.help)
+        ));
+    }
+    let mut text = page("docs/syncs.md")?;
+    let mark = "<!-- settings of a sync -->\n";
+    let begin = text.find(mark).context("the mark of the table")? + mark.len();
+    let end = begin + text[begin..].find("\n#").context("a heading follows")?;
+    text.replace_range(begin..end, &format!("\n{table}"));
+    if std::env::var_os(WRITE).is_some() {
+        fs::write(root()?.join("docs/syncs.md"), &text)?;
+    }
+    ensure!(text == page("docs/syncs.md")?, "docs/syncs.md is behind: run with {WRITE}=1");
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 
 mod balancer;
 mod changes;
+mod commands;
 mod orders;
 mod targets;
 mod trust;

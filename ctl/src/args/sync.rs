@@ -175,9 +175,12 @@ Lines that begin with # and empty ones are kept.")]
 }
 
 impl SyncCommand {
-    /// Goes on until something else ends it, however long that takes.
+    /// Goes on until something else ends it, however long that takes, or sees to its time itself.
     pub fn follows(&self) -> bool {
-        matches!(self, Self::Watch { .. } | Self::Diff { .. } | Self::Generate { .. })
+        matches!(
+            self,
+            Self::Watch { .. } | Self::Diff { .. } | Self::Generate { .. } | Self::Wait(_)
+        )
     }
 }
 

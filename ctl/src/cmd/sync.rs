@@ -24,6 +24,10 @@ pub async fn run(global: &Global, command: SyncCommand) -> Result<(), Failure> {
     match command {
         SyncCommand::Settings => settings::show(global.output),
         SyncCommand::Generate { name, print } => generate::run(global, name, print).await,
+        SyncCommand::Wait(barrier) => {
+            let limit = global.timeout.unwrap_or(Global::TIMEOUT_DEFAULT);
+            run::barrier(&Client::connect(global).await?, barrier, limit).await
+        }
         other => ask(&Client::connect(global).await?, other).await,
     }
 }
@@ -79,7 +83,6 @@ async fn ask(client: &Client, command: SyncCommand) -> Result<(), Failure> {
             Ok(())
         }
         SyncCommand::Resync { run, wait } => run::resync(client, run, wait).await,
-        SyncCommand::Wait(barrier) => run::barrier(client, barrier).await,
         SyncCommand::Diff { compare } => compare::diff(client, compare).await,
         SyncCommand::Verify { compare, wait } => compare::verify(client, compare, wait).await,
         SyncCommand::Release { run, yes, wait } => run::release(client, run, yes, wait).await,
@@ -89,7 +92,7 @@ async fn ask(client: &Client, command: SyncCommand) -> Result<(), Failure> {
         }
         SyncCommand::Watch { name } => watch::run(client, name.as_str()).await,
         // Carried out by `run`.
-        SyncCommand::Generate { .. } | SyncCommand::Settings => Ok(()),
+        SyncCommand::Generate { .. } | SyncCommand::Settings | SyncCommand::Wait(_) => Ok(()),
     }
 }
 

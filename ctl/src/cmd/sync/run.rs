@@ -1,6 +1,7 @@
 //! What runs once: a complete pass, a release of what is held, a barrier, and every part anew.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use lockstep_model::TaskId;
 use lockstep_proto::v1;
@@ -8,8 +9,8 @@ use lockstep_proto::v1::run_sync_request::Run as What;
 
 use super::targets::{has_agent, node};
 use super::{get, show, task, tasks, tell};
-use crate::args::Wait;
 use crate::args::sync::{Barrier, OneChange, Run};
+use crate::args::{Change, Wait};
 use crate::client::Client;
 use crate::error::Failure;
 use crate::{render, wait};
@@ -76,19 +77,52 @@ pub async fn release(client: &Client, run: Run, yes: bool, wait: Wait) -> Result
 }
 
 /// Ends when targets have everything that was written before; says meanwhile who lacks something.
-pub async fn barrier(client: &Client, barrier: Barrier) -> Result<(), Failure> {
-    let Barrier { name, all: _, at_least, hook, change } = barrier;
-    let request = v1::BarrierRequest {
-        mutation: change.mutation()?,
-        sync: name.to_string(),
-        at_least: at_least.unwrap_or(0),
-        hook: hook.map(|hook| hook.to_string()).unwrap_or_default(),
+/// Given up, it leaves nothing behind that would be in the next one's way.
+pub async fn barrier(client: &Client, barrier: Barrier, limit: Duration) -> Result<(), Failure> {
+    let gave_up = || Failure::timed_out(format!("not everywhere after {limit:?}; deliveries go on"));
+    let late = tokio::time::sleep(limit);
+    tokio::pin!(late);
+    let begun = tokio::select! {
+        () = &mut late => return Err(gave_up()),
+        begun = begin_barrier(client, &barrier) => begun?,
     };
-    let answer = client.syncs().barrier(request).await?.into_inner();
-    tell(answer.result.as_ref().filter(|_| change.dry_run), change.dry_run);
-    let Some(begun) = answer.task.filter(|_| !change.dry_run) else { return Ok(()) };
-    task::lines(client.tasks(), &begun.id, |line| render::note(&line)).await;
-    task::ended(client, &begun.id).await
+    let Some(begun) = begun else { return Ok(()) };
+    let followed = async {
+        task::lines(client.tasks(), &begun.id, |line| render::note(&line)).await;
+        task::ended(client, &begun.id).await
+    };
+    tokio::select! {
+        ended = followed => return ended,
+        () = &mut late => {}
+    }
+    let mutation = Change::default().mutation()?;
+    client.tasks().cancel_task(v1::CancelTaskRequest { mutation, id: begun.id }).await?;
+    Err(gave_up())
+}
+
+/// None for a dry run.
+async fn begin_barrier(client: &Client, barrier: &Barrier) -> Result<Option<v1::Task>, Failure> {
+    let Barrier { name, all: _, at_least, hook, change } = barrier;
+    let answer = wait::telling(|| async {
+        let request = v1::BarrierRequest {
+            mutation: change.mutation()?,
+            sync: name.to_string(),
+            at_least: at_least.unwrap_or(0),
+            hook: hook.as_ref().map(ToString::to_string).unwrap_or_default(),
+        };
+        match client.syncs().barrier(request).await.map_err(Failure::from) {
+            Ok(answer) => Ok(Ok(answer.into_inner())),
+            // One at a time; a later "now" is as good.
+            Err(failure) if failure.is("under_way") => Ok(Err(failure.to_string())),
+            Err(failure) => Err(failure),
+        }
+    })
+    .await?;
+    if change.dry_run {
+        tell(answer.result.as_ref(), true);
+        return Ok(None);
+    }
+    Ok(answer.task)
 }
 
 /// Slavemaster's restart: with `--wait` a line per node tells how it went.
@@ -106,8 +140,9 @@ pub async fn reload(client: &Client, of: OneChange) -> Result<(), Failure> {
     let targets = sync.targets.iter().filter(|t| has_agent(t)).map(|t| node(t).to_owned());
     let nodes: BTreeSet<String> = source.chain(targets).collect();
     let ended = wait::telling(|| async {
+        // A task is called after the revision that it was planned on.
         let newer = |task: &v1::Task| {
-            task.id.parse::<TaskId>().is_ok_and(|id| id.revision.0 > since)
+            task.id.parse::<TaskId>().is_ok_and(|id| id.revision.0 >= since)
                 && task.state() == v1::TaskState::Ended
         };
         let mut ended = tasks(client, name.as_str(), false).await?;

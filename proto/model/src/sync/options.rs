@@ -42,7 +42,6 @@ pub struct SyncOptions {
     /// Each node feeds at most so many targets, and those feed the rest, 2 to 100; None: the source
     /// feeds all.
     pub fanout: Option<u32>,
-    pub engine: Engine,
 }
 
 impl SyncOptions {
@@ -81,7 +80,6 @@ impl Default for SyncOptions {
             hooks: Vec::new(),
             remove_source_files: false,
             fanout: None,
-            engine: Engine::Journal,
         }
     }
 }
@@ -112,13 +110,6 @@ words!(Initial, "initial", {
     Fill = "fill",
     /// A new target is taken as complete: it was filled by other means.
     Skip = "skip",
-});
-
-words!(Engine, "engine", {
-    /// One lsyncd for all targets, and a durable journal.
-    Journal = "journal",
-    /// A plain lsyncd per target.
-    Classic = "classic",
 });
 
 words!(

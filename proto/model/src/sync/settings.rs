@@ -484,14 +484,6 @@ pub const SETTINGS: &[Setting] = &[
         |v: &Option<u32>| or_none(v.as_ref()),
         "The source feeds so many targets, and these feed the others; none: the source feeds all"
     ),
-    one!(
-        "engine",
-        "ENGINE",
-        engine,
-        parsed,
-        shown,
-        "journal, or classic: a plain lsyncd per target"
-    ),
 ];
 
 fn delay(text: &str) -> Result<Millis, Invalid> {

@@ -1,6 +1,6 @@
 //! Every text that is written is read back; what does not fit is named.
 
-use super::super::options::{Engine, Symlinks};
+use super::super::options::Symlinks;
 use super::*;
 
 fn read(values: &[(&str, &str)]) -> Result<SyncOptions, String> {
@@ -58,11 +58,9 @@ fn every_setting_is_read_as_written() {
         ("hook", "purge-cache on=filled at=source failure=retry timeout=5s repeatable=yes"),
         ("hook", "note"),
         ("fanout", "3"),
-        ("engine", "classic"),
     ];
     let options = read(&samples).unwrap();
     assert_eq!(options.transfer.symlinks, Symlinks::Follow);
-    assert_eq!(options.engine, Engine::Classic);
     let limit = DeleteLimit { count: None, percent: Some(50), window: Millis(3_600_000) };
     assert_eq!(options.delete_limit, Some(limit));
     assert_eq!(again(&options), options);
