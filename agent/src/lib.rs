@@ -7,6 +7,7 @@ pub mod cursor;
 pub mod data;
 pub mod deliver;
 pub mod dispatch;
+pub mod guard;
 pub mod health;
 pub mod hook;
 pub mod host;

@@ -1,6 +1,7 @@
 //! The command lines of rsync, and what its output means. Pure. Names of files never stand in an
 //! argument: they go through standard input, each behind `./`.
 
+pub mod complaint;
 pub mod exclude;
 pub mod exit;
 pub mod options;
@@ -28,44 +29,81 @@ pub struct Route<'a> {
     pub excludes: &'a Path,
 }
 
-/// The forms of a run; a list of names goes to standard input where there is one.
+/// What a run brings; a list of names goes to standard input where there is one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Form {
+pub enum Scope {
     /// Exactly the listed names, directories without what is in them.
-    Batch { delete: bool },
+    Batch,
     /// The listed directories with all that is in them.
-    Subtrees { delete: bool },
+    Subtrees,
     /// Everything.
-    Pass { delete: bool },
+    Pass,
+}
+
+/// What a run may remove on the target. Only a run whose removals were counted before may remove a
+/// directory with something in it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Power {
+    Nothing,
+    /// Of a batch's names those that are gone: one entry each.
+    Names,
+    /// Nothing yet: tells how much [`Power::Most`] would.
+    Count,
+    /// At most so many entries, if a number is given.
+    Most(Option<u64>),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Form {
+    pub scope: Scope,
+    /// What the source does not have goes, and not only what is in the way of something else.
+    pub delete: bool,
+    pub power: Power,
 }
 
 impl Form {
     pub fn is_listed(self) -> bool {
-        !matches!(self, Self::Pass { .. })
+        self.scope != Scope::Pass
+    }
+
+    /// Whether a target that is not filled may take it.
+    fn fills(self) -> bool {
+        let removes = matches!(self.power, Power::Count | Power::Most(_));
+        self.scope == Scope::Pass && !(self.delete && removes)
     }
 }
 
 pub fn argv(route: &Route<'_>, form: Form) -> Vec<OsString> {
     let mut args: Vec<OsString> = Vec::new();
     let mut add = |options: &[&str]| args.extend(options.iter().map(OsString::from));
+    let counted = matches!(form.power, Power::Count | Power::Most(_));
+    let removes = form.delete && counted;
     // `--delete-after` keeps everything when the source had read errors; plain `--delete` does not.
-    match form {
-        Form::Batch { delete } => {
+    match form.scope {
+        Scope::Batch => {
+            let missing = removes || (form.delete && form.power == Power::Names);
             add(&["-lptgoD", "--from0", "--files-from=-"]);
-            add(&[if delete { "--delete-missing-args" } else { "--ignore-missing-args" }]);
+            add(&[if missing { "--delete-missing-args" } else { "--ignore-missing-args" }]);
         }
-        Form::Subtrees { delete } => {
+        Scope::Subtrees => {
             add(&["-rlptgoD", "--from0", "--files-from=-", "--ignore-missing-args"]);
-            add(if delete { &["--delete-after"] } else { &[] });
+            add(if removes { &["--delete-after"] } else { &[] });
         }
-        Form::Pass { delete } => {
+        Scope::Pass => {
             add(&["-rlptgoD", "--info=progress2", "--outbuf=L"]);
-            add(if delete { &["--delete-after"] } else { &[] });
+            add(if removes { &["--delete-after"] } else { &[] });
         }
     }
-    // Without --force a directory in the way of a file stays, and rsync calls that success. By
-    // default times are compared in seconds, and a second edit within one would be missed.
-    add(&["--force", "--numeric-ids", "--modify-window=-1"]);
+    // Without --force a directory with something in it stays, gone or in the way.
+    add(if counted { &["--force"] } else { &[] });
+    match form.power {
+        Power::Count => add(&["--dry-run"]),
+        // What is removed is bounded by the count, whatever happened to the source since.
+        Power::Most(Some(most)) => add(&[&format!("--max-delete={most}")]),
+        Power::Most(None) | Power::Names | Power::Nothing => {}
+    }
+    // By default times are compared in seconds, and a second edit within one would be missed.
+    add(&["--numeric-ids", "--modify-window=-1"]);
     // The far side's errors come through the protocol, and count in the exit code. By default they go to
     // its own standard error and its own exit code, which our remote shell does not carry over.
     add(&["--stderr=client"]);
@@ -90,7 +128,7 @@ fn shell(route: &Route<'_>, form: Form) -> OsString {
         "--sync".into(),
         route.sync.to_string().into(),
     ];
-    if matches!(form, Form::Pass { .. }) {
+    if form.fills() {
         words.push("--pass".into());
     }
     let quoted: Vec<Vec<u8>> = words.iter().map(|word| quote(word.as_bytes())).collect();
@@ -123,10 +161,35 @@ pub fn list<'a>(names: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     out
 }
 
-/// `Total bytes sent` of `--stats`; 0 when it is not there.
-pub fn sent_bytes(stdout: &str) -> u64 {
-    let number = |line: &str| line.strip_prefix("Total bytes sent: ")?.trim().parse().ok();
-    stdout.lines().find_map(number).unwrap_or(0)
+/// What `--stats` tells; 0 where it tells nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stats {
+    pub sent_bytes: u64,
+    /// Entries that the source has, of those that were to be brought.
+    pub files: u64,
+    pub created: u64,
+    /// Entries, contents of directories included.
+    pub deleted: u64,
+}
+
+impl Stats {
+    pub fn read(&mut self, line: &str) {
+        let Some((key, rest)) = line.split_once(": ") else { return };
+        let field = match key {
+            "Total bytes sent" => &mut self.sent_bytes,
+            "Number of files" => &mut self.files,
+            "Number of created files" => &mut self.created,
+            "Number of deleted files" => &mut self.deleted,
+            _ => return,
+        };
+        let number = rest.split_ascii_whitespace().next().and_then(|n| n.parse().ok());
+        *field = number.unwrap_or(*field);
+    }
+
+    /// Entries on the target before a run of everything.
+    pub fn before(&self) -> u64 {
+        self.files.saturating_sub(self.created).saturating_add(self.deleted)
+    }
 }
 
 /// A line of `--info=progress2`, blanks made single; None for any other line.
@@ -160,13 +223,12 @@ mod tests {
         let shell = "'/usr/bin/lockstep-agent' '--data-dir' '/var/lib/it''s here' 'rsh' '--sync' \
                      'webroot'";
         assert_eq!(
-            words(Form::Batch { delete: true }, "/srv/www"),
+            words(deleting(Scope::Batch, Power::Names), "/srv/www"),
             [
                 "-lptgoD",
                 "--from0",
                 "--files-from=-",
                 "--delete-missing-args",
-                "--force",
                 "--numeric-ids",
                 "--modify-window=-1",
                 "--stderr=client",
@@ -183,21 +245,35 @@ mod tests {
         );
     }
 
+    fn deleting(scope: Scope, power: Power) -> Form {
+        Form { scope, delete: true, power }
+    }
+
     #[test]
-    fn nothing_deletes_unless_told_to() {
-        for form in [
-            Form::Batch { delete: false },
-            Form::Subtrees { delete: false },
-            Form::Pass { delete: false },
-        ] {
-            assert!(words(form, "/s").iter().all(|arg| !arg.contains("delete")), "{form:?}");
+    fn nothing_is_removed_unless_it_was_counted_or_named() {
+        use Power::{Count, Most, Names, Nothing};
+        let powers = [Nothing, Names, Count, Most(Some(5)), Most(None)];
+        for scope in [Scope::Batch, Scope::Subtrees, Scope::Pass] {
+            for (power, delete) in powers.into_iter().flat_map(|p| [(p, true), (p, false)]) {
+                let form = Form { scope, delete, power };
+                let words = words(form, "/s");
+                let has = |text: &str| words.iter().any(|word| word.starts_with(text));
+                let counted = matches!(power, Count | Most(_));
+                assert_eq!(has("--force"), counted, "{form:?}");
+                assert_eq!(has("--dry-run"), power == Count);
+                assert_eq!(has("--max-delete=5"), power == Most(Some(5)));
+                let named = scope == Scope::Batch && power == Names;
+                assert_eq!(has("--delete"), delete && (counted || named), "{form:?}");
+                let fills = words.iter().any(|word| word.ends_with("'--pass'"));
+                assert!(!(fills && has("--delete")), "{form:?}");
+            }
         }
     }
 
     proptest! {
         #[test]
         fn a_source_is_never_an_option(dir in "[ -~]{1,40}") {
-            let args = words(Form::Pass { delete: true }, &format!("/{dir}"));
+            let args = words(deleting(Scope::Pass, Power::Count), &format!("/{dir}"));
             let operands = args.iter().position(|arg| arg == "--").unwrap();
             prop_assert_eq!(&args[operands + 1], &format!("/{dir}/"));
             prop_assert_eq!(args.len(), operands + 3);
@@ -253,8 +329,19 @@ mod tests {
         let line = "         12  50%   11.72kB/s    0:00:00 (xfr#1, to-chk=1/3)";
         let short = "12 50% 11.72kB/s 0:00:00 (xfr#1, to-chk=1/3)";
         assert_eq!(progress(line).as_deref(), Some(short));
-        assert_eq!(sent_bytes("x\nTotal bytes sent: 512\nTotal bytes received: 3\n"), 512);
-        assert_eq!(sent_bytes(""), 0);
+        let mut stats = Stats::default();
+        for line in [
+            "Number of files: 12 (reg: 9, dir: 3)",
+            "Number of created files: 2 (reg: 2)",
+            "Number of deleted files: 102 (reg: 100, dir: 2)",
+            "Total bytes sent: 512",
+            "Total bytes received: 3",
+            "x",
+        ] {
+            stats.read(line);
+        }
+        assert_eq!(stats, Stats { sent_bytes: 512, files: 12, created: 2, deleted: 102 });
+        assert_eq!(stats.before(), 112);
         assert_eq!(OsStr::new("a").as_bytes(), b"a");
     }
 }

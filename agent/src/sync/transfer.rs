@@ -9,8 +9,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::host::{Host, Program, tail};
+use crate::journal::RelPath;
+use crate::rsync::complaint::names;
 use crate::rsync::exit::{self, Exit};
-use crate::rsync::{progress, sent_bytes};
+use crate::rsync::{Stats, progress};
 
 /// Bytes of standard error kept: its end.
 const STDERR_MAX: usize = 16 << 10;
@@ -23,13 +25,17 @@ pub struct Transfer {
     pub exit: Exit,
     /// One line for people; empty after a success.
     pub error: String,
-    pub sent_bytes: u64,
+    pub stats: Stats,
+    /// Names that did not make it, from the top of the source; None when that is not known of all.
+    pub failed: Option<Vec<RelPath>>,
 }
 
 /// What to run and with what.
 pub struct Run<'a> {
     pub host: &'a Host,
     pub rsync: &'a Path,
+    /// Of the files, as rsync's messages name it.
+    pub source: &'a Path,
     pub args: Vec<OsString>,
     /// Standard input.
     pub input: Option<Vec<u8>>,
@@ -40,7 +46,7 @@ pub struct Run<'a> {
 impl Run<'_> {
     /// None when it was cancelled; then no process is left.
     pub async fn complete(self, cancel: &CancellationToken) -> Option<Transfer> {
-        let Self { host, rsync, args, input, progress } = self;
+        let Self { host, rsync, source, args, input, progress } = self;
         let program = Program { path: rsync.to_owned(), args, fed: input.is_some() };
         let mut child = match host.spawn(&program) {
             Ok(child) => child,
@@ -57,7 +63,7 @@ impl Run<'_> {
         let follow = async {
             match stdout {
                 Some(stdout) => follow(stdout, progress).await,
-                None => 0,
+                None => Stats::default(),
             }
         };
         let stderr = child.stderr.take();
@@ -69,28 +75,31 @@ impl Run<'_> {
         };
         let ended = tokio::select! {
             () = cancel.cancelled() => None,
-            (status, (), sent_bytes, stderr) = async {
+            (status, (), stats, stderr) = async {
                 // rsync's own end first: its remote shell may hold the pipes open.
                 tokio::join!(child.wait(), feed, follow, complain)
-            } => Some((status, sent_bytes, stderr)),
+            } => Some((status, stats, stderr)),
         };
-        let Some((status, sent_bytes, stderr)) = ended else {
+        let Some((status, stats, stderr)) = ended else {
             if let Err(error) = child.end().await {
                 tracing::error!(%error, "cannot end rsync");
             }
             return None;
         };
         Some(match status {
-            Ok(status) => sum_up(status, &stderr, sent_bytes),
+            Ok(status) => sum_up(status, &stderr, stats, source),
             Err(error) => not_started(rsync, &error),
         })
     }
 }
 
-fn sum_up(status: ExitStatus, stderr: &str, sent_bytes: u64) -> Transfer {
+fn sum_up(status: ExitStatus, stderr: &str, stats: Stats, source: &Path) -> Transfer {
     let exit = Exit::of(status, stderr);
     let error = if exit == Exit::Ok { String::new() } else { exit::text(status, stderr) };
-    Transfer { exit, error, sent_bytes }
+    // Of a long text only the end is there.
+    let whole = stderr.len() < STDERR_MAX;
+    let failed = if whole { names(stderr, source) } else { None };
+    Transfer { exit, error, stats, failed }
 }
 
 fn not_started(rsync: &Path, error: &std::io::Error) -> Transfer {
@@ -100,14 +109,14 @@ fn not_started(rsync: &Path, error: &std::io::Error) -> Transfer {
         }
         _ => (Exit::Resource, format!("cannot start {}: {error}", rsync.display())),
     };
-    Transfer { exit, error, sent_bytes: 0 }
+    Transfer { exit, error, stats: Stats::default(), failed: None }
 }
 
-/// Passes progress on and returns the bytes sent, from the statistics at the end.
-async fn follow(mut from: impl AsyncRead + Unpin, to: Option<&mpsc::Sender<String>>) -> u64 {
+/// Passes progress on and returns the statistics from the end.
+async fn follow(mut from: impl AsyncRead + Unpin, to: Option<&mpsc::Sender<String>>) -> Stats {
     let mut line = Vec::new();
     let mut chunk = vec![0; 4096];
-    let mut sent = 0;
+    let mut stats = Stats::default();
     while let Ok(n @ 1..) = from.read(&mut chunk).await {
         for &byte in &chunk[..n] {
             if byte != b'\n' && byte != b'\r' {
@@ -117,12 +126,12 @@ async fn follow(mut from: impl AsyncRead + Unpin, to: Option<&mpsc::Sender<Strin
                 continue;
             }
             let text = String::from_utf8_lossy(&line);
-            sent = sent.max(sent_bytes(&text));
+            stats.read(&text);
             if let (Some(to), Some(progress)) = (to, progress(&text)) {
                 let _ = to.try_send(progress);
             }
             line.clear();
         }
     }
-    sent
+    stats
 }
