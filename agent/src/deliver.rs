@@ -109,8 +109,19 @@ impl Pending {
         self.paths.iter().map(|(path, subtree)| (path, *subtree))
     }
 
-    fn has_paths(&self) -> bool {
+    pub fn has_paths(&self) -> bool {
         !self.paths.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.paths.len()
+    }
+
+    /// Moves these paths into one of their own; nobody has acknowledged anything by it.
+    pub fn split_off(&mut self, moves: impl Fn(&[u8]) -> bool) -> Self {
+        let (moved, stay) = std::mem::take(&mut self.paths).into_iter().partition(|p| moves(&p.0));
+        self.paths = stay;
+        Self { paths: moved, full: false, upto: 0, oldest_at: self.oldest_at }
     }
 }
 
@@ -121,6 +132,10 @@ pub enum Source {
     NotADirectory,
     Unreadable(String),
     Empty,
+    /// The file is not there that tells that all is there.
+    Unmarked {
+        sentinel: String,
+    },
     /// `device` names the file system, the same after a reboot; 0 when it has no name.
     Present {
         device: u64,
@@ -177,7 +192,8 @@ pub fn next_delivery(
     }
 }
 
-fn held(facts: &Facts, deletes: bool) -> Option<String> {
+/// Why a source as it is now must not be delivered, or not with removals.
+pub fn held(facts: &Facts, deletes: bool) -> Option<String> {
     let why = match &facts.source {
         Source::Missing => "the source directory is missing",
         Source::NotADirectory => "the source is not a directory",
@@ -185,6 +201,12 @@ fn held(facts: &Facts, deletes: bool) -> Option<String> {
             return Some(format!("the source directory cannot be read: {error}"));
         }
         Source::Empty if deletes => "the source directory is empty: is its disk mounted?",
+        Source::Unmarked { sentinel } if deletes => {
+            return Some(format!(
+                "{sentinel} is missing in the source: is its disk mounted? nothing is deleted on \
+                 targets"
+            ));
+        }
         Source::Present { device } if deletes => match facts.known_device {
             Some(known) if known != *device => {
                 "the source directory is on another file system than before: mount the right \
@@ -192,7 +214,7 @@ fn held(facts: &Facts, deletes: bool) -> Option<String> {
             }
             _ => return None,
         },
-        Source::Empty | Source::Present { .. } => return None,
+        Source::Empty | Source::Unmarked { .. } | Source::Present { .. } => return None,
     };
     Some(format!("{why}; nothing is deleted on targets"))
 }
@@ -208,8 +230,12 @@ pub enum Look {
 /// The names for rsync's standard input.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Lists {
-    /// Exactly these.
+    /// Exactly these, which are there.
     pub names: Vec<RelPath>,
+    /// These are not.
+    pub gone: Vec<RelPath>,
+    /// One of those that are gone may have been a directory with something in it.
+    pub deep: bool,
     /// These directories with all below them.
     pub subtrees: Vec<RelPath>,
 }
@@ -223,7 +249,8 @@ pub fn resolve(
     mut look: impl FnMut(&[u8]) -> Look,
 ) -> Lists {
     let mut seen: HashMap<RelPath, Look> = HashMap::new();
-    let mut names: BTreeMap<RelPath, bool> = BTreeMap::new();
+    let mut names: BTreeMap<RelPath, (Look, bool)> = BTreeMap::new();
+    let mut deep = false;
     for (path, subtree) in pending.paths() {
         let ends = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at);
         let mut found = Look::Directory;
@@ -247,10 +274,16 @@ pub fn resolve(
         if excludes.cover(&name, found != Look::Other) {
             continue;
         }
-        *names.entry(name).or_default() |= subtree && found == Look::Directory;
+        deep |= found == Look::Nothing && (subtree || name != *path);
+        let entry = names.entry(name).or_insert((found, false));
+        entry.1 |= subtree && found == Look::Directory;
     }
-    let mut lists = Lists::default();
-    for (name, subtree) in names {
+    let mut lists = Lists { deep, ..Lists::default() };
+    for (name, (found, subtree)) in names {
+        if found == Look::Nothing {
+            lists.gone.push(name);
+            continue;
+        }
         if subtree && !lists.subtrees.last().is_some_and(|outer| is_within(&name, outer)) {
             lists.subtrees.push(name.clone());
         }

@@ -5,7 +5,7 @@ mod text;
 
 use std::collections::VecDeque;
 
-use lockstep_model::sync::DeleteLimit;
+use lockstep_model::sync::options::DeleteLimit;
 use lockstep_model::{Millis, Timestamp};
 
 /// Most steps that a window is told in.
@@ -92,6 +92,16 @@ impl Removals {
         self.hold.is_none() && self.clone().ask(By::Batch, entries, limit, now).is_ok()
     }
 
+    /// Whether something is held that a changed limit would let go.
+    pub fn is_outgrown(&self, limit: Option<&DeleteLimit>, now: Timestamp) -> bool {
+        let over = |hold: Hold| match limit.filter(|l| l.count.is_some() || l.percent.is_some()) {
+            // The stricter reading, so that what is counted again is not held again at once.
+            Some(limit) => self.is_over(By::Pass, hold.entries + hold.within, limit, now),
+            None => false,
+        };
+        self.hold.is_some_and(|hold| !over(hold))
+    }
+
     fn is_over(&self, by: By, sum: u64, limit: &DeleteLimit, now: Timestamp) -> bool {
         let released = self.released.filter(|r| now.since(r.at) < limit.window);
         let sum = sum.saturating_sub(released.map_or(0, |r| r.entries));
@@ -120,15 +130,8 @@ impl Removals {
     }
 
     /// It came through and removed so many.
-    pub fn finish(
-        &mut self,
-        by: By,
-        entries: u64,
-        limit: Option<&DeleteLimit>,
-        now: Timestamp,
-    ) {
+    pub fn finish(&mut self, by: By, entries: u64, limit: Option<&DeleteLimit>, now: Timestamp) {
         self.begun[by as usize] = 0;
-        self.trimmed |= by == By::Pass;
         self.total = self.total.saturating_sub(entries);
         if entries == 0 {
             return;
@@ -136,6 +139,11 @@ impl Removals {
         let released = self.released.take().map_or(0, |r| r.entries);
         let window = limit.map_or(Millis(0), |limit| limit.window);
         self.push(entries.saturating_sub(released), window, now);
+    }
+
+    /// A pass that removes what the source does not have has come through.
+    pub fn note_trimmed(&mut self) {
+        self.trimmed = true;
     }
 
     /// Nothing waits to be removed any more.
@@ -169,9 +177,10 @@ impl Removals {
             return;
         }
         let step = (window.0 / STEPS_MAX as u64 * 2).max(1);
+        let is_full = self.window.len() >= STEPS_MAX;
         match self.window.back_mut() {
             // Taken for later than they were: they count a little longer, never shorter.
-            Some((at, sum)) if at.0 / step == now.0 / step || self.window.len() >= STEPS_MAX => {
+            Some((at, sum)) if at.0 / step == now.0 / step || is_full => {
                 *at = now.max(*at);
                 *sum = sum.saturating_add(entries);
             }

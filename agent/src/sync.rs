@@ -269,6 +269,7 @@ impl SyncEngine {
                 self.barrier(&sync, at_least, hook, progress, cancel).await
             }
             TaskSpec::SyncVerify(order) => self.verify(&order, progress, cancel).await,
+            TaskSpec::SyncUnhold { sync, target } => self.unhold(&sync, &target).await,
             other => {
                 let why = format!("this agent does not know {} runs", other.kind());
                 Outcome::new(OutcomeKind::Unsupported, why)
@@ -288,6 +289,18 @@ impl SyncEngine {
             Some(orders) => verifying::carry_out(&orders, order, &progress, &cancel).await,
             None => {
                 let why = format!("this node is not the source of {}", order.sync);
+                Outcome::new(OutcomeKind::Failed, why)
+            }
+        }
+    }
+
+    /// What the limit on removals holds for one target may go, for this once.
+    pub async fn unhold(&self, sync: &SyncName, target: &NodeName) -> Outcome {
+        let orders = self.0.sources.lock().await.get(sync).map(source::Handle::orders);
+        match orders {
+            Some(orders) => orders.release(target.clone()).await,
+            None => {
+                let why = format!("this node is not the source of {sync}");
                 Outcome::new(OutcomeKind::Failed, why)
             }
         }

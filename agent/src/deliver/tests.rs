@@ -65,7 +65,8 @@ fn a_source_that_looks_lost_deletes_nothing() {
                 assert!(is_held(next(FILLED, what, policy, source.clone())), "{source:?}");
             }
         }
-        for source in [Source::Empty, Source::Present { device: 8 }] {
+        let unmarked = Source::Unmarked { sentinel: ".complete".into() };
+        for source in [Source::Empty, unmarked, Source::Present { device: 8 }] {
             assert!(is_held(next(FILLED, what, DeletePolicy::Always, source.clone())));
             assert!(!is_held(next(FILLED, what, DeletePolicy::Never, source)));
         }
@@ -83,6 +84,22 @@ fn a_pass_that_waits_for_its_next_try_does_not_hold_batches_up() {
     let next = |cursor| next_delivery(&cursor, &change, DeletePolicy::Always, &facts);
     assert_eq!(next(wants_pass), Delivery::Batch { delete: true });
     assert_eq!(next(Cursor::fresh(5)), Delivery::Nothing);
+}
+
+#[test]
+fn only_what_may_have_been_a_directory_is_deep() {
+    let look = |path: &[u8]| if path == b"d" { Look::Directory } else { Look::Nothing };
+    let cases = [
+        (("f", false), false),
+        (("d/f", false), false),
+        (("f", true), true),
+        (("x/f", false), true),
+        (("d", true), false),
+    ];
+    for (path, deep) in cases {
+        let lists = resolve(&pending(&[batch(6, &[path])]), &Excludes::new(&[]), look);
+        assert_eq!(lists.deep, deep, "{path:?}");
+    }
 }
 
 #[test]
@@ -119,7 +136,9 @@ fn resolve_in(
     let text = |paths: Vec<RelPath>| {
         paths.iter().map(|p| String::from_utf8(p.to_vec()).unwrap()).collect::<Vec<_>>()
     };
-    (text(lists.names), text(lists.subtrees))
+    let mut names = text(lists.names);
+    names.extend(text(lists.gone).into_iter().map(|gone| format!("{gone} (gone)")));
+    (names, text(lists.subtrees))
 }
 
 #[test]
@@ -128,8 +147,8 @@ fn paths_resolve_to_what_rsync_can_be_told() {
     type Case<'a> = (&'a [(&'a str, bool)], &'a [&'a str], &'a [&'a str], &'a [&'a str]);
     let cases: [Case; 9] = [
         (&[("a", false), ("d", false), ("d/f", false)], &[], &["a", "d", "d/f"], &[]),
-        (&[("d/gone", false)], &[], &["d/gone"], &[]),
-        (&[("gone/x/y", false), ("gone/x", true), ("gone", true)], &[], &["gone"], &[]),
+        (&[("d/gone", false)], &[], &["d/gone (gone)"], &[]),
+        (&[("gone/x/y", false), ("gone/x", true), ("gone", true)], &[], &["gone (gone)"], &[]),
         (&[("link/x", false)], &[], &["link"], &[]),
         (
             &[("d", true), ("d/sub", true), ("empty", true)],
@@ -139,7 +158,7 @@ fn paths_resolve_to_what_rsync_can_be_told() {
         ),
         (&[("a", false), ("d/f", false)], &["/d"], &["a"], &[]),
         (&[("cache/gone", false), ("a", false)], &["cache/"], &["a"], &[]),
-        (&[("gone", false), ("a", true)], &[], &["a", "gone"], &[]),
+        (&[("gone", false), ("a", true)], &[], &["a", "gone (gone)"], &[]),
         (&[("a", false)], &["*"], &[], &[]),
     ];
     for (paths, excludes, names, subtrees) in cases {
@@ -180,6 +199,7 @@ proptest! {
             .flat_map(|t| t.match_indices('/').map(|(at, _)| &t[..at]))
             .filter(|d| !tree.contains(d))
             .collect();
+        let names: Vec<_> = names.iter().map(|n| n.trim_end_matches(" (gone)").to_owned()).collect();
         for name in names.iter().chain(&subtrees) {
             for (at, _) in name.match_indices('/') {
                 prop_assert!(dirs.contains(&name[..at]), "{} in {:?}", name, tree);

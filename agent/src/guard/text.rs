@@ -23,7 +23,8 @@ impl Removals {
 
     pub(super) fn encode(&self) -> String {
         let Self { window, begun: [batch, pass], hold, released, total, trimmed } = self;
-        let pair = |pair: Option<(u64, u64)>| pair.map_or("-".to_owned(), |(a, b)| format!("{a}:{b}"));
+        let pair =
+            |pair: Option<(u64, u64)>| pair.map_or("-".to_owned(), |(a, b)| format!("{a}:{b}"));
         let mut text = format!(
             "removals 1 batch={batch} pass={pass} total={total} trimmed={trimmed} hold={} released={}",
             pair(hold.map(|h| (h.entries, h.within))),
@@ -43,10 +44,8 @@ impl Removals {
         let trimmed = value("trimmed")?.parse().ok()?;
         let hold = pair_or_none(value("hold")?)?;
         let released = pair_or_none(value("released")?)?;
-        let window: VecDeque<_> = words
-            .map_while(pair)
-            .map(|(at, entries)| (Timestamp(at), entries))
-            .collect();
+        let window: VecDeque<_> =
+            words.map_while(pair).map(|(at, entries)| (Timestamp(at), entries)).collect();
         let removals = Self {
             window,
             begun,

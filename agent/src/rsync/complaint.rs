@@ -6,6 +6,13 @@ use std::path::Path;
 
 use crate::journal::RelPath;
 
+/// Names in whose place a directory with something in it stays for want of power; rsync calls that a
+/// success when the name was to be removed.
+pub fn blocked(stderr: &str) -> Vec<RelPath> {
+    let bare = |line: &str| BARE.iter().find_map(|start| line.strip_prefix(start)).map(unescape);
+    stderr.lines().filter_map(|line| tidy(bare(line.trim_end())?)).collect()
+}
+
 /// What only sums up what other lines say.
 const SUMMARIES: [&str; 3] = ["rsync error: ", "rsync warning: ", "Deletions stopped due to "];
 /// In front of a name that stands at the end of a line, in no quotes.
@@ -99,7 +106,10 @@ mod tests {
     fn messages_of_rsync_tell_their_names() {
         let cases = [
             (r#"rsync: [receiver] mkstemp "/ro/.n.3V0h5j" (in m) failed: No (1)"#, Some("ro/n")),
-            (r#"rsync: [receiver] mkstemp "/ro/.w\#012r.Tlq7qa" (in m) failed: x"#, Some("ro/w\nr")),
+            (
+                r#"rsync: [receiver] mkstemp "/ro/.w\#012r.Tlq7qa" (in m) failed: x"#,
+                Some("ro/w\nr"),
+            ),
             (r#"rsync: [receiver] rename "/.imm.jWMegj" (in m) -> "imm": No (1)"#, Some("imm")),
             (r#"rsync: [sender] opendir "/srv/www/sub" failed: Permission denied"#, Some("sub")),
             (r#"rsync: [sender] send_files failed to open "/srv/www/a b": No"#, Some("a b")),

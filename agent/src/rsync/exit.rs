@@ -53,7 +53,9 @@ impl Exit {
             Some(24) => Self::Vanished,
             Some(11 | 22) => Self::Resource,
             Some(5) if stderr.contains("max connections") => Self::Transient,
-            Some(1..=6 | 14 | 25 | 126 | 127) => Self::Config,
+            // More was to be removed than was counted before: it is counted again.
+            Some(25) => Self::Transient,
+            Some(1..=6 | 14 | 126 | 127) => Self::Config,
             _ => Self::Transient,
         }
     }

@@ -3,13 +3,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use lockstep_model::sync::hook::{HookEvent, HookPlace};
-use lockstep_model::sync::{Hook, SyncOptions};
+use lockstep_model::sync::options::{DeleteLimit, Initial};
+use lockstep_model::sync::{DeletePolicy, FilePath, Hook};
+use lockstep_model::task::SyncSource;
 use lockstep_model::{Millis, SyncName};
 use lockstep_transport::durable;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use super::Engine;
 use super::moving::Trail;
@@ -28,7 +30,8 @@ pub struct Context {
     device_file: PathBuf,
     /// File system that the source was on when it was last delivered.
     device: Mutex<Option<u64>>,
-    options: RwLock<Arc<Options>>,
+    /// Whoever watches it hears of changes.
+    pub options: watch::Sender<Arc<Options>>,
     /// What was renamed.
     pub trail: Trail,
     /// True once changes are watched, or cannot be: a pass before would be done again.
@@ -42,8 +45,17 @@ pub struct Context {
 }
 
 pub struct Options {
-    pub delete: lockstep_model::sync::DeletePolicy,
+    pub delete: DeletePolicy,
     pub excludes: Excludes,
+    pub priority: Excludes,
+    pub limit: Option<DeleteLimit>,
+    pub sentinel: Option<FilePath>,
+    pub initial: Initial,
+    /// Transfers at once, all targets together.
+    pub transfers: Arc<Semaphore>,
+    transfers_max: Option<u32>,
+    /// Nothing is delivered.
+    pub paused: bool,
     /// Targets have hooks that wait to hear of a change.
     pub tells_at_once: bool,
     pub terms: Terms,
@@ -51,14 +63,24 @@ pub struct Options {
     pub scrub_every: Option<Millis>,
 }
 
-impl From<&SyncOptions> for Options {
-    fn from(options: &SyncOptions) -> Self {
+impl Options {
+    fn new(spec: &SyncSource, before: Option<&Self>) -> Self {
+        let options = &spec.options;
         let waits = |hook: &Hook| hook.at == HookPlace::Target && hook.on == HookEvent::Changed;
         // Without watching, a source that changed is no drift of its copies.
         let every = |every: Option<Millis>| every.filter(|_| !options.once);
+        let same = before.filter(|before| before.transfers_max == options.transfers);
+        let most = options.transfers.map_or(Semaphore::MAX_PERMITS, |most| most as usize);
         Self {
             delete: options.delete,
             excludes: Excludes::new(&options.filters),
+            priority: Excludes::of(&options.priority),
+            limit: options.delete_limit,
+            sentinel: options.sentinel.clone(),
+            initial: options.initial,
+            transfers: same.map_or_else(|| Arc::new(Semaphore::new(most)), |b| b.transfers.clone()),
+            transfers_max: options.transfers,
+            paused: spec.paused,
             tells_at_once: options.hooks.iter().any(waits),
             terms: options.into(),
             verify_every: every(options.verify_every),
@@ -68,25 +90,20 @@ impl From<&SyncOptions> for Options {
 }
 
 impl Context {
-    pub fn new(
-        engine: Arc<Engine>,
-        sync: SyncName,
-        source: PathBuf,
-        dir: &Path,
-        options: &SyncOptions,
-    ) -> Self {
+    pub fn new(engine: Arc<Engine>, dir: &Path, spec: &SyncSource) -> Self {
+        let source = PathBuf::from(spec.path.as_str());
         let device_file = dir.join("source");
         let device = read_device(&device_file, &source);
-        let trail = Trail::new(sync.clone(), source.clone());
+        let trail = Trail::new(spec.sync.clone(), source.clone());
         Self {
             engine,
-            sync,
             trail,
             dir: dir.to_owned(),
+            sync: spec.sync.clone(),
             excludes_file: dir.join("excludes"),
             device_file,
             device: Mutex::new(device),
-            options: RwLock::new(Arc::new(options.into())),
+            options: watch::Sender::new(Arc::new(Options::new(spec, None))),
             gate: watch::Sender::new(false),
             limit: Limiter::new(None),
             brought: AtomicU64::new(0),
@@ -96,11 +113,11 @@ impl Context {
     }
 
     pub fn options(&self) -> Arc<Options> {
-        self.options.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.options.borrow().clone()
     }
 
-    pub fn set_options(&self, options: &SyncOptions) {
-        *self.options.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(options.into());
+    pub fn set_options(&self, spec: &SyncSource) {
+        self.options.send_modify(|options| *options = Arc::new(Options::new(spec, Some(options))));
     }
 
     pub fn known_device(&self) -> Option<u64> {

@@ -7,12 +7,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use lockstep_model::sync::FilePath;
+
 use super::context::Context;
 use crate::deliver::{Facts, Lists, Look, Pending, Source, resolve};
 
 pub async fn examine(context: &Context, pass_due: bool) -> Facts {
     let path = context.source.clone();
-    let source = tokio::task::spawn_blocking(move || look_at_source(&path))
+    let sentinel = context.options().sentinel.clone();
+    let source = tokio::task::spawn_blocking(move || look_at_source(&path, sentinel.as_ref()))
         .await
         .unwrap_or_else(|error| Source::Unreadable(error.to_string()));
     Facts { source, known_device: context.known_device(), pass_due }
@@ -28,7 +31,7 @@ pub async fn list(context: &Arc<Context>, pending: Pending) -> Lists {
     listed.await.unwrap_or_default()
 }
 
-fn look_at_source(path: &Path) -> Source {
+fn look_at_source(path: &Path, sentinel: Option<&FilePath>) -> Source {
     use std::io::ErrorKind;
     let first = match fs::read_dir(path) {
         Ok(mut entries) => entries.next(),
@@ -43,12 +46,20 @@ fn look_at_source(path: &Path) -> Source {
     match first {
         None => Source::Empty,
         Some(Err(error)) => Source::Unreadable(error.to_string()),
+        Some(Ok(_)) if sentinel.is_some_and(|name| !has(path, name)) => {
+            Source::Unmarked { sentinel: sentinel.map(ToString::to_string).unwrap_or_default() }
+        }
         // The file system's id and not the device number, which may change with a reboot.
         Some(Ok(_)) => match rustix::fs::statvfs(path) {
             Ok(system) => Source::Present { device: system.f_fsid },
             Err(error) => Source::Unreadable(error.to_string()),
         },
     }
+}
+
+/// Whatever it is; also when it is a link.
+fn has(source: &Path, name: &FilePath) -> bool {
+    fs::symlink_metadata(source.join(name.as_str())).is_ok()
 }
 
 fn look_at(source: &Path, path: &[u8]) -> Look {

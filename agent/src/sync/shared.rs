@@ -30,6 +30,10 @@ pub struct Status {
     pub last_success_at: Option<Timestamp>,
     pub last_error: String,
     pub sent_bytes: u64,
+    /// Paths that failed or are held.
+    pub late_paths: usize,
+    /// Of the run under way, as rsync estimates it.
+    pub eta: Option<Millis>,
     /// Something was brought of which the target was not told by a mark.
     pub unmarked: bool,
     /// Of comparisons with the source.
@@ -46,6 +50,8 @@ impl Shared {
             last_success_at: None,
             last_error: String::new(),
             sent_bytes: 0,
+            late_paths: 0,
+            eta: None,
             unmarked: false,
             record: Record::default(),
         };
@@ -118,7 +124,10 @@ impl Shared {
     }
 
     pub fn report(&self, target: &Peer, now: Timestamp) -> Report {
-        let waiting = self.pending().oldest_at();
+        let (waiting, paths) = {
+            let pending = self.pending();
+            (pending.oldest_at(), (!pending.is_full()).then(|| pending.len()))
+        };
         let status = self.status();
         let oldest = [waiting, status.held_since].into_iter().flatten().min();
         Report {
@@ -132,8 +141,10 @@ impl Shared {
             last_success_at: status.last_success_at,
             last_error: status.last_error.clone(),
             sent_bytes: status.sent_bytes,
-            waiting_paths: None,
-            eta: None,
+            waiting_paths: paths
+                .filter(|_| status.complete)
+                .map(|paths| (paths + status.late_paths) as u64),
+            eta: status.eta,
             verified_at: status.record.verified_at,
             drift: status.record.drift,
         }

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::Engine;
 use super::hooks::Site;
 use super::verifying::{Copy, Schedule};
-use super::worker::Order;
+use super::worker::{Order, Task};
 use crate::hook::Ran;
 use barrier::Standing;
 use canary::Now;
@@ -37,7 +37,7 @@ const CANCEL_WAIT_MAX: Duration = Duration::from_secs(10);
 
 enum Command {
     Apply(Box<SyncSource>, oneshot::Sender<Result<(), String>>),
-    Resync(NodeName, Order),
+    Order(NodeName, Order),
     Now(canary::Answer),
     Copies(oneshot::Sender<Vec<Copy>>),
 }
@@ -175,16 +175,32 @@ impl Orders {
         }
     }
 
+    /// What the limit on removals holds for a target may go, for this once.
+    pub async fn release(&self, target: NodeName) -> Outcome {
+        let (progress, _) = mpsc::channel(1);
+        self.order(Task::Release, target, progress, CancellationToken::new()).await
+    }
+
     pub async fn resync(
         &self,
         target: NodeName,
         progress: mpsc::Sender<String>,
         cancel: CancellationToken,
     ) -> Outcome {
+        self.order(Task::Resync, target, progress, cancel).await
+    }
+
+    async fn order(
+        &self,
+        task: Task,
+        target: NodeName,
+        progress: mpsc::Sender<String>,
+        cancel: CancellationToken,
+    ) -> Outcome {
         let (done, ended) = oneshot::channel();
-        let order = Order { progress, cancel: cancel.clone(), done };
+        let order = Order { task, progress, cancel: cancel.clone(), done };
         let stopped = || Outcome::new(OutcomeKind::Interrupted, "the sync was stopped");
-        if self.commands.send(Command::Resync(target, order)).await.is_err() {
+        if self.commands.send(Command::Order(target, order)).await.is_err() {
             return stopped();
         }
         tokio::pin!(ended);

@@ -13,7 +13,7 @@ use lockstep_model::SyncName;
 use lockstep_model::identity::{Principal, Subject};
 use lockstep_model::path::DirPath;
 use lockstep_model::sync::hook::{HookEvent, HookPlace};
-use lockstep_model::sync::{Hook, SyncReport, TargetReport};
+use lockstep_model::sync::{DeletePolicy, Hook, SyncReport, TargetReport};
 use lockstep_model::task::{Peer, SyncTarget};
 use lockstep_transport::durable;
 use tokio::sync::Semaphore;
@@ -30,11 +30,24 @@ const TURN_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Most comparisons of one copy at once; a source asks for no more.
 const COMPARISONS_MAX: usize = 4;
 
-/// What our two forms of push need of a receiving rsync, and no more: no reading, no other
-/// directories, no daemon options of the sender's choice.
+/// What our forms of push need of a receiving rsync, and no more: no reading, no other directories,
+/// no daemon options of the sender's choice.
 const ALLOWED: &str = "!recursive !links !perms !times !group !owner !devices !specials !D \
-     !relative !dirs !timeout !force !delete !delete-after !delete-missing-args \
-     !ignore-missing-args !numeric-ids !modify-window !stats !no-msgs2stderr";
+     !relative !dirs !timeout !force !max-delete !ignore-missing-args !numeric-ids !modify-window \
+     !stats !no-msgs2stderr";
+
+/// The options that remove what the source does not have, as far as the policy needs them. A target
+/// that is not filled may hold what is somebody else's.
+fn removing(policy: DeletePolicy, filled: bool) -> &'static str {
+    match policy {
+        _ if !filled => "",
+        DeletePolicy::Never => "",
+        DeletePolicy::Startup => "!delete !delete-after",
+        DeletePolicy::Always | DeletePolicy::Running => {
+            "!delete !delete-after !delete-missing-args"
+        }
+    }
+}
 
 /// The assignments in force on this node.
 #[derive(Clone)]
@@ -72,6 +85,7 @@ impl Targets {
         if let Some(now) = table.get(&spec.sync) {
             if now.target.path == spec.path && now.source == spec.source {
                 now.target.lock().terms = (&spec.options).into();
+                now.target.lock().policy = spec.options.delete;
                 return;
             }
             now.withdrawn.cancel();
@@ -82,6 +96,7 @@ impl Targets {
             state_dir: state_dir.to_owned(),
             state: Mutex::new(State {
                 filled: filled_on_disk(state_dir, &spec.path),
+                policy: spec.options.delete,
                 problem: String::new(),
                 mark: None,
                 terms: (&spec.options).into(),
@@ -168,6 +183,8 @@ pub struct Target {
 
 struct State {
     filled: bool,
+    /// From the next transfer on.
+    policy: DeletePolicy,
     problem: String,
     mark: Option<Mark>,
     terms: Terms,
@@ -220,8 +237,8 @@ impl Target {
             // First, so that a crash in between cannot lose it: the fill is declared again.
             self.happened(HookEvent::Filled).await;
             let path = self.state_dir.join("filled");
-            let content = self.path.to_string();
-            let write = move || durable::write(&path, content.as_bytes());
+            let dir = self.path.clone();
+            let write = move || durable::write(&path, identify(&dir)?.as_bytes());
             tokio::task::spawn_blocking(write).await.map_err(io::Error::other)??;
             self.lock().filled = true;
         }
@@ -239,22 +256,27 @@ impl Target {
         }
     }
 
-    /// A complete copy whose directory is gone is none any more; everything has to come again.
+    /// A copy whose directory is gone, or is another one than was filled, is complete no more:
+    /// everything has to come again, and nothing of what is there is removed.
     pub async fn notice_loss(&self) -> io::Result<()> {
         if !self.is_filled() {
             return Ok(());
         }
-        let (path, record) = (PathBuf::from(self.path.as_str()), self.state_dir.join("filled"));
-        let look = move || match fs::metadata(path) {
+        let (path, record) = (self.path.clone(), self.state_dir.join("filled"));
+        let look = move || match identify(&path) {
+            Ok(found) if fs::read(&record)? == found.as_bytes() => Ok(None),
+            Ok(_) => fs::remove_file(record).map(|()| Some("is another one: is its disk mounted?")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::remove_file(record).map(|()| true)
+                fs::remove_file(record).map(|()| Some("is gone"))
             }
-            _ => Ok(false),
+            // A disk that does not answer is no other disk.
+            Err(_) => Ok(None),
         };
-        if tokio::task::spawn_blocking(look).await.map_err(io::Error::other)?? {
-            tracing::warn!(sync = %self.sync, path = %self.path, "the directory of the copy is gone");
+        if let Some(why) = tokio::task::spawn_blocking(look).await.map_err(io::Error::other)?? {
+            let problem = format!("the directory {} {why}", self.path);
+            tracing::warn!(sync = %self.sync, problem, "the copy is not complete any more");
             self.lock().filled = false;
-            self.publish();
+            self.set_problem(&problem);
         }
         Ok(())
     }
@@ -296,7 +318,12 @@ impl Target {
             Err(error) => Err(error.to_string()),
         };
         made.map_err(|why| format!("cannot use target directory {}: {why}", self.path))?;
-        let text = config(&self.sync, &self.path, rustix::process::geteuid().is_root())?;
+        let removing = {
+            let state = self.lock();
+            removing(state.policy, state.filled)
+        };
+        let root = rustix::process::geteuid().is_root();
+        let text = config(&self.sync, &self.path, removing, root)?;
         let file = self.state_dir.join("rsyncd.conf");
         // Not durable: it is written before each use.
         fs::write(&file, text).map_err(|e| format!("cannot write {}: {e}", file.display()))?;
@@ -305,12 +332,22 @@ impl Target {
 }
 
 fn filled_on_disk(state_dir: &Path, path: &DirPath) -> bool {
-    fs::read(state_dir.join("filled")).is_ok_and(|content| content == path.as_str().as_bytes())
+    let filled = || Some((fs::read(state_dir.join("filled")).ok()?, identify(path).ok()?));
+    filled().is_some_and(|(record, found)| record == found.as_bytes())
+}
+
+/// The directory, its file system and its number there: what a mount point without its disk does not
+/// share with the disk.
+fn identify(path: &DirPath) -> io::Result<String> {
+    use std::os::unix::fs::MetadataExt;
+    let inode = fs::metadata(path.as_str())?.ino();
+    let system = rustix::fs::statvfs(path.as_str())?.f_fsid;
+    Ok(format!("{path}\n{system} {inode}\n"))
 }
 
 /// One module, written to only. Only root can chroot and keep owners; anyone else is confined by
 /// rsync's own path walk.
-fn config(sync: &SyncName, path: &DirPath, root: bool) -> Result<String, String> {
+fn config(sync: &SyncName, path: &DirPath, removing: &str, root: bool) -> Result<String, String> {
     // rsync replaces `%NAME%` by its environment.
     if path.as_str().contains('%') {
         return Err(format!("cannot use target directory {path}: rsync cannot take a '%' in it"));
@@ -330,7 +367,7 @@ write only = yes
 list = no
 numeric ids = yes
 timeout = 120
-refuse options = * {ALLOWED}
+refuse options = * {ALLOWED} {removing}
 {ids}"
     ))
 }
@@ -398,19 +435,29 @@ mod tests {
     #[tokio::test]
     async fn a_fill_is_kept_for_its_directory_only() {
         let dir = tempfile::tempdir().unwrap();
+        let named =
+            |name: &str| -> DirPath { dir.path().join(name).to_str().unwrap().parse().unwrap() };
+        let (path, other) = (named("copy"), named("other"));
+        fs::create_dir(path.as_str()).unwrap();
+        fs::create_dir(other.as_str()).unwrap();
         let targets = Targets::new(Reports::default());
-        targets.assign(&spec(Some(1)), dir.path());
+        let spec = SyncTarget { path: path.clone(), ..spec(Some(1)) };
+        targets.assign(&spec, dir.path());
         let master = principal(Subject::Node("master1".parse().unwrap()), 1);
-        let sync = "webroot".parse().unwrap();
-        let target = targets.admit(&sync, &master).unwrap().target;
+        let target = targets.admit(&spec.sync, &master).unwrap().target;
         let mark =
             Mark { filled: false, changed: false, acked: 1, at: lockstep_model::Timestamp(1) };
         target.note(mark).await.unwrap();
         assert!(!target.is_filled());
         target.note(Mark { filled: true, ..mark }).await.unwrap();
-        assert!(target.is_filled());
-        assert!(filled_on_disk(dir.path(), &"/srv/www".parse().unwrap()));
-        assert!(!filled_on_disk(dir.path(), &"/srv/other".parse().unwrap()));
+        assert!(target.is_filled() && filled_on_disk(dir.path(), &path));
+        assert!(!filled_on_disk(dir.path(), &other));
+        // Another directory of the same name, as below a disk that is not mounted.
+        fs::rename(path.as_str(), dir.path().join("away")).unwrap();
+        fs::rename(other.as_str(), path.as_str()).unwrap();
+        assert!(!filled_on_disk(dir.path(), &path));
+        target.notice_loss().await.unwrap();
+        assert!(!target.is_filled());
     }
 
     #[tokio::test]
@@ -438,9 +485,13 @@ mod tests {
     #[test]
     fn the_configuration_confines() {
         let sync = "webroot".parse().unwrap();
-        let text = config(&sync, &"/srv/www \\".parse().unwrap(), true).unwrap();
+        let text = config(&sync, &"/srv/www \\".parse().unwrap(), "!delete", true).unwrap();
         assert!(text.contains("\npath = /srv/www \\/.\n"));
+        assert!(text.contains("!stats !delete\n"));
+        assert_eq!(removing(DeletePolicy::Always, false), "");
+        assert_eq!(removing(DeletePolicy::Never, true), "");
+        assert!(!removing(DeletePolicy::Startup, true).contains("missing"));
         assert!(text.contains("write only = yes") && text.contains("use chroot = yes"));
-        assert!(config(&sync, &"/srv/%HOME%".parse().unwrap(), true).is_err());
+        assert!(config(&sync, &"/srv/%HOME%".parse().unwrap(), "", true).is_err());
     }
 }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::host::{Host, Program, tail};
 use crate::journal::RelPath;
-use crate::rsync::complaint::names;
+use crate::rsync::complaint::{blocked, names};
 use crate::rsync::exit::{self, Exit};
 use crate::rsync::{Stats, progress};
 
@@ -28,6 +28,8 @@ pub struct Transfer {
     pub stats: Stats,
     /// Names that did not make it, from the top of the source; None when that is not known of all.
     pub failed: Option<Vec<RelPath>>,
+    /// Where a directory with something in it is in the way, or was not removed.
+    pub blocked: Vec<RelPath>,
 }
 
 /// What to run and with what.
@@ -99,7 +101,8 @@ fn sum_up(status: ExitStatus, stderr: &str, stats: Stats, source: &Path) -> Tran
     // Of a long text only the end is there.
     let whole = stderr.len() < STDERR_MAX;
     let failed = if whole { names(stderr, source) } else { None };
-    Transfer { exit, error, stats, failed }
+    let blocked = blocked(stderr);
+    Transfer { exit, error, stats, failed, blocked }
 }
 
 fn not_started(rsync: &Path, error: &std::io::Error) -> Transfer {
@@ -109,7 +112,7 @@ fn not_started(rsync: &Path, error: &std::io::Error) -> Transfer {
         }
         _ => (Exit::Resource, format!("cannot start {}: {error}", rsync.display())),
     };
-    Transfer { exit, error, stats: Stats::default(), failed: None }
+    Transfer { exit, error, stats: Stats::default(), failed: None, blocked: Vec::new() }
 }
 
 /// Passes progress on and returns the statistics from the end.

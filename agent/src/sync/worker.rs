@@ -5,15 +5,18 @@ mod ahead;
 mod batch;
 mod order;
 mod pass;
+mod removal;
 mod retry;
 mod run;
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_model::Millis;
 use lockstep_model::sync::DeliveryState;
+use lockstep_model::sync::options::Initial;
 use lockstep_model::task::Peer;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -24,61 +27,131 @@ use super::look::examine;
 use super::shared::Shared;
 use crate::cursor::Cursor;
 use crate::deliver::{Delivery, Pending, next_delivery};
+use crate::guard::Removals;
 use crate::rsync::exit::Exit;
-pub use order::Order;
+pub use order::{Order, Task};
+use removal::removals_file;
 use retry::Retry;
 
 /// How often a held delivery looks whether its cause is gone.
 const HELD_RETRY: Millis = Millis(2000);
+/// How often removals that are held are counted again, in case the source was repaired.
+const RECOUNT_INTERVAL: Duration = Duration::from_secs(600);
 /// How long a cursor that could not be written waits.
 const SAVE_RETRY: Millis = Millis(2000);
 /// How often an idle target is told how far it is, and asked whether it still is filled.
 const MARK_INTERVAL: Duration = Duration::from_secs(30);
 
+/// Removes what a worker keeps on disk of its target.
+pub fn forget(cursor_file: &Path) {
+    let _ = fs::remove_file(cursor_file);
+    let _ = fs::remove_file(removals_file(cursor_file));
+}
+
 /// Everything that brings one target up to date.
 pub struct Worker {
-    pub context: Arc<Context>,
-    pub peer: Peer,
-    pub shared: Arc<Shared>,
-    pub cursor: Cursor,
+    context: Arc<Context>,
+    peer: Peer,
+    shared: Arc<Shared>,
+    cursor: Cursor,
+    cursor_file: PathBuf,
     /// The target is as complete as this sequence says, or was told what moved up to it; None when
     /// it lacks something.
-    pub moved_upto: Option<u64>,
-    pub cursor_file: PathBuf,
-    pub orders: mpsc::Receiver<Order>,
-    pub stop: CancellationToken,
+    moved_upto: Option<u64>,
+    /// No cursor was there: the target was just added.
+    added: bool,
+    removals: Removals,
+    /// Paths that failed or are held, apart from the rest: nothing is acknowledged while there are
+    /// any.
+    late: Pending,
+    lates: Retry,
+    batches: Retry,
+    passes: Retry,
+    orders: mpsc::Receiver<Order>,
+    stop: CancellationToken,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Batch,
+    Pass,
 }
 
 /// How a delivery ended that was not stopped.
 enum Done {
     Through,
+    /// All but some names, which wait apart.
+    Left(Exit, String),
+    /// Removals wait for a person.
+    Held,
     Failed(Exit, String),
 }
 
 impl Worker {
+    pub fn new(
+        context: Arc<Context>,
+        peer: Peer,
+        shared: Arc<Shared>,
+        cursor: Cursor,
+        cursor_file: PathBuf,
+        orders: mpsc::Receiver<Order>,
+        stop: CancellationToken,
+    ) -> Self {
+        let seed =
+            peer.node.as_str().bytes().fold(0, |seed: u64, b| seed.rotate_left(7) ^ u64::from(b));
+        let added = !cursor_file.exists();
+        let removals = match added {
+            true => Removals::default(),
+            false => Removals::load(&removals_file(&cursor_file)),
+        };
+        Self {
+            context,
+            peer,
+            shared,
+            moved_upto: (cursor.filled && !cursor.full).then_some(cursor.acked),
+            cursor,
+            cursor_file,
+            added,
+            removals,
+            late: Pending::default(),
+            lates: Retry::new(seed),
+            batches: Retry::new(!seed),
+            passes: Retry::new(seed.wrapping_mul(3)),
+            orders,
+            stop,
+        }
+    }
+
     /// Runs until it is stopped; then no process of its is left.
     pub async fn run(mut self) {
-        let mut batches = Retry::default();
-        let mut passes = Retry::default();
         let mut next_mark = Instant::now() + MARK_INTERVAL;
         let mut gate = self.context.gate.subscribe();
+        let mut options = self.context.options.subscribe();
         loop {
+            let paused = options.borrow_and_update().paused;
             let may_start = *gate.borrow_and_update();
             let before = Instant::now();
-            let next = if may_start { self.step(&mut batches, &mut passes).await } else { None };
+            let next = match (paused, may_start) {
+                (true, _) => {
+                    self.shared.status().state = DeliveryState::Paused;
+                    None
+                }
+                (false, true) => self.step().await,
+                (false, false) => None,
+            };
             if self.context.options().tells_at_once && self.shared.owes_mark() {
                 self.remind().await;
             }
-            self.context.changed.notify_one();
+            self.note_waiting();
             // What became due during the step was not seen by it.
-            let retries = [batches.at, passes.at].into_iter().flatten().filter(|at| *at > before);
+            let retries = [self.batches.at, self.passes.at, self.lates.at];
+            let retries = retries.into_iter().flatten().filter(|at| *at > before && !paused);
             let until = retries.chain(next).chain([next_mark]).min().unwrap_or(next_mark);
             tokio::select! {
                 () = self.stop.cancelled() => return,
-                Some(order) = self.orders.recv() => {
-                    self.carry_out(order, &mut passes).await;
-                }
-                () = self.shared.wake.notified() => batches.hasten(),
+                Some(order) = self.orders.recv() => self.carry_out(order).await,
+                () = self.shared.wake.notified() => self.batches.hasten(),
+                changed = options.changed() => if changed.is_err() { return },
                 changed = gate.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep_until(until) => {}
             }
@@ -90,69 +163,143 @@ impl Worker {
     }
 
     /// One decision and what follows from it; when to look again, if time alone may change it.
-    async fn step(&mut self, batches: &mut Retry, passes: &mut Retry) -> Option<Instant> {
+    async fn step(&mut self) -> Option<Instant> {
+        if self.added && self.context.options().initial == Initial::Skip && !self.cursor.filled {
+            return self.adopt().await;
+        }
         self.take_full().await;
-        let facts = examine(&self.context, passes.is_due()).await;
+        self.reconsider();
+        let facts = examine(&self.context, self.passes.is_due()).await;
         let policy = self.context.options().delete;
         let delivery = next_delivery(&self.cursor, &self.shared.pending(), policy, &facts);
-        let (retry, done) = match delivery {
+        match delivery {
             Delivery::Nothing => {
-                let mut status = self.shared.status();
-                if self.cursor.filled && !self.cursor.full {
-                    status.state = DeliveryState::Idle;
-                    status.held_since = None;
-                    status.last_error.clear();
-                }
-                return None;
+                self.rest().await;
+                None
             }
             Delivery::Held { why } => {
                 let mut status = self.shared.status();
                 status.state = DeliveryState::Held;
                 status.last_error = why;
-                return Some(Instant::now() + HELD_RETRY.into());
+                Some(Instant::now() + HELD_RETRY.into())
             }
-            Delivery::Batch { .. } if !batches.is_due() => return None,
+            Delivery::Batch { .. } if !self.batches.is_due() => None,
+            Delivery::Ack if self.late.has_paths() => None,
             Delivery::Ack => {
                 let upto = self.shared.pending().take().upto();
                 let saved = self.save(Cursor { acked: upto, ..self.cursor }).await;
                 let pause = if saved { Millis(0) } else { SAVE_RETRY };
-                return Some(Instant::now() + pause.into());
+                Some(Instant::now() + pause.into())
             }
-            Delivery::Batch { delete } => (batches, self.batch(delete, &facts.source).await?),
+            Delivery::Batch { delete } => {
+                let done = self.batch(delete, &facts.source).await?;
+                self.settle(Kind::Batch, done).await
+            }
             Delivery::Pass { delete } => {
                 let stop = self.stop.clone();
-                (passes, self.pass(delete, &facts.source, None, &stop).await?)
+                let done = self.pass(delete, &facts.source, None, &stop).await?;
+                self.settle(Kind::Pass, done).await
             }
-        };
-        self.settle(retry, done).await
+        }
     }
 
-    async fn settle(&mut self, retry: &mut Retry, done: Done) -> Option<Instant> {
+    /// Nothing is to be done right now.
+    async fn rest(&mut self) {
+        if self.late.has_paths() || !self.cursor.is_complete() {
+            return;
+        }
+        if self.removals.hold().is_some() {
+            self.removals.drop_hold();
+            self.save_removals().await;
+        }
+        let mut status = self.shared.status();
+        status.state = DeliveryState::Idle;
+        status.held_since = None;
+        status.last_error.clear();
+    }
+
+    /// What waits apart goes with the rest again when its time has come, or when a changed limit
+    /// holds it no more.
+    fn reconsider(&mut self) {
+        let options = self.context.options();
+        if self.removals.is_outgrown(options.limit.as_ref(), (self.context.engine.now)()) {
+            self.removals.drop_hold();
+            self.lates.reset();
+            self.passes.reset();
+        }
+        if self.late.has_paths() && self.lates.is_due() {
+            let late = std::mem::take(&mut self.late);
+            self.shared.pending().put_back(late);
+        }
+    }
+
+    async fn settle(&mut self, kind: Kind, done: Done) -> Option<Instant> {
+        let options = self.context.options();
+        let retry = match kind {
+            Kind::Batch => &mut self.batches,
+            Kind::Pass => &mut self.passes,
+        };
         match done {
             Done::Through => {
-                *retry = Retry::default();
+                retry.reset();
+                if !self.late.has_paths() {
+                    self.lates.reset();
+                }
                 let mut status = self.shared.status();
                 status.last_success_at = Some((self.context.engine.now)());
-                status.state = DeliveryState::Idle;
-                if !self.cursor.full {
-                    status.last_error.clear();
-                    status.held_since = None;
+                if self.cursor.full || self.late.has_paths() {
+                    return Some(Instant::now());
                 }
+                status.state = DeliveryState::Idle;
+                status.last_error.clear();
+                status.held_since = None;
+                Some(Instant::now())
+            }
+            Done::Left(exit, error) => {
+                retry.reset();
+                self.lates.fail(exit);
+                self.complain(error);
+                Some(Instant::now())
+            }
+            Done::Held => {
+                match kind {
+                    // The rest of a batch has arrived.
+                    Kind::Batch => retry.reset(),
+                    Kind::Pass => retry.postpone(RECOUNT_INTERVAL),
+                }
+                self.lates.postpone(RECOUNT_INTERVAL);
+                let limit = options.limit.unwrap_or_default();
+                let (sync, node) = (self.context.sync.as_str(), self.peer.node.as_str());
+                let why = self.removals.explain(&limit, sync, node).unwrap_or_default();
+                tracing::warn!(sync, target = node, why, "removals are held");
+                let mut status = self.shared.status();
+                status.state = DeliveryState::Held;
+                status.last_error = why;
                 Some(Instant::now())
             }
             Done::Failed(exit, error) => {
-                let sync = &self.context.sync;
-                tracing::warn!(%sync, target = %self.peer.node, error, "a delivery failed");
+                retry.fail(exit);
                 if exit == Exit::Unfilled {
+                    self.removals.forget_target();
+                    self.save_removals().await;
                     self.save(Cursor { full: true, filled: false, ..self.cursor }).await;
                 }
-                retry.fail(exit);
-                let mut status = self.shared.status();
-                status.state = DeliveryState::Failing;
-                status.last_error = error;
+                self.complain(error);
                 None
             }
         }
+    }
+
+    fn complain(&self, error: String) {
+        tracing::warn!(sync = %self.context.sync, target = %self.peer.node, error, "a delivery failed");
+        let mut status = self.shared.status();
+        status.state = DeliveryState::Failing;
+        status.last_error = error;
+    }
+
+    fn note_waiting(&self) {
+        self.shared.status().late_paths = self.late.len();
+        self.context.changed.notify_one();
     }
 
     /// A "full" moves from the pending set to the cursor, so that paths told after it still go

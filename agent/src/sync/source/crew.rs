@@ -2,7 +2,6 @@
 //! feels what happens to another. It knows nothing of lsyncd.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -20,7 +19,7 @@ use crate::journal::Entry;
 use crate::sync::context::Context;
 use crate::sync::shared::Shared;
 use crate::sync::verifying::{Copy, Record, record_file};
-use crate::sync::worker::{Order, Worker};
+use crate::sync::worker::{Order, Worker, forget};
 
 /// Ordered passes that wait for one target.
 const ORDERS_MAX: usize = 4;
@@ -98,16 +97,15 @@ impl Crew {
         let stop = self.stop.child_token();
         let Context { engine, sync, limit, .. } = &*self.context;
         let lane = engine.lanes.open(sync, &peer, limit, None);
-        let worker = Worker {
-            context: self.context.clone(),
-            peer: peer.clone(),
-            shared: shared.clone(),
-            moved_upto: (cursor.filled && !cursor.full).then_some(cursor.acked),
+        let worker = Worker::new(
+            self.context.clone(),
+            peer.clone(),
+            shared.clone(),
             cursor,
-            cursor_file: self.cursor_file(&peer.node),
-            orders: received,
-            stop: stop.clone(),
-        };
+            self.cursor_file(&peer.node),
+            received,
+            stop.clone(),
+        );
         let task = tokio::spawn(worker.run());
         let node = peer.node.clone();
         self.workers.insert(node, Member { peer, shared, lane, orders, stop, task });
@@ -122,8 +120,8 @@ impl Crew {
             if let Some(worker) = self.workers.remove(&node) {
                 worker.end().await;
             }
-            let _ = fs::remove_file(self.cursor_file(&node));
-            let _ = fs::remove_file(record_file(&self.context, &node));
+            forget(&self.cursor_file(&node));
+            let _ = std::fs::remove_file(record_file(&self.context, &node));
         }
         for peer in targets {
             let changed = self.workers.get(&peer.node).is_some_and(|worker| worker.peer != *peer);

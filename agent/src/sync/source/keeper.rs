@@ -78,9 +78,7 @@ impl Keeper {
         let cursors = dir.join("cursors");
         fs::create_dir_all(&cursors).map_err(failed)?;
         let dispatcher = dispatch::install(&dir, &engine.settings.agent).map_err(failed)?;
-        let source = PathBuf::from(spec.path.as_str());
-        let context =
-            Arc::new(Context::new(engine, spec.sync.clone(), source, &dir, &spec.options));
+        let context = Arc::new(Context::new(engine, &dir, spec));
         let swept = context.source.clone();
         let _ = tokio::task::spawn_blocking(move || canary::sweep(&swept)).await;
         let poke = bind_poke(&dir.join(dispatch::POKE));
@@ -175,10 +173,10 @@ impl Keeper {
             Command::Apply(spec, done) => {
                 let _ = done.send(self.apply(*spec).await);
             }
-            Command::Resync(target, order) => self.crew.order(&target, order),
             Command::Copies(answer) => {
                 let _ = answer.send(self.crew.copies());
             }
+            Command::Order(target, order) => self.crew.order(&target, order),
             Command::Now(answer) => {
                 let now = (self.context.engine.now)();
                 match self.watch_task {
@@ -195,7 +193,7 @@ impl Keeper {
     }
 
     async fn apply(&mut self, spec: SyncSource) -> Result<(), String> {
-        self.context.set_options(&spec.options);
+        self.context.set_options(&spec);
         self.set_rules(&spec.options);
         self.crew.become_these(&peers(&spec), self.sluice.given_upto()).await;
         self.crew.set_rates(&spec);

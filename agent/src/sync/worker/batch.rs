@@ -1,16 +1,39 @@
 //! Batches: the paths that the journal named since the last delivery, in as many runs of rsync as
-//! they need. What a batch did not bring over is put back.
+//! they need. What a batch did not bring over waits apart or is put back.
 
 use lockstep_model::sync::DeliveryState;
 use tokio_util::sync::CancellationToken;
 
-use super::run::permit;
+use super::removal::Removed;
 use super::{Done, Worker};
 use crate::cursor::Cursor;
-use crate::deliver::{Lists, Source};
+use crate::deliver::{Lists, PENDING_MAX, Source};
+use crate::guard::By;
+use crate::journal::RelPath;
 use crate::rsync::exit::Exit;
-use crate::rsync::{self, Form};
+use crate::rsync::{Form, Power, Scope};
 use crate::sync::look::list;
+use crate::sync::transfer::Transfer;
+
+/// What a batch did not bring over.
+#[derive(Default)]
+struct Remains {
+    names: Vec<RelPath>,
+    failure: Option<(Exit, String)>,
+    held: bool,
+}
+
+impl Remains {
+    fn fail(&mut self, names: impl IntoIterator<Item = RelPath>, ended: Transfer) {
+        self.names.extend(names);
+        self.failure.get_or_insert((ended.exit, ended.error));
+    }
+
+    fn hold(&mut self, names: &[RelPath]) {
+        self.names.extend_from_slice(names);
+        self.held = true;
+    }
+}
 
 impl Worker {
     /// None when stopped.
@@ -18,33 +41,153 @@ impl Worker {
         let mut taken = self.begin(DeliveryState::Syncing);
         let stop = self.stop.clone();
         self.move_ahead(delete, &mut taken, &stop).await?;
-        let lists = list(&self.context, taken.clone()).await;
-        let done = self.send_lists(delete, &lists, &stop).await;
-        if let Some(Done::Through) = done {
-            self.save(Cursor { acked: taken.upto(), ..self.cursor }).await;
-            self.context.remember(source).await;
+        let upto = taken.upto();
+        let options = self.context.options();
+        let first = taken.split_off(|path| options.priority.cover(path, false));
+        let mut all = true;
+        if first.has_paths() && taken.has_paths() {
+            self.shared.pending().put_back(std::mem::replace(&mut taken, first));
+            all = false;
         } else {
-            self.shared.pending().put_back(taken);
+            taken.put_back(first);
         }
-        done
+        let lists = list(&self.context, taken.clone()).await;
+        let remains = match self.send(delete, &lists, &stop).await {
+            Some(Ok(remains)) => remains,
+            other => {
+                self.shared.pending().put_back(taken);
+                return other.map(|failed| match failed {
+                    Err(done) => done,
+                    Ok(_) => Done::Through,
+                });
+            }
+        };
+        // All names count as failed when one cannot be found among what was asked for.
+        let is_known = |name: &RelPath| taken.paths().any(|(path, _)| concerns(name, path));
+        let known = remains.names.iter().all(is_known);
+        let left =
+            taken.split_off(|path| !known || remains.names.iter().any(|name| concerns(name, path)));
+        self.late.put_back(left);
+        if self.late.len() > PENDING_MAX || self.late.is_full() {
+            self.late = crate::deliver::Pending::default();
+            self.save(Cursor { full: true, ..self.cursor }).await;
+        }
+        if all && !self.late.has_paths() {
+            self.save(Cursor { acked: upto, ..self.cursor }).await;
+        }
+        self.context.remember(source).await;
+        Some(match remains.failure {
+            _ if remains.held => Done::Held,
+            Some((exit, error)) => Done::Left(exit, error),
+            None => Done::Through,
+        })
     }
 
-    pub(super) async fn send_lists(
+    /// What is there goes without any power to remove; what is gone is counted before. `Err` when
+    /// nothing is known of any name.
+    async fn send(
         &mut self,
         delete: bool,
         lists: &Lists,
         stop: &CancellationToken,
-    ) -> Option<Done> {
-        let _permit = permit(&self.context.engine.batches, stop).await?;
-        let forms =
-            [(Form::Batch { delete }, &lists.names), (Form::Subtrees { delete }, &lists.subtrees)];
-        for (form, names) in forms.into_iter().filter(|(_, names)| !names.is_empty()) {
-            let input = rsync::list(names.iter().map(|name| &**name));
-            let ended = self.transfer(form, Some(input), None, stop).await?;
-            if ended.exit != Exit::Ok {
-                return Some(Done::Failed(ended.exit, ended.error));
+    ) -> Option<Result<Remains, Done>> {
+        let options = self.context.options();
+        let engine = self.context.engine.clone();
+        let _permits = self.permits(&engine.batches, stop).await?;
+        let mut remains = Remains::default();
+        let Lists { names: present, gone, deep, subtrees } = lists;
+        let gone: &[RelPath] = if delete { gone } else { &[] };
+        // While a hold stands it is not counted with each new change.
+        let waits = self.removals.hold().is_some() && (self.late.has_paths() || self.cursor.full);
+        let most = (present.len() + gone.len()) as u64;
+        let now = (self.context.engine.now)();
+        // Without --force a name is one entry at most: so few that none needs a count.
+        let quick = !gone.is_empty()
+            && !deep
+            && !waits
+            && self.removals.would_allow(most, options.limit.as_ref(), now);
+        let (power, listed) = match quick {
+            true => (Power::Names, [present, gone].concat()),
+            false => (Power::Nothing, present.clone()),
+        };
+        let mut counted: Vec<RelPath> = Vec::new();
+        if !listed.is_empty() {
+            let form = Form { scope: Scope::Batch, delete, power };
+            let ended = self.transfer(form, &listed, None, stop).await?;
+            if quick && matches!(ended.exit, Exit::Ok | Exit::Partial | Exit::Vanished) {
+                let removed = ended.stats.deleted;
+                self.removals.finish(By::Batch, removed, options.limit.as_ref(), now);
+                self.save_removals().await;
+            }
+            counted.clone_from(&ended.blocked);
+            if let Err(done) = remains.take(ended) {
+                return Some(Err(done));
+            }
+            remains.names.retain(|name| !counted.contains(name));
+            if remains.names.is_empty() {
+                remains.failure = None;
             }
         }
-        Some(Done::Through)
+        if !quick {
+            counted.extend_from_slice(gone);
+        }
+        for (scope, names) in [(Scope::Batch, &counted), (Scope::Subtrees, subtrees)] {
+            if names.is_empty() {
+                continue;
+            }
+            let bare = scope == Scope::Subtrees && !delete;
+            if waits || bare {
+                if waits {
+                    remains.hold(names);
+                }
+                if scope == Scope::Subtrees {
+                    let form = Form { scope, delete, power: Power::Nothing };
+                    let ended = self.transfer(form, names, None, stop).await?;
+                    if let Err(done) = remains.take(ended) {
+                        return Some(Err(done));
+                    }
+                }
+                continue;
+            }
+            match self.remove(scope, delete, names, None, stop).await? {
+                Removed::Held => remains.hold(names),
+                Removed::Lost(why) => return Some(Err(Done::Failed(Exit::Transient, why))),
+                Removed::Ran(ended) => {
+                    if let Err(done) = remains.take(ended) {
+                        return Some(Err(done));
+                    }
+                }
+            }
+        }
+        Some(Ok(remains))
     }
+}
+
+impl Remains {
+    fn take(&mut self, ended: Transfer) -> Result<(), Done> {
+        match (ended.exit, ended.failed.clone()) {
+            (Exit::Ok, _) => {
+                // A directory that stayed with something in it.
+                if !ended.blocked.is_empty() {
+                    let error = "a directory with something in it is in the way".to_owned();
+                    let blocked = ended.blocked.clone();
+                    self.fail(blocked, Transfer { exit: Exit::Partial, error, ..ended });
+                }
+                Ok(())
+            }
+            (Exit::Partial | Exit::Vanished, Some(names)) if !names.is_empty() => {
+                self.fail(names, ended);
+                Ok(())
+            }
+            (exit, _) => Err(Done::Failed(exit, ended.error)),
+        }
+    }
+}
+
+/// Whether trouble with `name` is trouble with what was to be brought for `path`.
+fn concerns(name: &[u8], path: &[u8]) -> bool {
+    let is_below = |inner: &[u8], outer: &[u8]| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+    };
+    is_below(name, path) || is_below(path, name)
 }

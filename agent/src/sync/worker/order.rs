@@ -5,14 +5,22 @@ use lockstep_model::task::{Outcome, OutcomeKind};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::retry::Retry;
-use super::{Done, Worker};
+use super::{Done, Kind, Worker};
 use crate::cursor::Cursor;
 use crate::deliver::{Delivery, next_delivery};
 use crate::sync::look::examine;
 
-/// An ordered pass.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Task {
+    /// A pass.
+    Resync,
+    /// What a limit holds may go, for this once.
+    Release,
+}
+
+/// What a person ordered for one target.
 pub struct Order {
+    pub task: Task,
     pub progress: mpsc::Sender<String>,
     pub cancel: CancellationToken,
     pub done: oneshot::Sender<Outcome>,
@@ -21,8 +29,16 @@ pub struct Order {
 impl Worker {
     /// An ordered pass runs at once, whatever the backoff says; it also accepts the file system
     /// that the source is on now.
-    pub(super) async fn carry_out(&mut self, order: Order, passes: &mut Retry) {
-        let Order { progress, cancel, done } = order;
+    pub(super) async fn carry_out(&mut self, order: Order) {
+        let Order { task, progress, cancel, done } = order;
+        if task == Task::Release {
+            let _ = done.send(self.release().await);
+            return;
+        }
+        if self.context.options().paused {
+            let _ = done.send(Outcome::new(OutcomeKind::Failed, "the sync is paused"));
+            return;
+        }
         let sync = self.context.sync.clone();
         self.take_full().await;
         let mut facts = examine(&self.context, true).await;
@@ -52,12 +68,20 @@ impl Worker {
                     Some(ended) => {
                         let outcome = match &ended {
                             Done::Through => Outcome::ok(),
-                            Done::Failed(_, error) => {
+                            Done::Left(_, error) | Done::Failed(_, error) => {
                                 Outcome::new(OutcomeKind::Failed, error.clone())
                             }
+                            Done::Held => Outcome::new(OutcomeKind::Failed, ""),
                         };
-                        self.settle(passes, ended).await;
-                        outcome
+                        let held = matches!(ended, Done::Held);
+                        self.settle(Kind::Pass, ended).await;
+                        match held {
+                            true => {
+                                let why = self.shared.status().last_error.clone();
+                                Outcome::new(OutcomeKind::Failed, why)
+                            }
+                            false => outcome,
+                        }
                     }
                     None if cancel.is_cancelled() => {
                         self.shared.status().state = DeliveryState::Dirty;

@@ -3,16 +3,17 @@
 
 use lockstep_model::sync::DeliveryState;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::run::permit;
+use super::removal::Removed;
 use super::{Done, Worker};
 use crate::cursor::Cursor;
 use crate::data::header::{Answer, Header, Mark, Op};
 use crate::data::mark;
-use crate::deliver::Source;
-use crate::rsync::Form;
+use crate::deliver::{Pending, Source};
 use crate::rsync::exit::Exit;
+use crate::rsync::{Form, Power, Scope};
 
 impl Worker {
     /// None when stopped.
@@ -28,16 +29,9 @@ impl Worker {
         // Changes told from now on are delivered after it.
         let mut taken = self.begin(state);
         self.move_ahead(delete, &mut taken, stop).await?;
-        let done = match permit(&self.context.engine.passes, stop).await {
-            Some(_permit) => {
-                self.transfer(Form::Pass { delete }, None, progress, stop).await.map(|e| {
-                    match e.exit {
-                        // What went away meanwhile was told to the journal as well.
-                        Exit::Ok | Exit::Vanished => Done::Through,
-                        _ => Done::Failed(e.exit, e.error),
-                    }
-                })
-            }
+        let engine = self.context.engine.clone();
+        let done = match self.permits(&engine.passes, stop).await {
+            Some(_permits) => self.bring_all(delete, progress, stop).await,
             None => None,
         };
         let done = match done {
@@ -47,14 +41,80 @@ impl Worker {
             },
             other => other,
         };
-        if let Some(Done::Through) = done {
-            self.save(Cursor { acked: taken.upto(), full: false, filled: true }).await;
-            self.moved_upto = Some(taken.upto());
-            self.context.remember(source).await;
-        } else {
-            self.shared.pending().put_back(taken);
+        match done {
+            Some(Done::Through) => {
+                self.late = Pending::default();
+                self.added = false;
+                self.save(Cursor { acked: taken.upto(), full: false, filled: true }).await;
+                self.moved_upto = Some(taken.upto());
+                self.context.remember(source).await;
+            }
+            // It holds the rest, and the next pass will find what is to be removed.
+            Some(Done::Held) if self.cursor.filled => {
+                self.save(Cursor { acked: taken.upto(), full: true, ..self.cursor }).await;
+            }
+            _ => self.shared.pending().put_back(taken),
         }
         done
+    }
+
+    /// A run with the power to remove only where there is something to be removed.
+    async fn bring_all(
+        &mut self,
+        delete: bool,
+        progress: Option<&mpsc::Sender<String>>,
+        stop: &CancellationToken,
+    ) -> Option<Done> {
+        let bare = Form { scope: Scope::Pass, delete, power: Power::Nothing };
+        let ended = if delete {
+            self.remove(Scope::Pass, delete, &[], progress, stop).await?
+        } else {
+            let ended = self.transfer(bare, &[], progress, stop).await?;
+            match ended.blocked.is_empty() {
+                true => Removed::Ran(ended),
+                false => self.remove(Scope::Pass, delete, &[], progress, stop).await?,
+            }
+        };
+        Some(match ended {
+            Removed::Ran(ended) => match ended.exit {
+                Exit::Ok if !ended.blocked.is_empty() => {
+                    let why = "a directory on the target is in the way of a file";
+                    Done::Failed(Exit::Partial, why.to_owned())
+                }
+                // What went away meanwhile was told to the journal as well.
+                Exit::Ok | Exit::Vanished => Done::Through,
+                _ => Done::Failed(ended.exit, ended.error),
+            },
+            Removed::Held => {
+                if delete {
+                    let ended = self.transfer(bare, &[], progress, stop).await?;
+                    if !matches!(ended.exit, Exit::Ok | Exit::Vanished | Exit::Partial) {
+                        return Some(Done::Failed(ended.exit, ended.error));
+                    }
+                }
+                Done::Held
+            }
+            Removed::Lost(why) => Done::Failed(Exit::Transient, why),
+        })
+    }
+
+    /// A new target that was filled by other means.
+    pub(super) async fn adopt(&mut self) -> Option<Instant> {
+        let taken = self.shared.pending().take();
+        match self.declare_filled(taken.upto()).await {
+            Done::Through => {
+                self.added = false;
+                self.save(Cursor { acked: taken.upto(), full: false, filled: true }).await;
+                Some(Instant::now())
+            }
+            Done::Failed(exit, error) => {
+                self.shared.pending().put_back(taken);
+                self.complain(error);
+                self.passes.fail(exit);
+                None
+            }
+            Done::Left(..) | Done::Held => None,
+        }
     }
 
     /// The target must know before the source counts it as filled.
@@ -94,6 +154,8 @@ impl Worker {
             answer = self.mark(what) => answer,
         };
         if let Ok(Answer::Unfilled) = answer {
+            self.removals.forget_target();
+            self.save_removals().await;
             self.save(Cursor { full: true, filled: false, ..self.cursor }).await;
         }
     }

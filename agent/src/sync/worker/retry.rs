@@ -1,24 +1,43 @@
 //! When something that failed is tried again. It knows waiting times and nothing of deliveries.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
+use crate::backoff::Backoff;
 use crate::rsync::exit::{Exit, backoff};
 
 /// The failures in a row of one kind of delivery.
-#[derive(Default)]
 pub struct Retry {
     failures: u32,
+    jitter: Backoff,
     pub at: Option<Instant>,
     /// From when on new changes may bring the next try forward.
     hasten_at: Option<Instant>,
 }
 
 impl Retry {
+    /// `seed` tells the waits of one target from those of another.
+    pub fn new(seed: u64) -> Self {
+        Self { failures: 0, jitter: Backoff::new(seed), at: None, hasten_at: None }
+    }
+
+    /// After a success, or when a person wants it tried at once.
+    pub fn reset(&mut self) {
+        (self.failures, self.at, self.hasten_at) = (0, None, None);
+    }
+
+    /// Not before so long.
+    pub fn postpone(&mut self, wait: Duration) {
+        self.at = Some(Instant::now() + wait);
+        self.hasten_at = None;
+    }
+
     pub fn fail(&mut self, exit: Exit) {
         self.failures = self.failures.saturating_add(1);
         let now = Instant::now();
-        self.at = Some(now + backoff(exit, self.failures).into());
-        // One name that cannot be written must not hold the others up.
+        self.at = Some(now + self.jitter.spread(backoff(exit, self.failures).into()));
+        // Names that cannot be written must not hold the others up.
         self.hasten_at = (exit == Exit::Partial).then(|| now + backoff(exit, 1).into());
     }
 

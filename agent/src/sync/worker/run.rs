@@ -2,18 +2,19 @@
 
 use std::sync::atomic::Ordering;
 
-use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::Worker;
-use crate::rsync::{self, Form, Route};
+use crate::journal::RelPath;
+use crate::rsync::{self, Form, Power, Route};
 use crate::sync::transfer::{Run, Transfer};
 
 impl Worker {
     pub(super) async fn transfer(
         &self,
         form: Form,
-        input: Option<Vec<u8>>,
+        names: &[RelPath],
         progress: Option<&mpsc::Sender<String>>,
         stop: &CancellationToken,
     ) -> Option<Transfer> {
@@ -27,17 +28,20 @@ impl Worker {
             excludes: &self.context.excludes_file,
         };
         // The source's own times alone are no change to tell of: a canary leaves them different.
-        let matters = input.as_deref() != Some(&rsync::list([&[][..]])[..]);
+        let matters = form.power != Power::Count
+            && !(form.is_listed() && matches!(names, [only] if only.is_empty()));
+        let input = form.is_listed().then(|| rsync::list(names.iter().map(|name| &**name)));
         let run = Run {
             host: &engine.host,
             rsync: &engine.settings.rsync,
+            source: &self.context.source,
             args: rsync::argv(&route, form),
             input,
             progress,
         };
         let ended = run.complete(stop).await?;
         let mut status = self.shared.status();
-        status.sent_bytes += ended.sent_bytes;
+        status.sent_bytes += ended.stats.sent_bytes;
         // Also one that failed may have brought something.
         if matters {
             status.unmarked = true;
@@ -46,15 +50,17 @@ impl Worker {
         drop(status);
         Some(ended)
     }
-}
 
-/// None when stopped.
-pub(super) async fn permit<'a>(
-    of: &'a Semaphore,
-    stop: &CancellationToken,
-) -> Option<SemaphorePermit<'a>> {
-    tokio::select! {
-        () = stop.cancelled() => None,
-        permit = of.acquire() => permit.ok(),
+    /// A turn among the sync's transfers, then among the node's; None when stopped.
+    pub(super) async fn permits<'a>(
+        &self,
+        of: &'a Semaphore,
+        stop: &CancellationToken,
+    ) -> Option<(OwnedSemaphorePermit, SemaphorePermit<'a>)> {
+        let own = self.context.options().transfers.clone();
+        tokio::select! {
+            () = stop.cancelled() => None,
+            permits = async { Some((own.acquire_owned().await.ok()?, of.acquire().await.ok()?)) } => permits,
+        }
     }
 }
