@@ -11,14 +11,13 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
+use lockstep_model::sync::options::TransferOptions;
 use lockstep_model::{NodeName, SyncName};
-
-/// An rsync that hears nothing for so long gives up; it bounds every run.
-const SILENCE_MAX: &str = "--timeout=60";
 
 /// From where to where, and through what.
 #[derive(Clone, Copy, Debug)]
 pub struct Route<'a> {
+    pub transfer: &'a TransferOptions,
     pub source: &'a Path,
     pub sync: &'a SyncName,
     pub node: &'a NodeName,
@@ -74,7 +73,9 @@ impl Form {
 }
 
 pub fn argv(route: &Route<'_>, form: Form) -> Vec<OsString> {
-    let mut args: Vec<OsString> = Vec::new();
+    let recursive = form.scope != Scope::Batch;
+    let mut args: Vec<OsString> =
+        options::flags(route.transfer, recursive).into_iter().map(Into::into).collect();
     let mut add = |options: &[&str]| args.extend(options.iter().map(OsString::from));
     let counted = matches!(form.power, Power::Count | Power::Most(_));
     let removes = form.delete && counted;
@@ -82,15 +83,15 @@ pub fn argv(route: &Route<'_>, form: Form) -> Vec<OsString> {
     match form.scope {
         Scope::Batch => {
             let missing = removes || (form.delete && form.power == Power::Names);
-            add(&["-lptgoD", "--from0", "--files-from=-"]);
+            add(&["--from0", "--files-from=-"]);
             add(&[if missing { "--delete-missing-args" } else { "--ignore-missing-args" }]);
         }
         Scope::Subtrees => {
-            add(&["-rlptgoD", "--from0", "--files-from=-", "--ignore-missing-args"]);
+            add(&["--from0", "--files-from=-", "--ignore-missing-args"]);
             add(if removes { &["--delete-after"] } else { &[] });
         }
         Scope::Pass => {
-            add(&["-rlptgoD", "--info=progress2", "--outbuf=L"]);
+            add(&["--info=progress2", "--outbuf=L"]);
             add(if removes { &["--delete-after"] } else { &[] });
         }
     }
@@ -102,12 +103,9 @@ pub fn argv(route: &Route<'_>, form: Form) -> Vec<OsString> {
         Power::Most(Some(most)) => add(&[&format!("--max-delete={most}")]),
         Power::Most(None) | Power::Names | Power::Nothing => {}
     }
-    // By default times are compared in seconds, and a second edit within one would be missed.
-    add(&["--numeric-ids", "--modify-window=-1"]);
     // The far side's errors come through the protocol, and count in the exit code. By default they go to
     // its own standard error and its own exit code, which our remote shell does not carry over.
-    add(&["--stderr=client"]);
-    add(&["--stats", "--no-human-readable", SILENCE_MAX]);
+    add(&["--stderr=client", "--stats", "--no-human-readable"]);
     let mut exclude_from = OsString::from("--exclude-from=");
     exclude_from.push(route.excludes);
     let mut source = route.source.as_os_str().to_owned();
@@ -208,6 +206,7 @@ mod tests {
 
     fn words(form: Form, source: &str) -> Vec<String> {
         let route = Route {
+            transfer: &TransferOptions::default(),
             source: Path::new(source),
             sync: &"webroot".parse().unwrap(),
             node: &"web1".parse().unwrap(),
@@ -226,15 +225,15 @@ mod tests {
             words(deleting(Scope::Batch, Power::Names), "/srv/www"),
             [
                 "-lptgoD",
+                "--numeric-ids",
+                "--modify-window=-1",
+                "--timeout=60",
                 "--from0",
                 "--files-from=-",
                 "--delete-missing-args",
-                "--numeric-ids",
-                "--modify-window=-1",
                 "--stderr=client",
                 "--stats",
                 "--no-human-readable",
-                "--timeout=60",
                 "--exclude-from=/var/lib/x/excludes",
                 "-e",
                 shell,

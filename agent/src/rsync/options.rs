@@ -68,7 +68,8 @@ pub fn flags(transfer: &TransferOptions, recursive: bool) -> Vec<String> {
 
 /// For a daemon's `refuse options = * …`: what this sync needs and no more. No reading, no other
 /// directories, no daemon options of the sender's choice, no removal that the policy forbids.
-pub fn allowed(options: &SyncOptions) -> String {
+/// A target that is not filled may hold what is somebody else's.
+pub fn allowed(options: &SyncOptions, filled: bool) -> String {
     let SyncOptions { delete, transfer, .. } = options;
     let mut names = vec![
         "recursive",
@@ -80,7 +81,8 @@ pub fn allowed(options: &SyncOptions) -> String {
         "numeric-ids",
         "modify-window",
         "stats",
-        "dry-run",
+        "max-delete",
+        "no-msgs2stderr",
     ];
     let TransferOptions {
         symlinks,
@@ -122,10 +124,8 @@ pub fn allowed(options: &SyncOptions) -> String {
     allow(*inplace, &["inplace", "partial"]);
     allow(*partial, &["partial", "partial-dir"]);
     allow(chown.is_some(), &["usermap", "groupmap", "owner", "group"]);
-    let delete_all = delete.in_full_pass() || delete.in_batches();
-    allow(delete_all, &["delete", "delete-after"]);
-    allow(delete.in_batches(), &["delete-missing-args"]);
-    debug_assert!(delete_all || *delete == DeletePolicy::Never);
+    allow(filled && *delete != DeletePolicy::Never, &["delete", "delete-after"]);
+    allow(filled && delete.in_batches(), &["delete-missing-args"]);
     names.iter().map(|name| format!("!{name}")).collect::<Vec<_>>().join(" ")
 }
 

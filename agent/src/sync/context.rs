@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lockstep_model::sync::hook::{HookEvent, HookPlace};
-use lockstep_model::sync::options::{DeleteLimit, Initial};
+use lockstep_model::sync::options::{DeleteLimit, Initial, TransferOptions};
 use lockstep_model::sync::{DeletePolicy, FilePath, Hook};
 use lockstep_model::task::SyncSource;
 use lockstep_model::{Millis, SyncName};
@@ -46,6 +46,7 @@ pub struct Context {
 
 pub struct Options {
     pub delete: DeletePolicy,
+    pub transfer: TransferOptions,
     pub excludes: Excludes,
     pub priority: Excludes,
     pub limit: Option<DeleteLimit>,
@@ -73,6 +74,7 @@ impl Options {
         let most = options.transfers.map_or(Semaphore::MAX_PERMITS, |most| most as usize);
         Self {
             delete: options.delete,
+            transfer: options.transfer.clone(),
             excludes: Excludes::new(&options.filters),
             priority: Excludes::of(&options.priority),
             limit: options.delete_limit,

@@ -13,7 +13,7 @@ use lockstep_model::SyncName;
 use lockstep_model::identity::{Principal, Subject};
 use lockstep_model::path::DirPath;
 use lockstep_model::sync::hook::{HookEvent, HookPlace};
-use lockstep_model::sync::{DeletePolicy, Hook, SyncReport, TargetReport};
+use lockstep_model::sync::{Hook, SyncOptions, SyncReport, TargetReport};
 use lockstep_model::task::{Peer, SyncTarget};
 use lockstep_transport::durable;
 use tokio::sync::Semaphore;
@@ -23,31 +23,13 @@ use super::Reports;
 use super::hooks::{Hooks, Site};
 use super::verifying::Terms;
 use crate::data::header::Mark;
+use crate::rsync::options::allowed;
 use crate::verify::Side;
 
 /// How long a newer push waits for the end of an older one.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Most comparisons of one copy at once; a source asks for no more.
 const COMPARISONS_MAX: usize = 4;
-
-/// What our forms of push need of a receiving rsync, and no more: no reading, no other directories,
-/// no daemon options of the sender's choice.
-const ALLOWED: &str = "!recursive !links !perms !times !group !owner !devices !specials !D \
-     !relative !dirs !timeout !force !max-delete !ignore-missing-args !numeric-ids !modify-window \
-     !stats !no-msgs2stderr";
-
-/// The options that remove what the source does not have, as far as the policy needs them. A target
-/// that is not filled may hold what is somebody else's.
-fn removing(policy: DeletePolicy, filled: bool) -> &'static str {
-    match policy {
-        _ if !filled => "",
-        DeletePolicy::Never => "",
-        DeletePolicy::Startup => "!delete !delete-after",
-        DeletePolicy::Always | DeletePolicy::Running => {
-            "!delete !delete-after !delete-missing-args"
-        }
-    }
-}
 
 /// The assignments in force on this node.
 #[derive(Clone)]
@@ -84,8 +66,9 @@ impl Targets {
         let mut table = self.lock();
         if let Some(now) = table.get(&spec.sync) {
             if now.target.path == spec.path && now.source == spec.source {
-                now.target.lock().terms = (&spec.options).into();
-                now.target.lock().policy = spec.options.delete;
+                let mut state = now.target.lock();
+                state.terms = (&spec.options).into();
+                state.options = spec.options.clone();
                 return;
             }
             now.withdrawn.cancel();
@@ -96,7 +79,7 @@ impl Targets {
             state_dir: state_dir.to_owned(),
             state: Mutex::new(State {
                 filled: filled_on_disk(state_dir, &spec.path),
-                policy: spec.options.delete,
+                options: spec.options.clone(),
                 problem: String::new(),
                 mark: None,
                 terms: (&spec.options).into(),
@@ -184,7 +167,7 @@ pub struct Target {
 struct State {
     filled: bool,
     /// From the next transfer on.
-    policy: DeletePolicy,
+    options: SyncOptions,
     problem: String,
     mark: Option<Mark>,
     terms: Terms,
@@ -318,12 +301,12 @@ impl Target {
             Err(error) => Err(error.to_string()),
         };
         made.map_err(|why| format!("cannot use target directory {}: {why}", self.path))?;
-        let removing = {
+        let allowed = {
             let state = self.lock();
-            removing(state.policy, state.filled)
+            allowed(&state.options, state.filled)
         };
         let root = rustix::process::geteuid().is_root();
-        let text = config(&self.sync, &self.path, removing, root)?;
+        let text = config(&self.sync, &self.path, &allowed, root)?;
         let file = self.state_dir.join("rsyncd.conf");
         // Not durable: it is written before each use.
         fs::write(&file, text).map_err(|e| format!("cannot write {}: {e}", file.display()))?;
@@ -347,7 +330,7 @@ fn identify(path: &DirPath) -> io::Result<String> {
 
 /// One module, written to only. Only root can chroot and keep owners; anyone else is confined by
 /// rsync's own path walk.
-fn config(sync: &SyncName, path: &DirPath, removing: &str, root: bool) -> Result<String, String> {
+fn config(sync: &SyncName, path: &DirPath, allowed: &str, root: bool) -> Result<String, String> {
     // rsync replaces `%NAME%` by its environment.
     if path.as_str().contains('%') {
         return Err(format!("cannot use target directory {path}: rsync cannot take a '%' in it"));
@@ -367,7 +350,7 @@ write only = yes
 list = no
 numeric ids = yes
 timeout = 120
-refuse options = * {ALLOWED} {removing}
+refuse options = * {allowed}
 {ids}"
     ))
 }
@@ -487,10 +470,7 @@ mod tests {
         let sync = "webroot".parse().unwrap();
         let text = config(&sync, &"/srv/www \\".parse().unwrap(), "!delete", true).unwrap();
         assert!(text.contains("\npath = /srv/www \\/.\n"));
-        assert!(text.contains("!stats !delete\n"));
-        assert_eq!(removing(DeletePolicy::Always, false), "");
-        assert_eq!(removing(DeletePolicy::Never, true), "");
-        assert!(!removing(DeletePolicy::Startup, true).contains("missing"));
+        assert!(text.contains("refuse options = * !delete\n"));
         assert!(text.contains("write only = yes") && text.contains("use chroot = yes"));
         assert!(config(&sync, &"/srv/%HOME%".parse().unwrap(), "", true).is_err());
     }

@@ -23,7 +23,7 @@ fn push(dir: &Path, sender: &[String], receiver: &SyncOptions, more: &[&str]) ->
         "use chroot = {chroot}\nmunge symlinks = no\nlog file = /dev/null\n[m]\npath = {}\nread only = no\nwrite only = yes\n\
          numeric ids = yes\nrefuse options = * {}\n{ids}",
         to.display(),
-        allowed(receiver)
+        allowed(receiver, true)
     );
     fs::write(dir.join("rsyncd.conf"), config).unwrap();
     let shell = dir.join("shell");

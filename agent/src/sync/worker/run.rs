@@ -19,7 +19,9 @@ impl Worker {
         stop: &CancellationToken,
     ) -> Option<Transfer> {
         let engine = &self.context.engine;
+        let options = self.context.options();
         let route = Route {
+            transfer: &options.transfer,
             source: &self.context.source,
             sync: &self.context.sync,
             node: &self.peer.node,
