@@ -3,6 +3,7 @@
 //! runs confined to that one directory, writing only.
 
 pub mod call;
+pub mod changes;
 pub mod header;
 pub mod lane;
 pub mod limit;
@@ -131,8 +132,17 @@ impl Server<'_> {
             Op::Move => rename(stream, &admission).await,
             Op::Push { .. } => self.receive(stream, &admission).await,
             Op::Verify => self.compare(stream, &admission, caller, &header).await,
+            Op::Changes if admission.target.is_relay() => {
+                let took = tokio::select! {
+                    () = admission.withdrawn.cancelled() => return,
+                    took = changes::take(&mut stream, admission.target.state_dir()) => took,
+                };
+                if let Err(error) = took {
+                    tracing::warn!(sync = %header.sync, %error, "what changed could not be taken in");
+                }
+            }
             Op::Changes => {
-                refuse(&mut stream, caller, Some(&header), "not supported").await;
+                refuse(&mut stream, caller, Some(&header), "this node feeds nobody").await;
             }
         }
     }

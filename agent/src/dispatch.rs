@@ -73,7 +73,7 @@ fn record(
 }
 
 /// Best effort: an agent that is away reads the journal when it is back.
-fn poke(state_dir: &Path) {
+pub fn poke(state_dir: &Path) {
     let sent = UnixDatagram::unbound()
         .and_then(|socket| socket.set_nonblocking(true).map(|()| socket))
         .and_then(|socket| socket.send_to(&[1], state_dir.join(POKE)));

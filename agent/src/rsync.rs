@@ -145,7 +145,7 @@ fn quote(word: &[u8]) -> Vec<u8> {
 
 /// Stands for the source itself: an own name that is never there. rsync sends the directory that a
 /// listed name is in, while `./` would send all files in it too.
-const TOP: &[u8] = b".lockstep-top";
+pub const TOP: &[u8] = b".lockstep-top";
 
 /// Standard input of a listed form.
 pub fn list<'a>(names: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use lockstep_model::identity::Principal;
 use lockstep_model::path::DirPath;
-use lockstep_model::sync::{HookName, SyncReport};
+use lockstep_model::sync::{HookName, SyncOptions, SyncReport};
 use lockstep_model::task::{
     Outcome, OutcomeKind, SyncBarrier, SyncSource, SyncTarget, SyncVerify, TaskSpec,
 };
@@ -202,19 +202,29 @@ impl SyncEngine {
     }
 
     async fn ensure_source(&self, spec: SyncSource) -> Result<(), String> {
+        let dir = self.state_dir(&spec.sync, &spec.path)?;
+        self.0.targets.withdraw(&spec.sync);
+        self.feed(dir, spec, None).await
+    }
+
+    /// Brings a directory to others, as its source or, with `relay`, as one of its copies.
+    async fn feed(
+        &self,
+        dir: PathBuf,
+        spec: SyncSource,
+        relay: Option<tokio_watch::Receiver<bool>>,
+    ) -> Result<(), String> {
         let sync = spec.sync.clone();
-        let dir = self.state_dir(&sync, &spec.path)?;
-        self.0.targets.withdraw(&sync);
         let mut sources = self.0.sources.lock().await;
         if let Some(handle) = sources.get_mut(&sync)
-            && !handle.needs_restart(&spec)
+            && !handle.needs_restart(&spec, relay.as_ref())
         {
             return handle.apply(spec).await;
         }
         if let Some(handle) = sources.remove(&sync) {
             handle.stop().await;
         }
-        let handle = source::Handle::start(self.0.clone(), dir, spec).await?;
+        let handle = source::Handle::start(self.0.clone(), dir, spec, relay).await?;
         sources.insert(sync, handle);
         Ok(())
     }
@@ -226,11 +236,27 @@ impl SyncEngine {
 
     async fn ensure_target(&self, spec: SyncTarget) -> Result<(), String> {
         let dir = self.state_dir(&spec.sync, &spec.path)?;
-        self.stop_source(&spec.sync).await;
         self.0.targets.assign(&spec, &dir);
         let site = self.0.site(&spec.sync, &spec.path, &dir);
         self.0.targets.set_hooks(&spec.sync, site, &spec.options.hooks);
-        Ok(())
+        let filled = self.0.targets.filled(&spec.sync).filter(|_| !spec.receivers.is_empty());
+        if filled.is_none() {
+            self.stop_source(&spec.sync).await;
+            self.0.targets.set_relay(&spec.sync, None);
+            return Ok(());
+        }
+        // What the source decides is decided before it comes here.
+        let options = SyncOptions {
+            once: false,
+            marker: None,
+            ignore: Vec::new(),
+            hooks: Vec::new(),
+            remove_source_files: false,
+            ..spec.options
+        };
+        let SyncTarget { sync, path, receivers, paused, generation, .. } = spec;
+        let source = SyncSource { sync, path, receivers, options, paused, generation };
+        self.feed(dir, source, filled).await
     }
 
     /// Have nothing to do with the sync any more. Files of the sync stay; the engine's go.

@@ -1,15 +1,16 @@
 //! What all workers of one source share. It holds facts and settings and takes no decisions.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use lockstep_model::sync::hook::{HookEvent, HookPlace};
 use lockstep_model::sync::options::{DeleteLimit, Initial, TransferOptions};
 use lockstep_model::sync::{DeletePolicy, FilePath, Hook};
-use lockstep_model::task::SyncSource;
-use lockstep_model::{Millis, SyncName};
+use lockstep_model::task::{Receiver, SyncSource};
+use lockstep_model::{Millis, NodeName, SyncName};
 use lockstep_transport::durable;
 use tokio::sync::{Notify, Semaphore, watch};
 
@@ -38,6 +39,8 @@ pub struct Context {
     pub gate: watch::Sender<bool>,
     /// What bounds all deliveries of the sync together.
     pub limit: Limiter,
+    /// Targets that feed others.
+    relays: RwLock<BTreeSet<NodeName>>,
     /// Counts the runs that may have brought something to a target.
     pub brought: AtomicU64,
     /// Something in a report has changed.
@@ -108,6 +111,7 @@ impl Context {
             options: watch::Sender::new(Arc::new(Options::new(spec, None))),
             gate: watch::Sender::new(false),
             limit: Limiter::new(None),
+            relays: RwLock::default(),
             brought: AtomicU64::new(0),
             changed: Arc::default(),
             source,
@@ -120,6 +124,15 @@ impl Context {
 
     pub fn set_options(&self, spec: &SyncSource) {
         self.options.send_modify(|options| *options = Arc::new(Options::new(spec, Some(options))));
+    }
+
+    pub fn is_relay(&self, target: &NodeName) -> bool {
+        self.relays.read().unwrap_or_else(PoisonError::into_inner).contains(target)
+    }
+
+    pub fn set_relays(&self, receivers: &[Receiver]) {
+        let relays = receivers.iter().filter(|r| r.is_relay).map(|r| r.node.clone());
+        *self.relays.write().unwrap_or_else(PoisonError::into_inner) = relays.collect();
     }
 
     pub fn known_device(&self) -> Option<u64> {

@@ -7,6 +7,7 @@ mod crew;
 mod feed;
 mod keeper;
 mod marker;
+mod reaper;
 mod sieve;
 mod sluice;
 
@@ -45,6 +46,8 @@ enum Command {
 /// A running source.
 pub struct Handle {
     spec: SyncSource,
+    /// Whether the copy is complete that it brings on, for one that is no source of its own.
+    relay: Option<watch::Receiver<bool>>,
     site: Site,
     commands: mpsc::Sender<Command>,
     standing: watch::Receiver<Standing>,
@@ -59,15 +62,16 @@ impl Handle {
         engine: Arc<Engine>,
         dir: PathBuf,
         spec: SyncSource,
+        relay: Option<watch::Receiver<bool>>,
     ) -> Result<Self, String> {
         let (commands, received) = mpsc::channel(COMMANDS_MAX);
         let stop = CancellationToken::new();
         let site = engine.site(&spec.sync, &spec.path, &dir);
-        let keeper = Keeper::open(engine, dir, &spec, &site, stop.clone()).await?;
+        let keeper = Keeper::open(engine, dir, &spec, &site, relay.clone(), stop.clone()).await?;
         let standing = keeper.standing();
         let task = tokio::spawn(keeper.run(received));
         let schedules = Vec::new();
-        let mut handle = Self { spec, site, commands, standing, stop, task, schedules };
+        let mut handle = Self { spec, relay, site, commands, standing, stop, task, schedules };
         for schedule in [Schedule::Verify, Schedule::Scrub] {
             let keep = schedule.keep(handle.orders(), handle.stop.clone());
             handle.schedules.push(tokio::spawn(keep));
@@ -76,8 +80,13 @@ impl Handle {
     }
 
     /// Whether a spec differs in what lsyncd needs, so that the source has to start again.
-    pub fn needs_restart(&self, spec: &SyncSource) -> bool {
-        self.task.is_finished()
+    pub fn needs_restart(&self, spec: &SyncSource, relay: Option<&watch::Receiver<bool>>) -> bool {
+        let same = match (&self.relay, relay) {
+            (Some(before), Some(now)) => before.same_channel(now),
+            (before, now) => before.is_none() && now.is_none(),
+        };
+        !same
+            || self.task.is_finished()
             || self.spec.path != spec.path
             || self.spec.options.delay != spec.options.delay
             || self.spec.options.once != spec.options.once

@@ -13,10 +13,10 @@ use lockstep_model::SyncName;
 use lockstep_model::identity::{Principal, Subject};
 use lockstep_model::path::DirPath;
 use lockstep_model::sync::hook::{HookEvent, HookPlace};
-use lockstep_model::sync::{Hook, SyncOptions, SyncReport, TargetReport};
+use lockstep_model::sync::{Hook, SourceReport, SyncOptions, SyncReport, TargetReport};
 use lockstep_model::task::{Peer, SyncTarget};
 use lockstep_transport::durable;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Reports;
@@ -73,12 +73,14 @@ impl Targets {
             }
             now.withdrawn.cancel();
         }
+        let filled = filled_on_disk(state_dir, &spec.path);
         let target = Arc::new(Target {
             sync: spec.sync.clone(),
             path: spec.path.clone(),
             state_dir: state_dir.to_owned(),
             state: Mutex::new(State {
-                filled: filled_on_disk(state_dir, &spec.path),
+                filled,
+                relay: None,
                 options: spec.options.clone(),
                 problem: String::new(),
                 mark: None,
@@ -87,6 +89,7 @@ impl Targets {
             comparisons: Semaphore::new(COMPARISONS_MAX),
             turn: Mutex::default(),
             busy: tokio::sync::Mutex::default(),
+            filled: watch::Sender::new(filled),
             hooks: OnceLock::new(),
             reports: self.reports.clone(),
         });
@@ -94,6 +97,20 @@ impl Targets {
         let withdrawn = CancellationToken::new();
         let assigned = Assigned { target, source: spec.source.clone(), withdrawn };
         table.insert(spec.sync.clone(), assigned);
+    }
+
+    /// Whether the copy is complete, as that changes; ends with the assignment.
+    pub fn filled(&self, sync: &SyncName) -> Option<watch::Receiver<bool>> {
+        Some(self.lock().get(sync)?.target.filled.subscribe())
+    }
+
+    /// What the node says of those it feeds.
+    pub fn set_relay(&self, sync: &SyncName, report: Option<SourceReport>) {
+        let target = self.lock().get(sync).map(|assigned| assigned.target.clone());
+        if let Some(target) = target {
+            target.lock().relay = report;
+            target.publish();
+        }
     }
 
     /// From now on these run on what happens to the copy.
@@ -160,6 +177,7 @@ pub struct Target {
     turn: Mutex<CancellationToken>,
     /// Held while a push runs.
     busy: tokio::sync::Mutex<()>,
+    filled: watch::Sender<bool>,
     hooks: OnceLock<Hooks>,
     reports: Reports,
 }
@@ -169,6 +187,7 @@ struct State {
     /// From the next transfer on.
     options: SyncOptions,
     problem: String,
+    relay: Option<SourceReport>,
     mark: Option<Mark>,
     terms: Terms,
 }
@@ -186,6 +205,16 @@ impl Turn<'_> {
 }
 
 impl Target {
+    /// It feeds others.
+    pub fn is_relay(&self) -> bool {
+        self.lock().relay.is_some()
+    }
+
+    /// Of the agent, for this sync.
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
     pub fn sync(&self) -> &SyncName {
         &self.sync
     }
@@ -267,12 +296,14 @@ impl Target {
     fn publish(&self) {
         let report = {
             let state = self.lock();
+            let is_filled = state.filled;
+            self.filled.send_if_modified(|was| std::mem::replace(was, is_filled) != is_filled);
             let mut problem = state.problem.clone();
             if problem.is_empty() {
                 let hooks = self.hooks.get().map(Hooks::problems).unwrap_or_default();
                 problem = hooks.into_iter().next().unwrap_or_default();
             }
-            TargetReport { filled: state.filled, problem, relay: None }
+            TargetReport { filled: state.filled, problem, relay: state.relay.clone() }
         };
         self.reports.publish(&self.sync, SyncReport::Target(report));
     }
@@ -356,122 +387,4 @@ refuse options = * {allowed}
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use lockstep_model::KeyHash;
-
-    fn principal(subject: Subject, key: u8) -> Principal {
-        Principal { subject, key_hash: KeyHash([key; 32]) }
-    }
-
-    fn spec(source: Option<u8>) -> SyncTarget {
-        let peer = |key| Peer {
-            node: "master1".parse().unwrap(),
-            key_hash: KeyHash([key; 32]),
-            addresses: vec![],
-        };
-        SyncTarget {
-            source: source.map(peer),
-            ..SyncTarget::new("webroot".parse().unwrap(), "/srv/www".parse().unwrap())
-        }
-    }
-
-    #[test]
-    fn only_the_source_of_the_assignment_gets_in() {
-        let dir = tempfile::tempdir().unwrap();
-        let targets = Targets::new(Reports::default());
-        targets.assign(&spec(Some(1)), dir.path());
-        let sync = "webroot".parse().unwrap();
-        let master = || Subject::Node("master1".parse().unwrap());
-        assert!(targets.admit(&sync, &principal(master(), 1)).is_ok());
-        let refused = [
-            (sync.clone(), principal(master(), 2)),
-            (sync.clone(), principal(Subject::Node("web1".parse().unwrap()), 1)),
-            (sync.clone(), principal(Subject::User("master1".parse().unwrap()), 1)),
-            ("other".parse().unwrap(), principal(master(), 1)),
-        ];
-        for (sync, caller) in refused {
-            assert!(targets.admit(&sync, &caller).is_err(), "{caller:?}");
-        }
-        targets.assign(&spec(None), dir.path());
-        assert!(targets.admit(&sync, &principal(master(), 1)).is_err());
-    }
-
-    #[test]
-    fn a_changed_assignment_ends_transfers_and_an_equal_one_does_not() {
-        let dir = tempfile::tempdir().unwrap();
-        let targets = Targets::new(Reports::default());
-        targets.assign(&spec(Some(1)), dir.path());
-        let master = principal(Subject::Node("master1".parse().unwrap()), 1);
-        let sync = "webroot".parse().unwrap();
-        let admission = targets.admit(&sync, &master).unwrap();
-        targets.assign(&SyncTarget { serve: false, ..spec(Some(1)) }, dir.path());
-        assert!(!admission.withdrawn.is_cancelled());
-        targets.assign(&spec(Some(2)), dir.path());
-        assert!(admission.withdrawn.is_cancelled());
-        let other = principal(Subject::Node("master1".parse().unwrap()), 2);
-        let admission = targets.admit(&sync, &other).unwrap();
-        targets.withdraw(&sync);
-        assert!(admission.withdrawn.is_cancelled());
-    }
-
-    #[tokio::test]
-    async fn a_fill_is_kept_for_its_directory_only() {
-        let dir = tempfile::tempdir().unwrap();
-        let named =
-            |name: &str| -> DirPath { dir.path().join(name).to_str().unwrap().parse().unwrap() };
-        let (path, other) = (named("copy"), named("other"));
-        fs::create_dir(path.as_str()).unwrap();
-        fs::create_dir(other.as_str()).unwrap();
-        let targets = Targets::new(Reports::default());
-        let spec = SyncTarget { path: path.clone(), ..spec(Some(1)) };
-        targets.assign(&spec, dir.path());
-        let master = principal(Subject::Node("master1".parse().unwrap()), 1);
-        let target = targets.admit(&spec.sync, &master).unwrap().target;
-        let mark =
-            Mark { filled: false, changed: false, acked: 1, at: lockstep_model::Timestamp(1) };
-        target.note(mark).await.unwrap();
-        assert!(!target.is_filled());
-        target.note(Mark { filled: true, ..mark }).await.unwrap();
-        assert!(target.is_filled() && filled_on_disk(dir.path(), &path));
-        assert!(!filled_on_disk(dir.path(), &other));
-        // Another directory of the same name, as below a disk that is not mounted.
-        fs::rename(path.as_str(), dir.path().join("away")).unwrap();
-        fs::rename(other.as_str(), path.as_str()).unwrap();
-        assert!(!filled_on_disk(dir.path(), &path));
-        target.notice_loss().await.unwrap();
-        assert!(!target.is_filled());
-    }
-
-    #[tokio::test]
-    async fn a_copy_that_is_gone_is_not_complete() {
-        let dir = tempfile::tempdir().unwrap();
-        let copy = dir.path().join("copy");
-        fs::create_dir(&copy).unwrap();
-        let targets = Targets::new(Reports::default());
-        let path: DirPath = copy.to_str().unwrap().parse().unwrap();
-        let spec = SyncTarget { path: path.clone(), ..spec(Some(1)) };
-        targets.assign(&spec, dir.path());
-        let master = principal(Subject::Node("master1".parse().unwrap()), 1);
-        let target = targets.admit(&spec.sync, &master).unwrap().target;
-        let mark =
-            Mark { filled: true, changed: false, acked: 1, at: lockstep_model::Timestamp(1) };
-        target.note(mark).await.unwrap();
-        target.notice_loss().await.unwrap();
-        assert!(target.is_filled());
-        fs::remove_dir(&copy).unwrap();
-        target.notice_loss().await.unwrap();
-        assert!(!target.is_filled() && !filled_on_disk(dir.path(), &path));
-        target.notice_loss().await.unwrap();
-    }
-
-    #[test]
-    fn the_configuration_confines() {
-        let sync = "webroot".parse().unwrap();
-        let text = config(&sync, &"/srv/www \\".parse().unwrap(), "!delete", true).unwrap();
-        assert!(text.contains("\npath = /srv/www \\/.\n"));
-        assert!(text.contains("refuse options = * !delete\n"));
-        assert!(text.contains("write only = yes") && text.contains("use chroot = yes"));
-        assert!(config(&sync, &"/srv/%HOME%".parse().unwrap(), "", true).is_err());
-    }
-}
+mod tests;

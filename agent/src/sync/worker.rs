@@ -5,6 +5,7 @@ mod ahead;
 mod batch;
 mod order;
 mod pass;
+mod relay;
 mod removal;
 mod retry;
 mod run;

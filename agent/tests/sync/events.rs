@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use lockstep_model::sync::hook::{HookEvent, HookPlace};
-use lockstep_model::sync::{DeliveryState, EngineState, Hook};
+use lockstep_model::sync::{DeletePolicy, DeliveryState, EngineState, Hook};
 use lockstep_model::task::{Outcome, OutcomeKind, SyncBarrier, TaskSpec};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -182,5 +182,41 @@ async fn once_is_one_pass_and_no_lsyncd() {
     fleet.apply().await;
     fleet.converged("web2").await;
     assert!(!fleet.www("web1").join("second").exists());
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_leaves_the_source_when_all_have_it_and_not_before() {
+    let mut fleet = Fleet::new().await;
+    fleet.options.delete = DeletePolicy::Never;
+    fleet.options.remove_source_files = true;
+    fleet.options.filters = vec!["- *.tmp".parse().unwrap()];
+    fs::create_dir(fleet.src("d")).unwrap();
+    for name in ["first", "d/second", "x.tmp"] {
+        fs::write(fleet.src(name), name).unwrap();
+    }
+    for head in ["web1", "web2"] {
+        fleet.add_head(head).await;
+    }
+    fleet.apply().await;
+    let gone = |name: &str| (!fleet.src(name).exists()).then_some(());
+    eventually("all files to go", || gone("first").and(gone("d/second"))).await;
+    for head in ["web1", "web2"] {
+        for name in ["first", "d/second"] {
+            assert!(fleet.www(head).join(name).exists(), "{head} lacks {name}");
+        }
+    }
+    assert!(fleet.src("x.tmp").exists(), "nobody has it");
+
+    fs::remove_file(fleet.dir.path().join("peers/web2")).unwrap();
+    fs::write(fleet.src("third"), "3").unwrap();
+    eventually("third", || fleet.www("web1").join("third").exists().then_some(())).await;
+    let (progress, _lines) = mpsc::channel(16);
+    let sync = SYNC.parse().unwrap();
+    let one = fleet.master.barrier(&sync, Some(1), None, progress, CancellationToken::new()).await;
+    assert!(is_ok(&one) && fleet.src("third").exists());
+    fleet.listen("web2", &fleet.heads["web2"]);
+    eventually("third to go", || gone("third")).await;
+    assert!(fleet.www("web2").join("third").exists() && fleet.www("web1").join("first").exists());
     fleet.end().await;
 }

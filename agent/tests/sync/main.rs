@@ -9,4 +9,5 @@ mod fleet;
 mod now;
 mod pace;
 mod promises;
+mod relay;
 mod renames;

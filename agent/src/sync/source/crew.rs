@@ -175,10 +175,16 @@ impl Crew {
         self.workers.values().map(|worker| worker.shared.acked()).min()
     }
 
+    /// The sequence up to which every target has everything; None without targets, or when one owes
+    /// a pass.
+    pub fn complete_upto(&self) -> Option<u64> {
+        let all = self.workers.values().map(|worker| worker.shared.complete_upto());
+        all.reduce(|one, other| Some(one?.min(other?))).flatten()
+    }
+
     /// Whether every target has everything up to `seq`; false without targets.
     pub fn have_all(&self, seq: u64) -> bool {
-        let has = |worker: &Member| worker.shared.complete_upto().is_some_and(|upto| upto >= seq);
-        !self.workers.is_empty() && self.workers.values().all(has)
+        self.complete_upto().is_some_and(|upto| upto >= seq)
     }
 
     /// How far each target has everything; None for one that owes a pass.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use lockstep_model::sync::hook::{HookEvent, HookPlace};
 use lockstep_model::sync::{
-    DeliveryState, EngineState, FilePath, SourceReport, SyncOptions, SyncReport,
+    DeletePolicy, DeliveryState, EngineState, FilePath, SourceReport, SyncReport,
 };
 use lockstep_model::task::{Peer, Receiver, Route, SyncSource};
 use lockstep_model::{Millis, Timestamp};
@@ -26,9 +26,11 @@ use super::canary::{self, Canaries, Now};
 use super::crew::Crew;
 use super::feed::Feed;
 use super::marker::Marker;
+use super::reaper::{Kept, Reaper};
 use super::sluice::Sluice;
 use crate::dispatch;
-use crate::rsync::exclude;
+use crate::journal::Entry;
+use crate::rsync::exclude::{self, Excludes};
 use crate::sync::Engine;
 use crate::sync::context::Context;
 use crate::sync::hooks::{Hooks, Site};
@@ -51,11 +53,18 @@ pub struct Keeper {
     watch_task: Option<JoinHandle<()>>,
     poke: Option<UnixDatagram>,
     canaries: Canaries,
+    /// Fed by another node, and reported as a part of what is said of the copy.
+    is_relay: bool,
+    /// A relay brings on only a complete copy.
+    may_feed: watch::Receiver<bool>,
     /// lsyncd's.
     delay: Millis,
     sluice: Sluice,
     marker: Option<Marker>,
     marker_record: PathBuf,
+    /// Where files go once every target has them.
+    reaper: Option<Reaper>,
+    kept: Kept,
     hooks: Hooks,
     /// What had been brought to targets when the hooks last heard of it.
     told_brought: u64,
@@ -72,6 +81,7 @@ impl Keeper {
         dir: PathBuf,
         spec: &SyncSource,
         site: &Site,
+        relay: Option<watch::Receiver<bool>>,
         stop: CancellationToken,
     ) -> Result<Self, String> {
         let failed = |error: io::Error| format!("cannot use {}: {error}", dir.display());
@@ -97,7 +107,7 @@ impl Keeper {
             succeeded: succeeded.clone(),
             changed: context.changed.clone(),
         };
-        let watch_task = match spec.options.once {
+        let watch_task = match spec.options.once || relay.is_some() {
             true => {
                 state.send_replace(WatchState::Still);
                 None
@@ -118,10 +128,14 @@ impl Keeper {
             watch_task,
             poke,
             canaries: Canaries::default(),
+            is_relay: relay.is_some(),
+            may_feed: relay.unwrap_or_else(|| watch::channel(true).1),
             delay: spec.options.delay,
             sluice: Sluice::new(from),
             marker: None,
             marker_record: dir.join("marker"),
+            reaper: None,
+            kept: Kept::default(),
             hooks: Hooks::new(Site { tell, ..site.clone() }),
             told_brought: 0,
             blind_pass_at: None,
@@ -129,7 +143,7 @@ impl Keeper {
             stop,
             problem: String::new(),
         };
-        keeper.set_rules(&spec.options);
+        keeper.set_rules(spec);
         keeper.note_excludes(spec).await?;
         Ok(keeper)
     }
@@ -153,6 +167,7 @@ impl Keeper {
                 },
                 () = poked(self.poke.as_ref()) => {}
                 Ok(()) = self.watch.changed() => {}
+                Ok(()) = self.may_feed.changed() => {}
                 () = self.context.changed.notified() => {}
                 _ = tick.tick() => {}
             }
@@ -194,18 +209,31 @@ impl Keeper {
 
     async fn apply(&mut self, spec: SyncSource) -> Result<(), String> {
         self.context.set_options(&spec);
-        self.set_rules(&spec.options);
+        self.set_rules(&spec);
         self.crew.become_these(&peers(&spec), self.sluice.given_upto()).await;
         self.crew.set_rates(&spec);
         self.note_excludes(&spec).await
     }
 
-    fn set_rules(&mut self, options: &SyncOptions) {
+    fn set_rules(&mut self, spec: &SyncSource) {
+        let options = &spec.options;
+        self.context.set_relays(&spec.receivers);
         self.sluice.set(&options.ignore, options.marker.as_ref());
         let record = &self.marker_record;
         let marker =
             |name: &FilePath| Marker::new(&self.context.source, name.as_str(), record.clone());
         self.marker = options.marker.as_ref().map(marker);
+        let removes = options.remove_source_files && options.delete == DeletePolicy::Never;
+        match (&self.reaper, removes) {
+            (None, true) => self.reaper = Some(Reaper::default()),
+            (_, false) => self.reaper = None,
+            (Some(_), true) => {}
+        }
+        let names = [&options.marker, &options.sentinel].into_iter().flatten();
+        self.kept = Kept {
+            excludes: Excludes::new(&options.filters),
+            names: names.map(|name| name.as_str().as_bytes().into()).collect(),
+        };
         let here = options.hooks.iter().filter(|hook| hook.at == HookPlace::Source);
         self.hooks.set(here.cloned());
     }
@@ -285,6 +313,7 @@ impl Keeper {
             {
                 marker.note();
             }
+            self.mark_for_removal(&go_on).await;
             // Workers first: an answer must not be ahead of what they were given.
             let by_file = self.context.options().excludes.has_filters();
             self.context.trail.absorb(&go_on, by_file).await;
@@ -293,7 +322,35 @@ impl Keeper {
         }
         self.canaries.look(self.sluice.given_upto(), (self.context.engine.now)());
         self.note_arrival().await;
+        self.remove_arrived().await;
         self.prune().await
+    }
+
+    /// Before workers hear of it: a file that changes later than this is not removed.
+    async fn mark_for_removal(&mut self, entries: &[Entry]) {
+        let Some(mut reaper) = self.reaper.take() else { return };
+        let (source, kept) = (self.context.source.clone(), self.kept.clone());
+        let entries = entries.to_vec();
+        let noted = tokio::task::spawn_blocking(move || {
+            reaper.note(&source, &entries, &kept);
+            reaper
+        });
+        self.reaper = Some(noted.await.unwrap_or_default());
+    }
+
+    async fn remove_arrived(&mut self) {
+        let Some(upto) = self.crew.complete_upto() else { return };
+        let Some(mut reaper) = self.reaper.take_if(|reaper| reaper.has_any()) else { return };
+        let source = self.context.source.clone();
+        let removed = tokio::task::spawn_blocking(move || {
+            let removed = reaper.remove(&source, upto);
+            (reaper, removed)
+        });
+        let (reaper, removed) = removed.await.unwrap_or_default();
+        if removed > 0 {
+            tracing::info!(sync = %self.context.sync, removed, "removed files that all targets have");
+        }
+        self.reaper = Some(reaper);
     }
 
     async fn prune(&mut self) -> Result<(), String> {
@@ -329,9 +386,13 @@ impl Keeper {
         if engine != EngineState::Failing {
             self.blind_pass_at = None;
         }
-        if engine != EngineState::Starting {
-            self.context.gate.send_if_modified(|open| !std::mem::replace(open, true));
-        }
+        let is_open = match engine {
+            // Once open it stays so: a later start begins with a "full".
+            EngineState::Starting => *self.context.gate.borrow(),
+            _ => true,
+        };
+        let is_open = is_open && *self.may_feed.borrow_and_update();
+        self.context.gate.send_if_modified(|open| std::mem::replace(open, is_open) != is_open);
         if let Some(held) = deliveries.iter().find(|d| d.state == DeliveryState::Held) {
             engine = EngineState::Held;
             problem.clone_from(&held.last_error);
@@ -343,7 +404,11 @@ impl Keeper {
         let mut warnings = self.hooks.problems();
         warnings.truncate(SourceReport::WARNINGS_MAX);
         let report = SourceReport { engine, problem, warnings, head, deliveries };
-        self.context.engine.reports.publish(&self.context.sync, SyncReport::Source(report));
+        let Context { engine, sync, .. } = &*self.context;
+        match self.is_relay {
+            true => engine.targets.set_relay(sync, Some(report)),
+            false => engine.reports.publish(sync, SyncReport::Source(report)),
+        }
     }
 }
 

@@ -62,6 +62,14 @@ impl Worker {
                 });
             }
         };
+        let told = tokio::select! {
+            () = stop.cancelled() => None,
+            told = self.tell_batch(&taken) => Some(told),
+        };
+        if !matches!(told, Some(Done::Through)) {
+            self.shared.pending().put_back(taken);
+            return told;
+        }
         // All names count as failed when one cannot be found among what was asked for.
         let is_known = |name: &RelPath| taken.paths().any(|(path, _)| concerns(name, path));
         let known = remains.names.iter().all(is_known);

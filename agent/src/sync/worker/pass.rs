@@ -37,7 +37,10 @@ impl Worker {
         let done = match done {
             Some(Done::Through) => tokio::select! {
                 () = stop.cancelled() => None,
-                declared = self.declare_filled(taken.upto()) => Some(declared),
+                declared = self.declare_filled(taken.upto()) => match declared {
+                    Done::Through => Some(self.tell_pass().await),
+                    failed => Some(failed),
+                },
             },
             other => other,
         };
