@@ -113,7 +113,11 @@ impl Pending {
         !self.paths.is_empty()
     }
 
-    pub fn len(&self) -> usize {
+    pub fn has(&self, path: &[u8]) -> bool {
+        self.paths.contains_key(path)
+    }
+
+    pub fn count(&self) -> usize {
         self.paths.len()
     }
 

@@ -70,7 +70,7 @@ fn a_hold_ends_by_a_release_or_by_less_to_remove_and_not_by_time() {
     assert!(remove(&mut restored, 400, at(2)));
     let released = removals.release(at(10_000_001));
     assert_eq!(released, Some(600));
-    assert!(!removals.clone().ask(By::Batch, 1601, Some(&COUNT), at(10_000_002)).is_ok());
+    assert!(removals.clone().ask(By::Batch, 1601, Some(&COUNT), at(10_000_002)).is_err());
     assert!(remove(&mut removals, 1600, at(10_000_002)), "what was announced plus the limit");
     assert!(!remove(&mut removals, 1, at(10_000_003)), "once");
     let mut late = of(0);

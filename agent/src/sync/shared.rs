@@ -126,7 +126,7 @@ impl Shared {
     pub fn report(&self, target: &Peer, now: Timestamp) -> Report {
         let (waiting, paths) = {
             let pending = self.pending();
-            (pending.oldest_at(), (!pending.is_full()).then(|| pending.len()))
+            (pending.oldest_at(), (!pending.is_full()).then(|| pending.count()))
         };
         let status = self.status();
         let oldest = [waiting, status.held_since].into_iter().flatten().min();

@@ -281,7 +281,7 @@ impl Target {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 fs::remove_file(record).map(|()| Some("is gone"))
             }
-            // A disk that does not answer is no other disk.
+            // A disk that does not answer is no other disk, nor is a file in the way.
             Err(_) => Ok(None),
         };
         if let Some(why) = tokio::task::spawn_blocking(look).await.map_err(io::Error::other)?? {
@@ -354,7 +354,11 @@ fn filled_on_disk(state_dir: &Path, path: &DirPath) -> bool {
 /// share with the disk.
 fn identify(path: &DirPath) -> io::Result<String> {
     use std::os::unix::fs::MetadataExt;
-    let inode = fs::metadata(path.as_str())?.ino();
+    let found = fs::metadata(path.as_str())?;
+    if !found.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    let inode = found.ino();
     let system = rustix::fs::statvfs(path.as_str())?.f_fsid;
     Ok(format!("{path}\n{system} {inode}\n"))
 }

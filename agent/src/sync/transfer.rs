@@ -10,12 +10,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::host::{Host, Program, tail};
 use crate::journal::RelPath;
-use crate::rsync::complaint::{blocked, names};
+use crate::rsync::complaint;
 use crate::rsync::exit::{self, Exit};
 use crate::rsync::{Stats, progress};
 
 /// Bytes of standard error kept: its end.
 const STDERR_MAX: usize = 16 << 10;
+/// Most names kept in whose way something is; a batch has no more.
+const BLOCKED_MAX: usize = crate::deliver::PENDING_MAX;
 /// Longest line of output that is looked at, in bytes.
 const LINE_MAX: usize = 4096;
 
@@ -65,7 +67,7 @@ impl Run<'_> {
         let follow = async {
             match stdout {
                 Some(stdout) => follow(stdout, progress).await,
-                None => Stats::default(),
+                None => Output::default(),
             }
         };
         let stderr = child.stderr.take();
@@ -77,31 +79,32 @@ impl Run<'_> {
         };
         let ended = tokio::select! {
             () = cancel.cancelled() => None,
-            (status, (), stats, stderr) = async {
+            (status, (), output, stderr) = async {
                 // rsync's own end first: its remote shell may hold the pipes open.
                 tokio::join!(child.wait(), feed, follow, complain)
-            } => Some((status, stats, stderr)),
+            } => Some((status, output, stderr)),
         };
-        let Some((status, stats, stderr)) = ended else {
+        let Some((status, output, stderr)) = ended else {
             if let Err(error) = child.end().await {
                 tracing::error!(%error, "cannot end rsync");
             }
             return None;
         };
         Some(match status {
-            Ok(status) => sum_up(status, &stderr, stats, source),
+            Ok(status) => sum_up(status, &stderr, output, source),
             Err(error) => not_started(rsync, &error),
         })
     }
 }
 
-fn sum_up(status: ExitStatus, stderr: &str, stats: Stats, source: &Path) -> Transfer {
+fn sum_up(status: ExitStatus, stderr: &str, output: Output, source: &Path) -> Transfer {
     let exit = Exit::of(status, stderr);
     let error = if exit == Exit::Ok { String::new() } else { exit::text(status, stderr) };
     // Of a long text only the end is there.
     let whole = stderr.len() < STDERR_MAX;
-    let failed = if whole { names(stderr, source) } else { None };
-    let blocked = blocked(stderr);
+    let failed = if whole { complaint::names(stderr, source) } else { None };
+    let Output { stats, mut blocked } = output;
+    blocked.extend(complaint::blocked(stderr));
     Transfer { exit, error, stats, failed, blocked }
 }
 
@@ -115,11 +118,19 @@ fn not_started(rsync: &Path, error: &std::io::Error) -> Transfer {
     Transfer { exit, error, stats: Stats::default(), failed: None, blocked: Vec::new() }
 }
 
-/// Passes progress on and returns the statistics from the end.
-async fn follow(mut from: impl AsyncRead + Unpin, to: Option<&mpsc::Sender<String>>) -> Stats {
+/// What standard output told.
+#[derive(Default)]
+struct Output {
+    stats: Stats,
+    /// rsync does not take it for an error.
+    blocked: Vec<RelPath>,
+}
+
+/// Passes progress on and returns what else is told.
+async fn follow(mut from: impl AsyncRead + Unpin, to: Option<&mpsc::Sender<String>>) -> Output {
     let mut line = Vec::new();
     let mut chunk = vec![0; 4096];
-    let mut stats = Stats::default();
+    let mut output = Output::default();
     while let Ok(n @ 1..) = from.read(&mut chunk).await {
         for &byte in &chunk[..n] {
             if byte != b'\n' && byte != b'\r' {
@@ -129,12 +140,15 @@ async fn follow(mut from: impl AsyncRead + Unpin, to: Option<&mpsc::Sender<Strin
                 continue;
             }
             let text = String::from_utf8_lossy(&line);
-            stats.read(&text);
+            output.stats.read(&text);
+            if output.blocked.len() < BLOCKED_MAX {
+                output.blocked.extend(complaint::blocked(&text));
+            }
             if let (Some(to), Some(progress)) = (to, progress(&text)) {
                 let _ = to.try_send(progress);
             }
             line.clear();
         }
     }
-    stats
+    output
 }

@@ -299,7 +299,7 @@ impl Worker {
     }
 
     fn note_waiting(&self) {
-        self.shared.status().late_paths = self.late.len();
+        self.shared.status().late_paths = self.late.count();
         self.context.changed.notify_one();
     }
 

@@ -287,15 +287,15 @@ async fn too_few_watches_are_named_and_more_of_them_heal() {
 }
 
 /// A mount that goes with its guard.
-struct Tmpfs(std::path::PathBuf);
+pub struct Tmpfs(std::path::PathBuf);
 
 impl Tmpfs {
-    fn mount(at: &std::path::Path, options: &str) -> Self {
+    pub fn mount(at: &std::path::Path, options: &str) -> Self {
         run("mount", &["-t", "tmpfs", "-o", options, "none", at.to_str().unwrap()]);
         Self(at.to_owned())
     }
 
-    fn remount(&self, options: &str) {
+    pub fn remount(&self, options: &str) {
         run("mount", &["-o", &format!("remount,{options}"), self.0.to_str().unwrap()]);
     }
 }

@@ -6,6 +6,7 @@ mod drift;
 mod events;
 mod faults;
 mod fleet;
+mod guard;
 mod now;
 mod pace;
 mod promises;

@@ -154,6 +154,7 @@ async fn delete_policies_and_excludes_hold_and_change_live() {
 
     fleet.options.delete = DeletePolicy::Always;
     fleet.options.filters = vec!["- /cache".parse().unwrap()];
+    fleet.assign("web1").await;
     fleet.apply().await;
     eventually("what was excluded", || www.join("x.tmp").exists().then_some(())).await;
     eventually("the delete", || (!www.join("first").exists()).then_some(())).await;

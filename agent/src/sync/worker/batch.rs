@@ -41,6 +41,9 @@ impl Worker {
         let mut taken = self.begin(DeliveryState::Syncing);
         let stop = self.stop.clone();
         self.move_ahead(delete, &mut taken, &stop).await?;
+        // What changed again is looked at again.
+        let again = self.late.split_off(|path| taken.has(path));
+        taken.put_back(again);
         let upto = taken.upto();
         let options = self.context.options();
         let first = taken.split_off(|path| options.priority.cover(path, false));
@@ -76,7 +79,7 @@ impl Worker {
         let left =
             taken.split_off(|path| !known || remains.names.iter().any(|name| concerns(name, path)));
         self.late.put_back(left);
-        if self.late.len() > PENDING_MAX || self.late.is_full() {
+        if self.late.count() > PENDING_MAX || self.late.is_full() {
             self.late = crate::deliver::Pending::default();
             self.save(Cursor { full: true, ..self.cursor }).await;
         }
@@ -123,7 +126,8 @@ impl Worker {
             let form = Form { scope: Scope::Batch, delete, power };
             let ended = self.transfer(form, &listed, None, stop).await?;
             if quick && matches!(ended.exit, Exit::Ok | Exit::Partial | Exit::Vanished) {
-                let removed = ended.stats.deleted;
+                // Without --force rsync counts nothing here.
+                let removed = gone.len() as u64;
                 self.removals.finish(By::Batch, removed, options.limit.as_ref(), now);
                 self.save_removals().await;
             }
