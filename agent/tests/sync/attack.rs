@@ -192,7 +192,7 @@ async fn a_hostile_source_gets_no_option_that_it_should_not_have() {
     assert_eq!(fs::read_dir(&inside).unwrap().count(), 1);
 
     // The control: what our own sender says is taken.
-    let args = ["--server", "-re.LsfxCIu", "--delete-after", ".", "webroot/"];
+    let args = ["--server", "-re.LsfxCIu", ".", "webroot/"];
     assert!(!give_arguments(&fleet, SYNC, &args).await.1);
     for module in ["other", "", "#list", "..", "webroot/../other"] {
         let (said, ended) = give_arguments(&fleet, module, &["--server", "-r", ".", "."]).await;
