@@ -23,7 +23,6 @@ pub enum SyncCommand {
   lockstepctl sync create docs --source master1:/srv/docs --target-selector role=webhead --exclude '*.tmp'
   lockstepctl sync create web --source master1:/srv/www --source master1:/srv/docs --target web1
       two syncs, web-www and web-docs
-  lockstepctl sync create far --source master1:/srv/www --target 'ssh://deploy@web9/srv/www?key=deploy'
 
 -h leaves the settings out; lockstepctl sync settings lists them.")]
     Create(Box<Create>),

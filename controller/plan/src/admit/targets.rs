@@ -138,7 +138,14 @@ pub(super) fn check_targets(world: &World, sync: &Sync) -> Result<(), Reject> {
         let is_new = before.is_none_or(|before| before.target(&target.node) != Some(target));
         match &target.at {
             TargetAt::Node(_) if is_new => check_node(world, "targets", &target.node)?,
-            TargetAt::Remote(_) if world.nodes().contains_key(&target.node) => {
+            TargetAt::Remote(_) if !world.nodes().contains_key(&target.node) => {
+                let message = format!(
+                    "targets: {target} has no agent, and this version delivers to agents only: join \
+                     the machine as a node"
+                );
+                return Err(precondition("no_agent", format!("sync/{}", sync.name), message));
+            }
+            TargetAt::Remote(_) => {
                 let problem = format!(
                     "{target}: {0} is a node with an agent: name it {0}:/path, or call this target \
                      otherwise with NAME={1}",

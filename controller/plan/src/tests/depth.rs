@@ -166,18 +166,10 @@ fn a_disabled_relay_gives_up_its_targets_at_once() {
 }
 
 #[test]
-fn a_target_without_an_agent_is_fed_by_the_source_alone() {
+fn a_target_without_an_agent_is_refused_by_its_name() {
     let mut lab = Lab::with_nodes(&ALL);
     let targets = &["web1:/srv", "old=ssh://deploy@10.0.0.9/srv/www?key=deploy"];
-    lab.ask(create_sync("webroot", "master1:/srv", targets));
-    lab.work(&ALL);
-    check(
-        &mut lab,
-        expect![[r#"
-        master1 12.0 #1: sync-source webroot -> [old=ssh://deploy@10.0.0.9:22/srv/www?key=deploy web1@web1:7402]: ok
-        web1 12.1 #1: sync-target webroot <- master1: ok
-    "#]],
-    );
+    expect!["FailedPrecondition no_agent sync/webroot: targets: old=ssh://deploy@10.0.0.9:22/srv/www?key=deploy has no agent, and this version delivers to agents only: join the machine as a node"].assert_eq(&lab.refusal(create_sync("webroot", "master1:/srv", targets)));
     expect!["InvalidArgument invalid targets: targets: web1=ssh://h:22/p: web1 is a node with an agent: name it web1:/path, or call this target otherwise with NAME=ssh://h:22/p"].assert_eq(&lab.refusal(create_sync("x", "master1:/x", &["web1=ssh://h/p"])));
 }
 

@@ -79,7 +79,8 @@ pub async fn release(client: &Client, run: Run, yes: bool, wait: Wait) -> Result
 /// Ends when targets have everything that was written before; says meanwhile who lacks something.
 /// Given up, it leaves nothing behind that would be in the next one's way.
 pub async fn barrier(client: &Client, barrier: Barrier, limit: Duration) -> Result<(), Failure> {
-    let gave_up = || Failure::timed_out(format!("not everywhere after {limit:?}; deliveries go on"));
+    let gave_up =
+        || Failure::timed_out(format!("not everywhere after {limit:?}; deliveries go on"));
     let late = tokio::time::sleep(limit);
     tokio::pin!(late);
     let begun = tokio::select! {

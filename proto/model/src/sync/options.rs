@@ -34,8 +34,6 @@ pub struct SyncOptions {
     pub verify_every: Option<Millis>,
     /// How often their contents are; None: never.
     pub scrub_every: Option<Millis>,
-    /// A copy older than this tells load balancers NOT_SERVING; None: age is no reason.
-    pub max_lag: Option<Millis>,
     pub hooks: Vec<Hook>,
     /// A file that all targets have is removed from the source; only with `delete` never.
     pub remove_source_files: bool,
@@ -76,7 +74,6 @@ impl Default for SyncOptions {
             transfers: None,
             verify_every: Some(Millis::from_secs(86_400)),
             scrub_every: None,
-            max_lag: None,
             hooks: Vec::new(),
             remove_source_files: false,
             fanout: None,
