@@ -49,9 +49,11 @@ pub(crate) fn tree<'a>(wanted: &Wanted<'a, '_>) -> BTreeMap<&'a NodeName, &'a No
         tree.attach(node, None);
         tree.room.extend(std::iter::repeat_n(node, fanout));
     }
-    // The others feed nobody, so they come last and at what room there is.
+    // The others feed nobody, so they come last. Where so many are away that the rest has no room, the
+    // source takes more than its share rather than leave them without anybody.
     for node in rest {
         tree.attach(node, now(node));
+        tree.parents.entry(node).or_insert(source);
     }
     tree.parents
 }
@@ -144,7 +146,12 @@ mod tests {
                     *fed.entry(parent).or_default() += 1;
                     prop_assert!(!down.iter().any(|n| name(*n) == **parent), "{child} at {parent}");
                 }
-                prop_assert!(fed.values().all(|fed| *fed <= fanout));
+                let sound = count - down.iter().filter(|n| **n < count).count();
+                let scarce = (sound + 1) * fanout < count;
+                let fits = |(node, fed): (&&NodeName, &usize)| {
+                    *fed <= fanout || (scarce && **node == source)
+                };
+                prop_assert!(fed.iter().all(fits));
                 now = owned(&tree);
             }
             // At rest nothing moves.
