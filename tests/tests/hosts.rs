@@ -352,7 +352,7 @@ fn the_next_world_sweeps_what_a_killed_one_left() -> Result<()> {
     let (_net, a, _b) = pair()?;
     let mut doomed = a.spawn(
         cmd(env::current_exe()?)
-            .args(["--exact", "the_next_world_sweeps_what_a_killed_one_left", "--nocapture"])
+            .args(["--exact", "hosts::the_next_world_sweeps_what_a_killed_one_left", "--nocapture"])
             .env(DOOMED, "1"),
     )?;
     let (pid, dir) = until(SOON, "the doomed world stands", || {

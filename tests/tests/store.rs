@@ -52,8 +52,8 @@ fn a_data_directory_has_one_controller_of_its_own_version() -> Result<()> {
     fleet.controller.daemon.kill()?;
     let (first, rest) = export.split_once('\n').context("an export has lines")?;
     let newer = first
-        .replace("\"schema\":1", "\"schema\":99")
-        .replace("\"schema\":\"1\"", "\"schema\":\"99\"");
+        .replace("\"schema\":2", "\"schema\":99")
+        .replace("\"schema\":\"2\"", "\"schema\":\"99\"");
     ensure!(newer != first, "no schema in {first}");
     let import = |name: &str, text: &str| -> Result<Output> {
         let (file, into) = (host.path(&format!("{name}.ndjson")), host.path(name));
