@@ -184,9 +184,7 @@ impl SyncCommand {
 }
 
 const TARGET: &str = "TARGET";
-const TARGET_HELP: &str = "NODE, NODE:/PATH, an address of a node instead of its name, or for one \
-without an agent ssh://USER@HOST/PATH?key=NAME or rsync://USER@HOST/MODULE/PATH?password=NAME, with \
-NAME= before it to call it so";
+const TARGET_HELP: &str = "NODE, NODE:/PATH, or an address of a node instead of its name";
 const TRANSPORT_HELP: &str = "How a target that is not given as a URL is reached";
 
 #[derive(ClapArgs, Debug)]
