@@ -177,7 +177,10 @@ async fn a_head_that_lost_everything_is_filled_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn heavy_churn_with_kills_converges() {
     const ROUNDS: u32 = 1200;
-    let fleet = Fleet::filled(&["web1", "web2"]).await;
+    let mut fleet = Fleet::filled(&["web1", "web2"]).await;
+    // Whole directories go all the time, and nobody is there to be asked.
+    fleet.options.delete_limit = None;
+    fleet.apply().await;
     let elsewhere = fleet.dir.path().join("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
     let mut seed = 0x2545_f491_4f6c_dd1d_u64;

@@ -74,6 +74,7 @@ pub struct Attached {
     pub revision: Revision,
 }
 
+#[allow(clippy::large_enum_variant)] // made once per request; a box would only add an allocation
 pub(super) enum Event {
     Request {
         ask: Ask,

@@ -49,7 +49,7 @@ impl fmt::Display for Rate {
     /// Read back as the same value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes = self.bytes_per_s();
-        match UNITS.iter().rev().find(|(_, scale)| bytes % scale == 0) {
+        match UNITS.iter().rev().find(|(_, scale)| bytes.is_multiple_of(*scale)) {
             Some((unit, scale)) => write!(f, "{}{unit}", bytes / scale),
             None => write!(f, "{bytes}"),
         }

@@ -11,6 +11,7 @@ use crate::task::Outcome;
 use crate::time::Millis;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(clippy::large_enum_variant)] // made once per request; a box would only add an allocation
 pub enum Request {
     CreateToken {
         id: TokenId,

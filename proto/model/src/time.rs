@@ -22,7 +22,7 @@ impl Millis {
 
     /// Text that is read back as the same value: `90s`, `1500ms`, `2h`, `1d`.
     pub fn exact(self) -> String {
-        let whole = UNITS.iter().rev().find(|(_, ms)| self.0 % ms == 0 && self.0 >= *ms);
+        let whole = UNITS.iter().rev().find(|(_, ms)| self.0.is_multiple_of(*ms) && self.0 >= *ms);
         let (unit, ms) = whole.unwrap_or(&("s", 1000));
         format!("{}{unit}", self.0 / ms)
     }

@@ -110,7 +110,8 @@ impl Reaper {
     /// Removes what everybody has who has everything up to `seq`; how many files.
     pub fn remove(&mut self, source: &Path, seq: u64) -> u64 {
         let mut removed = 0;
-        while let Some(waiting) = self.waiting.pop_front_if(|waiting| waiting.seq <= seq) {
+        while self.waiting.front().is_some_and(|waiting| waiting.seq <= seq) {
+            let Some(waiting) = self.waiting.pop_front() else { break };
             match remove_one(source, &waiting) {
                 Ok(gone) => removed += u64::from(gone),
                 Err(error) => {

@@ -21,6 +21,7 @@ const SYNCS: [&str; 3] = ["s0", "s1", "s2"];
 
 /// One step of a history. Numbers choose among what there is, so that most steps hit something.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // a test's steps are few
 enum Step {
     Ask(Request),
     Join(&'static str),
