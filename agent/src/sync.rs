@@ -280,6 +280,12 @@ impl SyncEngine {
         }
     }
 
+    /// The way to a running source, or to a relay's.
+    async fn orders(&self, sync: &SyncName) -> Result<source::Orders, String> {
+        let orders = self.0.sources.lock().await.get(sync).map(source::Handle::orders);
+        orders.ok_or_else(|| format!("this node is not the source of {sync}"))
+    }
+
     /// What ends by itself; lines of its output go to `progress`.
     pub async fn run(
         &self,
@@ -310,25 +316,17 @@ impl SyncEngine {
         progress: mpsc::Sender<String>,
         cancel: CancellationToken,
     ) -> Outcome {
-        let orders = self.0.sources.lock().await.get(&order.sync).map(source::Handle::orders);
-        match orders {
-            Some(orders) => verifying::carry_out(&orders, order, &progress, &cancel).await,
-            None => {
-                let why = format!("this node is not the source of {}", order.sync);
-                Outcome::new(OutcomeKind::Failed, why)
-            }
+        match self.orders(&order.sync).await {
+            Ok(orders) => verifying::carry_out(&orders, order, &progress, &cancel).await,
+            Err(why) => Outcome::new(OutcomeKind::Failed, why),
         }
     }
 
     /// What the limit on removals holds for one target may go, for this once.
     pub async fn unhold(&self, sync: &SyncName, target: &NodeName) -> Outcome {
-        let orders = self.0.sources.lock().await.get(sync).map(source::Handle::orders);
-        match orders {
-            Some(orders) => orders.release(target.clone()).await,
-            None => {
-                let why = format!("this node is not the source of {sync}");
-                Outcome::new(OutcomeKind::Failed, why)
-            }
+        match self.orders(sync).await {
+            Ok(orders) => orders.release(target.clone()).await,
+            Err(why) => Outcome::new(OutcomeKind::Failed, why),
         }
     }
 
@@ -340,21 +338,15 @@ impl SyncEngine {
         progress: mpsc::Sender<String>,
         cancel: CancellationToken,
     ) -> Outcome {
-        let orders = self.0.sources.lock().await.get(sync).map(source::Handle::orders);
-        match orders {
-            Some(orders) => orders.resync(target.clone(), progress, cancel).await,
-            None => {
-                let why = format!("this node is not the source of {sync}");
-                Outcome::new(OutcomeKind::Failed, why)
-            }
+        match self.orders(sync).await {
+            Ok(orders) => orders.resync(target.clone(), progress, cancel).await,
+            Err(why) => Outcome::new(OutcomeKind::Failed, why),
         }
     }
 
     /// The journal's entry up to which everything is told that is in the source when it is asked.
     pub async fn now(&self, sync: &SyncName) -> Result<u64, String> {
-        let orders = self.0.sources.lock().await.get(sync).map(source::Handle::orders);
-        let orders = orders.ok_or_else(|| format!("this node is not the source of {sync}"))?;
-        orders.now().await.map(|now| now.seq)
+        self.orders(sync).await?.now().await.map(|now| now.seq)
     }
 
     /// Ends when so many targets, or all, have everything that is in the source when it is asked.
@@ -366,13 +358,9 @@ impl SyncEngine {
         progress: mpsc::Sender<String>,
         cancel: CancellationToken,
     ) -> Outcome {
-        let orders = self.0.sources.lock().await.get(sync).map(source::Handle::orders);
-        match orders {
-            Some(orders) => orders.barrier(at_least, hook, progress, cancel).await,
-            None => {
-                let why = format!("this node is not the source of {sync}");
-                Outcome::new(OutcomeKind::Failed, why)
-            }
+        match self.orders(sync).await {
+            Ok(orders) => orders.barrier(at_least, hook, progress, cancel).await,
+            Err(why) => Outcome::new(OutcomeKind::Failed, why),
         }
     }
 
