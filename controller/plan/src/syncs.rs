@@ -69,6 +69,8 @@ struct Part<'a> {
     nodes: Vec<(&'a Node, Member<'a>)>,
     /// Who feeds whom, of those that work.
     parents: BTreeMap<&'a NodeName, &'a NodeName>,
+    /// The same from above, as places in `members`; those without an agent are the source's.
+    fed: BTreeMap<&'a NodeName, Vec<usize>>,
 }
 
 impl<'a> Part<'a> {
@@ -110,7 +112,17 @@ impl<'a> Part<'a> {
                 })
             }
         };
-        Self { sync, source, members, nodes, parents }
+        let mut fed: BTreeMap<&NodeName, Vec<usize>> = BTreeMap::new();
+        for (at, member) in members.iter().enumerate() {
+            let feeder = match member.path() {
+                Some(_) => parents.get(member.node).copied(),
+                None => Some(&sync.source.node),
+            };
+            if let Some(feeder) = feeder {
+                fed.entry(feeder).or_default().push(at);
+            }
+        }
+        Self { sync, source, members, nodes, parents, fed }
     }
 
     /// Who may write this target.
@@ -131,27 +143,20 @@ impl<'a> Part<'a> {
             return Vec::new();
         }
         let mut receivers = Vec::new();
-        for member in &self.members {
+        for at in self.fed.get(&feeder.name).into_iter().flatten() {
+            let member = &self.members[*at];
             let route = match &*member.at {
-                TargetAt::Remote(remote) if feeder.name == self.sync.source.node => {
-                    Route::Remote(remote.clone())
-                }
-                TargetAt::Remote(_) => continue,
-                TargetAt::Node(_) => {
-                    if self.parents.get(member.node) != Some(&&feeder.name) {
-                        continue;
-                    }
-                    match self.peer(draft, feeder, member.node) {
-                        Some(peer) => Route::Agent(peer),
-                        None => continue,
-                    }
-                }
+                TargetAt::Remote(remote) => Route::Remote(remote.clone()),
+                TargetAt::Node(_) => match self.peer(draft, feeder, member.node) {
+                    Some(peer) => Route::Agent(peer),
+                    None => continue,
+                },
             };
             receivers.push(Receiver {
                 node: member.node.clone(),
                 route,
                 bwlimit: member.bwlimit,
-                is_relay: self.parents.values().any(|parent| *parent == member.node),
+                is_relay: self.fed.contains_key(member.node),
             });
         }
         receivers
