@@ -32,8 +32,6 @@ pub struct Status {
     pub sent_bytes: u64,
     /// Paths that failed or are held.
     pub late_paths: usize,
-    /// Of the run under way, as rsync estimates it.
-    pub eta: Option<Millis>,
     /// Something was brought of which the target was not told by a mark.
     pub unmarked: bool,
     /// Of comparisons with the source.
@@ -51,7 +49,6 @@ impl Shared {
             last_error: String::new(),
             sent_bytes: 0,
             late_paths: 0,
-            eta: None,
             unmarked: false,
             record: Record::default(),
         };
@@ -144,7 +141,8 @@ impl Shared {
             waiting_paths: paths
                 .filter(|_| status.complete)
                 .map(|paths| (paths + status.late_paths) as u64),
-            eta: status.eta,
+            // rsync's estimate is not read yet.
+            eta: None,
             verified_at: status.record.verified_at,
             drift: status.record.drift,
         }

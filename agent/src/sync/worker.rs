@@ -281,14 +281,19 @@ impl Worker {
             Done::Failed(exit, error) => {
                 retry.fail(exit);
                 if exit == Exit::Unfilled {
-                    self.removals.forget_target();
-                    self.save_removals().await;
-                    self.save(Cursor { full: true, filled: false, ..self.cursor }).await;
+                    self.refill().await;
                 }
                 self.complain(error);
                 None
             }
         }
+    }
+
+    /// The target has lost what it had, and what was known of it counts no more.
+    async fn refill(&mut self) {
+        self.removals.forget_target();
+        self.save_removals().await;
+        self.save(Cursor { full: true, filled: false, ..self.cursor }).await;
     }
 
     fn complain(&self, error: String) {

@@ -157,9 +157,7 @@ impl Worker {
             answer = self.mark(what) => answer,
         };
         if let Ok(Answer::Unfilled) = answer {
-            self.removals.forget_target();
-            self.save_removals().await;
-            self.save(Cursor { full: true, filled: false, ..self.cursor }).await;
+            self.refill().await;
         }
     }
 }
