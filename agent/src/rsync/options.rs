@@ -7,8 +7,15 @@ use lockstep_model::sync::{DeletePolicy, SyncOptions};
 /// Where a target keeps unfinished files, below each directory. Our own names are never delivered.
 const PARTIAL_DIR: &str = ".lockstep-partial";
 
-/// The options of every run of a sync. `recursive`: with all that is below what is named.
-pub fn flags(transfer: &TransferOptions, recursive: bool) -> Vec<String> {
+/// How a sender asks for something.
+enum Ask {
+    Letter(char),
+    Word(String),
+}
+
+/// What a sync wants of rsync: how its sender asks for it, and what a receiving daemon calls it.
+fn wanted(transfer: &TransferOptions) -> impl Iterator<Item = (Ask, &'static [&'static str])> {
+    use Ask::{Letter, Word};
     let TransferOptions {
         symlinks,
         perms,
@@ -29,40 +36,59 @@ pub fn flags(transfer: &TransferOptions, recursive: bool) -> Vec<String> {
         chown,
         timeout,
     } = transfer;
-    let letters = [
-        (recursive, 'r'),
-        (matches!(symlinks, Symlinks::Keep | Symlinks::Safe), 'l'),
-        (*symlinks == Symlinks::Follow, 'L'),
-        (*perms, 'p'),
-        (*times, 't'),
-        (*group, 'g'),
-        (*owner, 'o'),
-        (*devices, 'D'),
-        (*hard_links, 'H'),
-        (*acls, 'A'),
-        (*xattrs, 'X'),
-        (*sparse, 'S'),
-        (*compress, 'z'),
-        (*checksum, 'c'),
-        (*whole_file, 'W'),
+    let word = |text: &str| Word(text.to_owned());
+    let chmod = chmod.as_ref().map(|modes| format!("--chmod={}", modes.as_str()));
+    let chown = chown.as_ref().map(|ids| format!("--chown={}", ids.as_str()));
+    let rows: [(bool, Ask, &[&str]); 22] = [
+        (matches!(symlinks, Symlinks::Keep | Symlinks::Safe), Letter('l'), &["links"]),
+        (*symlinks == Symlinks::Follow, Letter('L'), &["copy-links"]),
+        (*perms, Letter('p'), &["perms"]),
+        (*times, Letter('t'), &["times"]),
+        (*group, Letter('g'), &["group"]),
+        (*owner, Letter('o'), &["owner"]),
+        (*devices, Letter('D'), &["devices", "specials", "D"]),
+        (*hard_links, Letter('H'), &["hard-links"]),
+        (*acls, Letter('A'), &["acls"]),
+        (*xattrs, Letter('X'), &["xattrs"]),
+        (*sparse, Letter('S'), &["sparse"]),
+        (*compress, Letter('z'), &["compress", "new-compress", "old-compress", "compress-choice"]),
+        (*checksum, Letter('c'), &["checksum"]),
+        (*whole_file, Letter('W'), &["whole-file"]),
+        (*symlinks == Symlinks::Safe, word("--safe-links"), &["safe-links"]),
+        (*inplace, word("--inplace"), &["inplace", "partial"]),
+        (
+            *partial && !*inplace,
+            Word(format!("--partial-dir={PARTIAL_DIR}")),
+            &["partial", "partial-dir"],
+        ),
+        // Applied by the sender.
+        (chmod.is_some(), Word(chmod.unwrap_or_default()), &[]),
+        (
+            chown.is_some(),
+            Word(chown.unwrap_or_default()),
+            &["usermap", "groupmap", "owner", "group"],
+        ),
+        (true, word("--numeric-ids"), &["numeric-ids"]),
+        // By default times are compared in seconds, and a second edit within one would be missed.
+        (true, word("--modify-window=-1"), &["modify-window"]),
+        (true, Word(format!("--timeout={}", timeout.0.div_ceil(1000))), &["timeout"]),
     ];
-    let letters: String =
-        letters.into_iter().filter(|(on, _)| *on).map(|(_, letter)| letter).collect();
+    rows.into_iter().filter(|(on, ..)| *on).map(|(_, ask, names)| (ask, names))
+}
+
+/// The options of every run of a sync. `recursive`: with all that is below what is named.
+pub fn flags(transfer: &TransferOptions, recursive: bool) -> Vec<String> {
+    let mut letters = String::from(if recursive { "-r" } else { "-" });
     let mut flags = Vec::new();
-    if !letters.is_empty() {
-        flags.push(format!("-{letters}"));
+    for (ask, _) in wanted(transfer) {
+        match ask {
+            Ask::Letter(letter) => letters.push(letter),
+            Ask::Word(word) => flags.push(word),
+        }
     }
-    let words = [
-        (*symlinks == Symlinks::Safe, "--safe-links".to_owned()),
-        (*inplace, "--inplace".to_owned()),
-        (*partial && !*inplace, format!("--partial-dir={PARTIAL_DIR}")),
-    ];
-    flags.extend(words.into_iter().filter(|(on, _)| *on).map(|(_, word)| word));
-    flags.extend(chmod.as_ref().map(|modes| format!("--chmod={}", modes.as_str())));
-    flags.extend(chown.as_ref().map(|ids| format!("--chown={}", ids.as_str())));
-    // By default times are compared in seconds, and a second edit within one would be missed.
-    flags.extend(["--numeric-ids".to_owned(), "--modify-window=-1".to_owned()]);
-    flags.push(format!("--timeout={}", timeout.0.div_ceil(1000)));
+    if letters != "-" {
+        flags.insert(0, letters);
+    }
     flags
 }
 
@@ -75,57 +101,19 @@ pub fn allowed(options: &SyncOptions, filled: bool) -> String {
         "recursive",
         "relative",
         "dirs",
-        "timeout",
         "force",
         "ignore-missing-args",
-        "numeric-ids",
-        "modify-window",
         "stats",
         "max-delete",
         "no-msgs2stderr",
     ];
-    let TransferOptions {
-        symlinks,
-        perms,
-        times,
-        owner,
-        group,
-        devices,
-        hard_links,
-        acls,
-        xattrs,
-        sparse,
-        compress,
-        checksum,
-        whole_file,
-        inplace,
-        partial,
-        // Applied by the sender.
-        chmod: _,
-        chown,
-        timeout: _,
-    } = transfer;
-    let mut allow = |on: bool, more: &[&'static str]| names.extend(more.iter().filter(|_| on));
-    allow(matches!(symlinks, Symlinks::Keep | Symlinks::Safe), &["links"]);
-    allow(*symlinks == Symlinks::Safe, &["safe-links"]);
-    allow(*symlinks == Symlinks::Follow, &["copy-links"]);
-    allow(*perms, &["perms"]);
-    allow(*times, &["times"]);
-    allow(*owner, &["owner"]);
-    allow(*group, &["group"]);
-    allow(*devices, &["devices", "specials", "D"]);
-    allow(*hard_links, &["hard-links"]);
-    allow(*acls, &["acls"]);
-    allow(*xattrs, &["xattrs"]);
-    allow(*sparse, &["sparse"]);
-    allow(*compress, &["compress", "new-compress", "old-compress", "compress-choice"]);
-    allow(*checksum, &["checksum"]);
-    allow(*whole_file, &["whole-file"]);
-    allow(*inplace, &["inplace", "partial"]);
-    allow(*partial, &["partial", "partial-dir"]);
-    allow(chown.is_some(), &["usermap", "groupmap", "owner", "group"]);
-    allow(filled && *delete != DeletePolicy::Never, &["delete", "delete-after"]);
-    allow(filled && delete.in_batches(), &["delete-missing-args"]);
+    names.extend(wanted(transfer).flat_map(|(_, names)| names));
+    if filled && *delete != DeletePolicy::Never {
+        names.extend(["delete", "delete-after"]);
+    }
+    if filled && delete.in_batches() {
+        names.push("delete-missing-args");
+    }
     names.iter().map(|name| format!("!{name}")).collect::<Vec<_>>().join(" ")
 }
 
