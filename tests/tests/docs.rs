@@ -166,11 +166,11 @@ fn the_settings_are_those_of_the_programs() -> Result<()> {
 
 #[test]
 fn the_settings_of_a_sync_are_those_of_the_model() -> Result<()> {
+    use lockstep_model::setting::Settings;
     use lockstep_model::sync::SyncOptions;
-    use lockstep_model::sync::settings::SETTINGS;
     let escaped = |text: &str| text.replace('|', "\\|");
     let mut table = "| setting | value | default | meaning |\n|---|---|---|---|\n".to_owned();
-    for (row, (_, default)) in SETTINGS.iter().zip(SyncOptions::default().all_values()) {
+    for (row, (_, default)) in SyncOptions::TABLE.iter().zip(SyncOptions::default().all_values()) {
         let value = match (row.value, row.repeated) {
             ("", _) => "`yes`, `no`".to_owned(),
             (value, true) => format!("{value}, repeatable"),

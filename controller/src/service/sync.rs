@@ -3,7 +3,7 @@
 mod show;
 
 use lockstep_model::request::{Request as Wish, SelectedChange, SyncRun};
-use lockstep_model::sync::settings::{SETTINGS, VALUES_MAX, Value};
+use lockstep_model::setting::{Settings, VALUES_MAX, Value};
 use lockstep_model::sync::{COMMENTS_MAX, Place, SyncOptions, TARGETS_MAX};
 use lockstep_model::{Invalid, NodeName, Reject, SyncName, TaskId};
 use lockstep_proto::convert::task::verify_paths;
@@ -100,13 +100,14 @@ impl SyncService for Api {
         _: Request<v1::ListSettingsRequest>,
     ) -> Answer<v1::ListSettingsResponse> {
         let defaults = SyncOptions::default().all_values();
-        let settings = SETTINGS.iter().zip(defaults).map(|(row, (_, values))| v1::SettingInfo {
-            name: row.name.to_owned(),
-            value: row.value.to_owned(),
-            help: row.help.to_owned(),
-            repeated: row.repeated,
-            default_values: values,
-        });
+        let settings =
+            SyncOptions::TABLE.iter().zip(defaults).map(|(row, (_, values))| v1::SettingInfo {
+                name: row.name.to_owned(),
+                value: row.value.to_owned(),
+                help: row.help.to_owned(),
+                repeated: row.repeated,
+                default_values: values,
+            });
         answer(Ok(v1::ListSettingsResponse { settings: settings.collect() }))
     }
 }

@@ -5,7 +5,7 @@ use crate::id::{Incarnation, KeyHash, NodeName, SyncName, TaskId, TokenId, UserN
 use crate::identity::{Role, TokenFor};
 use crate::label::LabelKey;
 use crate::node::NodeAddress;
-use crate::sync::settings::Value;
+use crate::setting::Value;
 use crate::sync::{Comment, HookName, Place, Selected, SyncOptions, Target};
 use crate::task::Outcome;
 use crate::time::Millis;

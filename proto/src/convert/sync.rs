@@ -2,7 +2,7 @@
 
 use lockstep_model::label::Selector;
 use lockstep_model::rate::Rate;
-use lockstep_model::sync::settings::{VALUES_MAX, Value};
+use lockstep_model::setting::{Settings, VALUES_MAX, Value};
 use lockstep_model::sync::{Comment, Place, Selected, SyncOptions, Target};
 use lockstep_model::{Invalid, NodeName};
 

@@ -1,7 +1,7 @@
 //! Records of syncs, and what tasks share with them.
 
 use lockstep_model::rate::Rate;
-use lockstep_model::sync::settings::VALUES_MAX;
+use lockstep_model::setting::{Settings, VALUES_MAX};
 use lockstep_model::sync::{
     COMMENTS_MAX, Comment, Place, Selected, Sync, SyncOptions, TARGETS_MAX, Target,
 };
@@ -150,7 +150,7 @@ impl TryFrom<wire::Comment> for Comment {
 
 impl From<&SyncOptions> for wire::SyncOptions {
     fn from(options: &SyncOptions) -> Self {
-        let setting = |value: lockstep_model::sync::settings::Value| wire::Setting {
+        let setting = |value: lockstep_model::setting::Value| wire::Setting {
             name: value.name,
             value: value.text,
         };

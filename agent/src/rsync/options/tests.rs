@@ -1,5 +1,6 @@
 //! The arguments against a real receiving daemon with the configuration that goes with them.
 
+use lockstep_model::setting::Settings;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;

@@ -4,7 +4,7 @@
 use lockstep_model::node::NodeAdmin;
 use lockstep_model::record::{Key, Record, Write};
 use lockstep_model::request::SelectedChange;
-use lockstep_model::sync::settings::Value;
+use lockstep_model::setting::{Settings, Value};
 use lockstep_model::sync::{Place, Selected, Sync, SyncOptions, Target};
 use lockstep_model::{Invalid, NodeName, Reject, SyncName, Timestamp};
 

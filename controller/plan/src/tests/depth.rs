@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use expect_test::expect;
 use lockstep_model::request::{NodeAction, Request, SelectedChange, SyncRun};
-use lockstep_model::sync::settings::Value;
+use lockstep_model::setting::Value;
 use lockstep_model::sync::{Selected, SyncOptions};
 use lockstep_model::task::{OutcomeKind, Slot, TaskSpec};
 

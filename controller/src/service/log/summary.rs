@@ -3,7 +3,7 @@
 use lockstep_model::identity::{Token, User};
 use lockstep_model::node::Node;
 use lockstep_model::record::{Fleet, Record, RequestDone};
-use lockstep_model::sync::settings::Value;
+use lockstep_model::setting::{Settings, Value};
 use lockstep_model::sync::{Selected, Sync};
 use lockstep_model::task::Task;
 

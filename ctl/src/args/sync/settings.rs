@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueEnum, value_parser};
-use lockstep_model::sync::settings::{SETTINGS, Setting, Value};
+use lockstep_model::setting::{Setting, Settings, Value};
 use lockstep_model::sync::{Filter, Pattern, SyncOptions};
 
 /// What was given, and nothing else.
@@ -47,7 +47,8 @@ const EMPTIERS: &[(&str, &str)] = &[
 
 impl Args for SettingArgs {
     fn augment_args(command: Command) -> Command {
-        let command = SETTINGS.iter().fold(command, |command, row| command.arg(option(row)));
+        let command =
+            SyncOptions::TABLE.iter().fold(command, |command, row| command.arg(option(row)));
         let command = EMPTIERS.iter().fold(command, |command, (name, none)| {
             let help = format!("Empty {name}");
             let none = Arg::new(*none).long(*none).action(ArgAction::SetTrue).help(help);
@@ -67,7 +68,7 @@ fn beside(arg: Arg) -> Arg {
     arg.help_heading(HEADING).hide_short_help(true)
 }
 
-fn option(row: &'static Setting) -> Arg {
+fn option(row: &'static Setting<SyncOptions>) -> Arg {
     let default = SyncOptions::default().all_values();
     let default = default.into_iter().find(|(name, _)| *name == row.name);
     let default = default.map(|(_, texts)| texts.join(" ")).unwrap_or_default();
@@ -87,7 +88,7 @@ fn option(row: &'static Setting) -> Arg {
 }
 
 /// Of one value by itself.
-fn check(row: &Setting, text: &str) -> Result<String, String> {
+fn check(row: &Setting<SyncOptions>, text: &str) -> Result<String, String> {
     let checked = SyncOptions::default().set([(row.name, text)]);
     checked.map(|()| text.to_owned()).map_err(|problem| problem.problem)
 }
@@ -118,7 +119,7 @@ fn sugar() -> [Arg; 5] {
 impl FromArgMatches for SettingArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let mut values = Vec::new();
-        for row in SETTINGS.iter().filter(|row| row.name != FILTER) {
+        for row in SyncOptions::TABLE.iter().filter(|row| row.name != FILTER) {
             let texts = matches.get_many::<String>(row.name).into_iter().flatten();
             let value = |text: &String| Value { name: row.name.to_owned(), text: text.clone() };
             values.extend(texts.map(value));
@@ -233,7 +234,8 @@ mod tests {
 
     #[test]
     fn every_repeated_setting_can_be_emptied() {
-        let repeated: Vec<_> = SETTINGS.iter().filter(|row| row.repeated).map(|r| r.name).collect();
+        let repeated: Vec<_> =
+            SyncOptions::TABLE.iter().filter(|row| row.repeated).map(|r| r.name).collect();
         let emptied: Vec<_> = EMPTIERS.iter().map(|(name, _)| *name).collect();
         assert_eq!(emptied, repeated);
     }

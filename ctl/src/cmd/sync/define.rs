@@ -2,7 +2,7 @@
 
 use lockstep_model::SyncName;
 use lockstep_model::path::DirPath;
-use lockstep_model::sync::settings::Value;
+use lockstep_model::setting::{Settings, Value};
 use lockstep_model::sync::{Place, SyncOptions, Target};
 use lockstep_proto::v1;
 

@@ -4,7 +4,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use lockstep_model::sync::settings::Value;
+use lockstep_model::setting::Value;
 use lockstep_model::sync::{Filter, Pattern};
 
 use crate::args::sync::{Preset, Rule, SettingArgs};

@@ -1,7 +1,7 @@
 //! `sync settings`: the model's table, without a controller.
 
+use lockstep_model::setting::Settings;
 use lockstep_model::sync::SyncOptions;
-use lockstep_model::sync::settings::SETTINGS;
 use lockstep_proto::v1;
 
 use crate::args::Format;
@@ -9,7 +9,7 @@ use crate::error::Failure;
 use crate::render;
 
 pub fn show(format: Format) -> Result<(), Failure> {
-    let rows = SETTINGS.iter().zip(SyncOptions::default().all_values());
+    let rows = SyncOptions::TABLE.iter().zip(SyncOptions::default().all_values());
     let settings = rows.map(|(row, (_, default_values))| v1::SettingInfo {
         name: row.name.to_owned(),
         value: row.value.to_owned(),

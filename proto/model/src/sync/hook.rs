@@ -134,7 +134,7 @@ impl FromStr for Hook {
                 "timeout" => {
                     hook.timeout = value.parse().map_err(|e: Invalid| e.within("timeout"))?
                 }
-                "repeatable" => hook.repeatable = super::settings::text::yes_no(value)?,
+                "repeatable" => hook.repeatable = crate::setting::text::yes_no(value)?,
                 _ => {
                     let problem = format!(
                         "knows on=, at=, failure=, timeout= and repeatable=, not {}",

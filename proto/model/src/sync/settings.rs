@@ -1,114 +1,26 @@
-//! The text form of every option of a sync: one table for the command line, the wire, the store and
-//! the manual. A value that is written is read back as the same.
+//! The settings of a sync.
 
-pub(super) mod text;
+mod text;
 
 use super::filter::Filter;
 use super::hook::Hook;
 use super::options::{Chmod, Chown, DeleteLimit, DeletePolicy, SyncOptions};
-use crate::id::quote;
 use crate::reject::Invalid;
-use crate::time::Millis;
-use text::{
-    chmod, chown, count, delay, delete_limit, delete_limit_text, every, exact_or_none, optional,
-    optional_of, or_none, parsed, shown, texts, timeout, within, word, yes_no,
+use crate::setting::text::{
+    count, exact_or_none, optional, optional_of, or_none, parsed, shown, within,
 };
+use crate::setting::{Setting, Settings, at_most, flag, many, one};
+use crate::time::Millis;
+use text::{chmod, chown, delay, delete_limit, delete_limit_text, every, timeout};
 
-/// One row of the table.
-#[derive(Clone, Copy, Debug)]
-pub struct Setting {
-    pub name: &'static str,
-    /// What stands for a value in help texts; empty for yes or no.
-    pub value: &'static str,
-    pub help: &'static str,
-    /// May be given more than once; order is kept.
-    pub repeated: bool,
-    read: fn(&mut SyncOptions, &str) -> Result<(), Invalid>,
-    write: fn(&SyncOptions) -> Vec<String>,
-    reset: fn(&mut SyncOptions, SyncOptions),
-}
+impl Settings for SyncOptions {
+    const TABLE: &'static [Setting<Self>] = SETTINGS;
 
-impl Setting {
-    pub fn is_flag(&self) -> bool {
-        self.value.is_empty()
-    }
-}
-
-/// `name`, and a text that its row reads.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Value {
-    pub name: String,
-    pub text: String,
-}
-
-/// Most values of one sync.
-pub const VALUES_MAX: usize = 512;
-
-impl SyncOptions {
-    pub fn from_values<'a>(
-        values: impl IntoIterator<Item = (&'a str, &'a str)>,
-    ) -> Result<Self, Invalid> {
-        let mut options = Self::default();
-        options.set(values)?;
-        options.check()?;
-        Ok(options)
-    }
-
-    /// Only what differs from the default, in the table's order.
-    pub fn values(&self) -> Vec<Value> {
-        let plain = Self::default();
-        let differs = |row: &&Setting| (row.write)(self) != (row.write)(&plain);
-        let of = |row: &Setting| {
-            let name = row.name;
-            (row.write)(self).into_iter().map(move |text| Value { name: name.to_owned(), text })
-        };
-        SETTINGS.iter().filter(differs).flat_map(of).collect()
-    }
-
-    /// Every setting with its text, defaults too.
-    pub fn all_values(&self) -> Vec<(&'static str, Vec<String>)> {
-        SETTINGS.iter().map(|row| (row.name, (row.write)(self))).collect()
-    }
-
-    /// Those that are named are replaced as a whole, the others stay. An empty text of a repeated
-    /// one empties it. Not checked against each other.
-    pub fn set<'a>(
-        &mut self,
-        values: impl IntoIterator<Item = (&'a str, &'a str)>,
-    ) -> Result<(), Invalid> {
-        let mut begun: Vec<&str> = Vec::new();
-        for (name, text) in values {
-            let row = find(name)?;
-            let again = begun.contains(&row.name);
-            if again && !row.repeated {
-                return Err(Invalid::new(name, "is given twice"));
-            }
-            if !again {
-                begun.push(row.name);
-                (row.reset)(self, Self::default());
-                if row.repeated && text.is_empty() {
-                    continue;
-                }
-            }
-            (row.read)(self, text).map_err(|problem| Invalid::new(name, problem.problem))?;
-        }
-        Ok(())
-    }
-
-    /// Each value by itself, and what no single setting can tell.
-    pub fn check(&self) -> Result<(), Invalid> {
-        for Value { name, text } in self.values() {
-            let read = find(&name)?.read;
-            read(&mut Self::default(), &text).map_err(|e| Invalid::new(name, e.problem))?;
-        }
-        let most = |name, len: usize, max| match len > max {
-            true => Err(Invalid::new(name, format!("must be at most {max}, not {len}"))),
-            false => Ok(()),
-        };
-        most("filter", self.filters.len(), Self::FILTERS_MAX)?;
-        most("priority", self.priority.len(), Self::PATTERNS_MAX)?;
-        most("ignore", self.ignore.len(), Self::PATTERNS_MAX)?;
-        most("hook", self.hooks.len(), Self::HOOKS_MAX)?;
+    fn check_together(&self) -> Result<(), Invalid> {
+        at_most("filter", self.filters.len(), Self::FILTERS_MAX)?;
+        at_most("priority", self.priority.len(), Self::PATTERNS_MAX)?;
+        at_most("ignore", self.ignore.len(), Self::PATTERNS_MAX)?;
+        at_most("hook", self.hooks.len(), Self::HOOKS_MAX)?;
         if self.remove_source_files && self.delete != DeletePolicy::Never {
             return Err(Invalid::new(
                 "remove-source-files",
@@ -125,62 +37,7 @@ impl SyncOptions {
     }
 }
 
-/// The row of a name, or an error that says which there are.
-pub fn find(name: &str) -> Result<&'static Setting, Invalid> {
-    SETTINGS.iter().find(|row| row.name == name).ok_or_else(|| {
-        let names: Vec<&str> = SETTINGS.iter().map(|row| row.name).collect();
-        let problem = format!("{} is unknown; there are {}", quote(name), names.join(", "));
-        Invalid::new("setting", problem)
-    })
-}
-
-macro_rules! flag {
-    ($name:literal, $($field:ident).+, $help:literal) => {
-        Setting {
-            name: $name,
-            value: "",
-            help: $help,
-            repeated: false,
-            read: |o, text| { o.$($field).+ = yes_no(text)?; Ok(()) },
-            write: |o| word(o.$($field).+),
-            reset: |o, plain| o.$($field).+ = plain.$($field).+,
-        }
-    };
-}
-
-macro_rules! one {
-    ($name:literal, $value:literal, $($field:ident).+, $read:expr, $write:expr, $help:literal) => {
-        Setting {
-            name: $name,
-            value: $value,
-            help: $help,
-            repeated: false,
-            read: |o, text| { o.$($field).+ = $read(text)?; Ok(()) },
-            write: |o| $write(&o.$($field).+),
-            reset: |o, plain| o.$($field).+ = plain.$($field).+,
-        }
-    };
-}
-
-macro_rules! many {
-    ($name:literal, $value:literal, $field:ident, $type:ty, $help:literal) => {
-        Setting {
-            name: $name,
-            value: $value,
-            help: $help,
-            repeated: true,
-            read: |o, text| {
-                o.$field.push(text.parse::<$type>()?);
-                Ok(())
-            },
-            write: |o| texts(&o.$field),
-            reset: |o, _| o.$field.clear(),
-        }
-    };
-}
-
-/// In the order of the manual.
-pub const SETTINGS: &[Setting] = &[
+const SETTINGS: &[Setting<SyncOptions>] = &[
     one!(
         "delete",
         "WHEN",

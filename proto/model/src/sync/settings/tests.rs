@@ -85,7 +85,7 @@ fn every_setting_is_read_as_written() {
 fn a_change_replaces_what_it_names_and_leaves_the_rest() {
     let mut options = read(&[("filter", "- a"), ("filter", "- b"), ("bwlimit", "1M")]).unwrap();
     options.set([("filter", "- c")]).unwrap();
-    assert_eq!(texts(&options.filters), ["- c"]);
+    assert_eq!(crate::setting::text::texts(&options.filters), ["- c"]);
     options.set([("filter", ""), ("bwlimit", "none")]).unwrap();
     assert_eq!(options, SyncOptions::default());
     options.set([("delete-window", "1h")]).unwrap();
