@@ -11,21 +11,28 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
+use lockstep_model::sync::Remote;
 use lockstep_model::sync::options::TransferOptions;
 use lockstep_model::{NodeName, SyncName};
+use remote::Way;
 
 /// From where to where, and through what.
 #[derive(Clone, Copy, Debug)]
 pub struct Route<'a> {
     pub transfer: &'a TransferOptions,
     pub source: &'a Path,
-    pub sync: &'a SyncName,
-    pub node: &'a NodeName,
-    /// The agent's own binary, which is rsync's remote shell.
-    pub agent: &'a Path,
-    pub data_dir: &'a Path,
     /// File of exclude patterns, one `- pattern` a line.
     pub excludes: &'a Path,
+    pub to: End<'a>,
+}
+
+/// The far end of a run.
+#[derive(Clone, Copy, Debug)]
+pub enum End<'a> {
+    /// `agent` is the own binary, which is rsync's remote shell.
+    Agent { sync: &'a SyncName, node: &'a NodeName, agent: &'a Path, data_dir: &'a Path },
+    /// `secrets` is the directory of its key or password, `rate` is in bytes per second.
+    Remote { remote: &'a Remote, secrets: &'a Path, rate: Option<u64> },
 }
 
 /// What a run brings; a list of names goes to standard input where there is one.
@@ -110,25 +117,37 @@ pub fn argv(route: &Route<'_>, form: Form) -> Vec<OsString> {
     exclude_from.push(route.excludes);
     let mut source = route.source.as_os_str().to_owned();
     source.push("/");
-    let destination = format!("{}::{}/", route.node, route.sync);
-    args.extend([exclude_from, "-e".into(), shell(route, form), "--".into()]);
-    args.extend([source, destination.into()]);
+    let Way { options, destination } = match route.to {
+        End::Agent { sync, node, agent, data_dir } => Way {
+            options: vec!["-e".into(), shell(sync, agent, data_dir, form)],
+            destination: format!("{node}::{sync}/").into(),
+        },
+        End::Remote { remote, secrets, rate } => remote::way(remote, secrets, rate),
+    };
+    args.push(exclude_from);
+    args.extend(options);
+    args.extend(["--".into(), source, destination]);
     args
 }
 
 /// The text of `-e`: the agent's own `rsh`, told for what; rsync itself tells it the node.
-fn shell(route: &Route<'_>, form: Form) -> OsString {
+fn shell(sync: &SyncName, agent: &Path, data_dir: &Path, form: Form) -> OsString {
     let mut words: Vec<OsString> = vec![
-        route.agent.into(),
+        agent.into(),
         "--data-dir".into(),
-        route.data_dir.into(),
+        data_dir.into(),
         "rsh".into(),
         "--sync".into(),
-        route.sync.to_string().into(),
+        sync.to_string().into(),
     ];
     if form.fills() {
         words.push("--pass".into());
     }
+    quoted(&words)
+}
+
+/// The words of `-e`.
+fn quoted(words: &[OsString]) -> OsString {
     let quoted: Vec<Vec<u8>> = words.iter().map(|word| quote(word.as_bytes())).collect();
     OsString::from_vec(quoted.join(&b' '))
 }
@@ -208,11 +227,13 @@ mod tests {
         let route = Route {
             transfer: &TransferOptions::default(),
             source: Path::new(source),
-            sync: &"webroot".parse().unwrap(),
-            node: &"web1".parse().unwrap(),
-            agent: Path::new("/usr/bin/lockstep-agent"),
-            data_dir: Path::new("/var/lib/it's here"),
             excludes: Path::new("/var/lib/x/excludes"),
+            to: End::Agent {
+                sync: &"webroot".parse().unwrap(),
+                node: &"web1".parse().unwrap(),
+                agent: Path::new("/usr/bin/lockstep-agent"),
+                data_dir: Path::new("/var/lib/it's here"),
+            },
         };
         argv(&route, form).into_iter().map(|arg| arg.into_string().unwrap()).collect()
     }

@@ -5,6 +5,7 @@ mod context;
 mod hooks;
 mod look;
 pub mod moving;
+mod reach;
 mod shared;
 mod source;
 mod tally;

@@ -30,13 +30,13 @@ impl Lanes {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets transfers of `sync` through to `peer` until the lane is dropped. `limit` is shared by
-    /// all lanes of the sync; `rate` is this one's own, in bytes per second. A lane that was open
-    /// between the two is closed.
-    pub fn open(&self, sync: &SyncName, peer: &Peer, limit: &Limiter, rate: Option<u64>) -> Lane {
+    /// Lets transfers of `sync` through to `peer` until the lane is dropped. `own` is this one's
+    /// limit, `limit` is shared by all lanes of the sync. A lane that was open between the two is
+    /// closed.
+    pub fn open(&self, sync: &SyncName, peer: &Peer, own: &Limiter, limit: &Limiter) -> Lane {
         let way = Arc::new(Way {
             peer: peer.clone(),
-            limits: Chain([Limiter::new(rate), limit.clone(), self.limit.clone()]),
+            limits: Chain([own.clone(), limit.clone(), self.limit.clone()]),
             sent_bytes: AtomicU64::new(0),
             closed: CancellationToken::new(),
         });
@@ -61,12 +61,6 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// This lane's own limit, in bytes per second; also for transfers under way.
-    pub fn set_rate(&self, rate: Option<u64>) {
-        let Chain([own, ..]) = &self.way.limits;
-        own.set(rate);
-    }
-
     /// Bytes that rsync gave to be sent to the peer since the lane was opened.
     pub fn sent_bytes(&self) -> u64 {
         self.way.sent_bytes.load(Ordering::Relaxed)
@@ -112,12 +106,12 @@ mod tests {
     fn a_lane_is_found_while_it_is_open_and_for_its_sync_only() {
         let (lanes, any) = (Lanes::new(None), Limiter::new(None));
         let (webroot, web1) = ("webroot".parse().unwrap(), "web1".parse().unwrap());
-        let first = lanes.open(&webroot, &peer(1), &any, None);
+        let first = lanes.open(&webroot, &peer(1), &any, &any);
         let way = lanes.find(&webroot, &web1).unwrap();
         assert!(lanes.find(&"other".parse().unwrap(), &web1).is_none());
         assert!(lanes.find(&webroot, &"web2".parse().unwrap()).is_none());
 
-        let second = lanes.open(&webroot, &peer(2), &any, None);
+        let second = lanes.open(&webroot, &peer(2), &any, &any);
         assert!(way.closed.is_cancelled(), "the peer has changed");
         drop(first);
         let way = lanes.find(&webroot, &web1).unwrap();

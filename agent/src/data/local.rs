@@ -200,10 +200,10 @@ mod tests {
             Self { dir, lanes, dialed, _exchange: exchange }
         }
 
-        fn open(&self, key: u8) -> Lane {
+        fn open(&self, key: u8, own: &Limiter) -> Lane {
             let key_hash = KeyHash([key; 32]);
             let peer = Peer { node: "web1".parse().unwrap(), key_hash, addresses: vec![] };
-            self.lanes.open(&"webroot".parse().unwrap(), &peer, &Limiter::new(None), None)
+            self.lanes.open(&"webroot".parse().unwrap(), &peer, own, &Limiter::new(None))
         }
 
         /// As rsync and its rsh: the socket that rsync has, and the verdict to come.
@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(verdict.await, "lockstep rsh: refused: web1 is no target of webroot");
         assert!(agent.dialed.try_recv().is_err());
 
-        let lane = agent.open(5);
+        let lane = agent.open(5, &Limiter::new(None));
         let (_rsync, verdict) = agent.call(Op::Verify);
         assert_eq!(verdict.await, "lockstep rsh: refused: web1: rsync can only push");
         let (rsync, verdict) = agent.call(PUSH);
@@ -250,11 +250,12 @@ mod tests {
     async fn a_limit_holds_for_a_transfer_under_way() {
         const SLOW: u64 = 256 << 10;
         let agent = Agent::start();
-        let lane = agent.open(1);
+        let limit = Limiter::new(None);
+        let lane = agent.open(1, &limit);
         let (rsync, _verdict) = agent.call(PUSH);
         tokio::spawn(flood(rsync));
         let slow = async || {
-            lane.set_rate(Some(SLOW));
+            limit.set(Some(SLOW));
             let (start, before) = (Instant::now(), lane.sent_bytes());
             tokio::time::sleep(Duration::from_secs(1)).await;
             let moved = lane.sent_bytes() - before;
@@ -262,7 +263,7 @@ mod tests {
             assert!(moved <= allowed, "{moved} > {allowed}");
         };
         slow().await;
-        lane.set_rate(None);
+        limit.set(None);
         // By the old rate it would take minutes.
         let fast = async {
             let before = lane.sent_bytes();

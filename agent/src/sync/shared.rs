@@ -4,8 +4,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lockstep_model::sync::{Delivery as Report, DeliveryState};
-use lockstep_model::task::Peer;
-use lockstep_model::{Millis, Timestamp};
+use lockstep_model::{Millis, NodeName, Timestamp};
 use tokio::sync::Notify;
 
 use crate::cursor::Cursor;
@@ -120,7 +119,7 @@ impl Shared {
         status.unmarked && status.complete && !waits
     }
 
-    pub fn report(&self, target: &Peer, now: Timestamp) -> Report {
+    pub fn report(&self, target: &NodeName, now: Timestamp) -> Report {
         let (waiting, paths) = {
             let pending = self.pending();
             (pending.oldest_at(), (!pending.is_full()).then(|| pending.count()))
@@ -128,7 +127,7 @@ impl Shared {
         let status = self.status();
         let oldest = [waiting, status.held_since].into_iter().flatten().min();
         Report {
-            target: target.node.clone(),
+            target: target.clone(),
             state: match status.state {
                 DeliveryState::Idle if waiting.is_some() => DeliveryState::Dirty,
                 state => state,

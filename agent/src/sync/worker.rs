@@ -18,13 +18,13 @@ use std::time::Duration;
 use lockstep_model::Millis;
 use lockstep_model::sync::DeliveryState;
 use lockstep_model::sync::options::Initial;
-use lockstep_model::task::Peer;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
 use super::look::examine;
+use super::reach::Reach;
 use super::shared::Shared;
 use crate::cursor::Cursor;
 use crate::deliver::{Delivery, Pending, next_delivery};
@@ -52,7 +52,7 @@ pub fn forget(cursor_file: &Path) {
 /// Everything that brings one target up to date.
 pub struct Worker {
     context: Arc<Context>,
-    peer: Peer,
+    to: Reach,
     shared: Arc<Shared>,
     cursor: Cursor,
     cursor_file: PathBuf,
@@ -91,7 +91,7 @@ enum Done {
 impl Worker {
     pub fn new(
         context: Arc<Context>,
-        peer: Peer,
+        to: Reach,
         shared: Arc<Shared>,
         cursor: Cursor,
         cursor_file: PathBuf,
@@ -99,7 +99,7 @@ impl Worker {
         stop: CancellationToken,
     ) -> Self {
         let seed =
-            peer.node.as_str().bytes().fold(0, |seed: u64, b| seed.rotate_left(7) ^ u64::from(b));
+            to.node.as_str().bytes().fold(0, |seed: u64, b| seed.rotate_left(7) ^ u64::from(b));
         let added = !cursor_file.exists();
         let removals = match added {
             true => Removals::default(),
@@ -107,7 +107,7 @@ impl Worker {
         };
         Self {
             context,
-            peer,
+            to,
             shared,
             moved_upto: (cursor.filled && !cursor.full).then_some(cursor.acked),
             cursor,
@@ -270,7 +270,7 @@ impl Worker {
                 }
                 self.lates.postpone(RECOUNT_INTERVAL);
                 let limit = options.limit.unwrap_or_default();
-                let (sync, node) = (self.context.sync.as_str(), self.peer.node.as_str());
+                let (sync, node) = (self.context.sync.as_str(), self.to.node.as_str());
                 let why = self.removals.explain(&limit, sync, node).unwrap_or_default();
                 tracing::warn!(sync, target = node, why, "removals are held");
                 let mut status = self.shared.status();
@@ -297,7 +297,7 @@ impl Worker {
     }
 
     fn complain(&self, error: String) {
-        tracing::warn!(sync = %self.context.sync, target = %self.peer.node, error, "a delivery failed");
+        tracing::warn!(sync = %self.context.sync, target = %self.to.node, error, "a delivery failed");
         let mut status = self.shared.status();
         status.state = DeliveryState::Failing;
         status.last_error = error;

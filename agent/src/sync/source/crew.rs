@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use lockstep_model::rate::Rate;
 use lockstep_model::sync::Delivery;
-use lockstep_model::task::{Outcome, OutcomeKind, Peer, SyncSource};
+use lockstep_model::task::{Outcome, OutcomeKind, Receiver, SyncSource};
 use lockstep_model::{NodeName, Timestamp};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -17,6 +17,7 @@ use crate::cursor::Cursor;
 use crate::data::lane::Lane;
 use crate::journal::Entry;
 use crate::sync::context::Context;
+use crate::sync::reach::Reach;
 use crate::sync::shared::Shared;
 use crate::sync::verifying::{Copy, Record, record_file};
 use crate::sync::worker::{Order, Worker, forget};
@@ -33,10 +34,10 @@ pub struct Crew {
 }
 
 struct Member {
-    peer: Peer,
+    to: Reach,
     shared: Arc<Shared>,
-    /// Open while it delivers.
-    lane: Lane,
+    /// Open while it delivers to an agent.
+    lane: Option<Lane>,
     orders: mpsc::Sender<Order>,
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -44,15 +45,16 @@ struct Member {
 
 impl Member {
     fn report(&self, now: Timestamp) -> Delivery {
-        let sent_bytes = self.lane.sent_bytes();
-        Delivery { sent_bytes, ..self.shared.report(&self.peer, now) }
+        let report = self.shared.report(&self.to.node, now);
+        let sent_bytes = self.lane.as_ref().map_or(report.sent_bytes, Lane::sent_bytes);
+        Delivery { sent_bytes, ..report }
     }
 
     async fn end(self) {
         self.stop.cancel();
         drop(self.lane);
         if let Err(error) = self.task.await {
-            tracing::error!(target = %self.peer.node, %error, "a delivery worker ended badly");
+            tracing::error!(target = %self.to.node, %error, "a delivery worker ended badly");
         }
     }
 }
@@ -63,16 +65,16 @@ impl Crew {
     pub fn start(
         context: Arc<Context>,
         dir: PathBuf,
-        targets: &[Peer],
+        targets: &[Receiver],
         head: u64,
         stop: CancellationToken,
     ) -> (Self, u64) {
         let mut crew = Self { context, dir, workers: BTreeMap::new(), stop };
         let mut from = head;
-        for peer in targets {
-            let cursor = crew.load_cursor(&peer.node, head);
+        for receiver in targets {
+            let cursor = crew.load_cursor(&receiver.node, head);
             from = from.min(cursor.acked);
-            crew.add(peer.clone(), cursor);
+            crew.add(receiver.into(), cursor);
         }
         (crew, from)
     }
@@ -90,30 +92,30 @@ impl Crew {
         }
     }
 
-    fn add(&mut self, peer: Peer, cursor: Cursor) {
+    fn add(&mut self, to: Reach, cursor: Cursor) {
         let shared = Arc::new(Shared::new(&cursor));
-        shared.set_record(Record::load(&record_file(&self.context, &peer.node)));
+        shared.set_record(Record::load(&record_file(&self.context, &to.node)));
         let (orders, received) = mpsc::channel(ORDERS_MAX);
         let stop = self.stop.child_token();
         let Context { engine, sync, limit, .. } = &*self.context;
-        let lane = engine.lanes.open(sync, &peer, limit, None);
+        let lane = to.agent().map(|peer| engine.lanes.open(sync, peer, &to.limit, limit));
         let worker = Worker::new(
             self.context.clone(),
-            peer.clone(),
+            to.clone(),
             shared.clone(),
             cursor,
-            self.cursor_file(&peer.node),
+            self.cursor_file(&to.node),
             received,
             stop.clone(),
         );
         let task = tokio::spawn(worker.run());
-        let node = peer.node.clone();
-        self.workers.insert(node, Member { peer, shared, lane, orders, stop, task });
+        let node = to.node.clone();
+        self.workers.insert(node, Member { to, shared, lane, orders, stop, task });
     }
 
     /// Exactly these targets from now on. `read_upto` is what the others were given already.
-    pub async fn become_these(&mut self, targets: &[Peer], read_upto: u64) {
-        let keeps = |node: &NodeName| targets.iter().any(|peer| peer.node == *node);
+    pub async fn become_these(&mut self, targets: &[Receiver], read_upto: u64) {
+        let keeps = |node: &NodeName| targets.iter().any(|receiver| receiver.node == *node);
         let gone: Vec<NodeName> =
             self.workers.keys().filter(|node| !keeps(node)).cloned().collect();
         for node in gone {
@@ -123,17 +125,18 @@ impl Crew {
             forget(&self.cursor_file(&node));
             let _ = std::fs::remove_file(record_file(&self.context, &node));
         }
-        for peer in targets {
-            let changed = self.workers.get(&peer.node).is_some_and(|worker| worker.peer != *peer);
-            if changed && let Some(worker) = self.workers.remove(&peer.node) {
+        for receiver in targets {
+            let Receiver { node, .. } = receiver;
+            let changed = self.workers.get(node).is_some_and(|w| !w.to.leads_to(receiver));
+            if changed && let Some(worker) = self.workers.remove(node) {
                 worker.end().await;
             }
-            if !self.workers.contains_key(&peer.node) {
-                let cursor = self.load_cursor(&peer.node, read_upto);
+            if !self.workers.contains_key(node) {
+                let cursor = self.load_cursor(node, read_upto);
                 // What lies between was read and given to others already.
                 let behind = cursor.acked < read_upto;
                 let cursor = Cursor { acked: read_upto, full: cursor.full || behind, ..cursor };
-                self.add(peer.clone(), cursor);
+                self.add(receiver.into(), cursor);
             }
         }
     }
@@ -143,7 +146,7 @@ impl Crew {
         self.context.limit.set(spec.options.bwlimit.map(Rate::bytes_per_s));
         for receiver in &spec.receivers {
             if let Some(worker) = self.workers.get(&receiver.node) {
-                worker.lane.set_rate(receiver.bwlimit.map(Rate::bytes_per_s));
+                worker.to.limit.set(receiver.bwlimit.map(Rate::bytes_per_s));
             }
         }
     }
@@ -193,13 +196,13 @@ impl Crew {
         self.workers.iter().map(|(node, worker)| (node.clone(), upto(worker))).collect()
     }
 
+    /// Of targets with an agent: others cannot be compared.
     pub fn copies(&self) -> Vec<Copy> {
-        let copy = |Member { peer, shared, .. }: &Member| Copy {
-            context: self.context.clone(),
-            peer: peer.clone(),
-            shared: shared.clone(),
+        let copy = |Member { to, shared, .. }: &Member| {
+            let peer = to.agent()?.clone();
+            Some(Copy { context: self.context.clone(), peer, shared: shared.clone() })
         };
-        self.workers.values().map(copy).collect()
+        self.workers.values().filter_map(copy).collect()
     }
 
     /// Targets that are no further than `acked` give up the single changes for a pass.

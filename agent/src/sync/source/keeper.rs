@@ -12,7 +12,7 @@ use lockstep_model::sync::hook::{HookEvent, HookPlace};
 use lockstep_model::sync::{
     DeletePolicy, DeliveryState, EngineState, FilePath, SourceReport, SyncReport,
 };
-use lockstep_model::task::{Peer, Receiver, Route, SyncSource};
+use lockstep_model::task::SyncSource;
 use lockstep_model::{Millis, Timestamp};
 use lockstep_transport::durable;
 use tokio::net::UnixDatagram;
@@ -115,7 +115,7 @@ impl Keeper {
             false => Some(tokio::spawn(lsyncd.run(state, stop.child_token()))),
         };
         let (crew, from) =
-            Crew::start(context.clone(), cursors, &peers(spec), head, stop.child_token());
+            Crew::start(context.clone(), cursors, &spec.receivers, head, stop.child_token());
         crew.set_rates(spec);
         let feed = Feed::open(journal, from, head, succeeded);
         let changed = context.changed.clone();
@@ -210,7 +210,7 @@ impl Keeper {
     async fn apply(&mut self, spec: SyncSource) -> Result<(), String> {
         self.context.set_options(&spec);
         self.set_rules(&spec);
-        self.crew.become_these(&peers(&spec), self.sluice.given_upto()).await;
+        self.crew.become_these(&spec.receivers, self.sluice.given_upto()).await;
         self.crew.set_rates(&spec);
         self.note_excludes(&spec).await
     }
@@ -410,14 +410,6 @@ impl Keeper {
             false => engine.reports.publish(sync, SyncReport::Source(report)),
         }
     }
-}
-
-fn peers(spec: &SyncSource) -> Vec<Peer> {
-    let peer = |receiver: &Receiver| match &receiver.route {
-        Route::Agent(peer) => Some(peer.clone()),
-        Route::Remote(_) => None,
-    };
-    spec.receivers.iter().filter_map(peer).collect()
 }
 
 /// None when the path is too long for a socket: then the tick alone finds new entries.

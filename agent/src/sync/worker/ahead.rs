@@ -1,6 +1,7 @@
 //! What moved on the source moves on the target ahead of a delivery, so that the delivery finds it
 //! in its place and sends no content. It gives up quietly: the delivery is right without it.
 
+use lockstep_model::task::Peer;
 use tokio_util::sync::CancellationToken;
 
 use super::Worker;
@@ -20,7 +21,8 @@ impl Worker {
         taken: &mut Pending,
         stop: &CancellationToken,
     ) -> Option<()> {
-        let Some(after) = self.moved_upto.filter(|_| self.cursor.filled) else { return Some(()) };
+        let after = self.moved_upto.filter(|_| self.cursor.filled);
+        let (Some(after), Some(peer)) = (after, self.to.agent()) else { return Some(()) };
         let mut moves = self.context.trail.between(after, taken.upto());
         moves.retain(|a| may_move(a, &self.context.options().excludes));
         // Where nothing may go, an old name stays beside the new one.
@@ -33,9 +35,9 @@ impl Worker {
                 self.shared.pending().put_back(std::mem::take(taken));
                 return None;
             }
-            told = self.tell(&moves) => told,
+            told = self.tell(peer, &moves) => told,
         };
-        let (sync, target) = (&self.context.sync, &self.peer.node);
+        let (sync, target) = (&self.context.sync, &self.to.node);
         match told {
             // It was not reached; what moved may be told with the next try.
             Err(why) => {
@@ -64,8 +66,8 @@ impl Worker {
     }
 
     /// The outer error when nothing was told.
-    async fn tell(&self, moves: &[Move]) -> Result<Result<Told, MovesError>, String> {
-        let mut stream = self.context.engine.dial.dial(&self.peer).await?;
+    async fn tell(&self, peer: &Peer, moves: &[Move]) -> Result<Result<Told, MovesError>, String> {
+        let mut stream = self.context.engine.dial.dial(peer).await?;
         let header = Header { sync: self.context.sync.clone(), op: Op::Move };
         match ask(&mut stream, &header).await? {
             Answer::Go => Ok(tell(&mut stream, moves).await),

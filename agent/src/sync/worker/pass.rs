@@ -120,7 +120,7 @@ impl Worker {
         }
     }
 
-    /// The target must know before the source counts it as filled.
+    /// The target must know before the source counts it as filled, if it can know anything.
     pub(super) async fn declare_filled(&self, acked: u64) -> Done {
         let at = (self.context.engine.now)();
         let changed = self.shared.status().unmarked;
@@ -135,8 +135,13 @@ impl Worker {
     }
 
     pub(super) async fn mark(&self, what: Mark) -> Result<Answer, String> {
-        let header = Header { sync: self.context.sync.clone(), op: Op::Mark(what) };
-        let answer = mark(&*self.context.engine.dial, &self.peer, &header).await;
+        let answer = match self.to.agent() {
+            None => Ok(Answer::Go),
+            Some(peer) => {
+                let header = Header { sync: self.context.sync.clone(), op: Op::Mark(what) };
+                mark(&*self.context.engine.dial, peer, &header).await
+            }
+        };
         if let Ok(Answer::Go | Answer::Unfilled) = answer {
             self.shared.status().unmarked = false;
         }

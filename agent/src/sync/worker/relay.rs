@@ -27,12 +27,11 @@ impl Worker {
     }
 
     async fn tell_change(&self, at: Option<Timestamp>, change: Change) -> Done {
-        if !self.context.is_relay(&self.peer.node) {
-            return Done::Through;
-        }
+        let relay = self.to.agent().filter(|peer| self.context.is_relay(&peer.node));
+        let Some(relay) = relay else { return Done::Through };
         let at = at.unwrap_or((self.context.engine.now)());
         let dial = &*self.context.engine.dial;
-        match changes::tell(dial, &self.peer, &self.context.sync, at, change).await {
+        match changes::tell(dial, relay, &self.context.sync, at, change).await {
             Ok(()) => Done::Through,
             Err(why) => Done::Failed(Exit::Transient, why),
         }

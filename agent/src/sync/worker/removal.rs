@@ -105,15 +105,15 @@ impl Worker {
     /// A person lets go what is held.
     pub(super) async fn release(&mut self) -> Outcome {
         let Some(entries) = self.removals.release((self.context.engine.now)()) else {
-            let why = format!("no removals are held for {}", self.peer.node);
+            let why = format!("no removals are held for {}", self.to.node);
             return Outcome::new(OutcomeKind::Failed, why);
         };
         self.save_removals().await;
         self.lates.reset();
         self.passes.reset();
         self.batches.reset();
-        tracing::info!(target: "audit", sync = %self.context.sync, node = %self.peer.node, entries, "released removals");
-        Outcome::new(OutcomeKind::Ok, format!("{entries} entries on {} may go now", self.peer.node))
+        tracing::info!(target: "audit", sync = %self.context.sync, node = %self.to.node, entries, "released removals");
+        Outcome::new(OutcomeKind::Ok, format!("{entries} entries on {} may go now", self.to.node))
     }
 
     pub(super) async fn save_removals(&self) -> bool {
@@ -121,7 +121,7 @@ impl Worker {
         let saved = tokio::task::spawn_blocking(move || removals.save(&file)).await;
         let saved = saved.map_err(std::io::Error::other).and_then(|saved| saved);
         if let Err(error) = &saved {
-            tracing::error!(sync = %self.context.sync, target = %self.peer.node, %error, "cannot record removals");
+            tracing::error!(sync = %self.context.sync, target = %self.to.node, %error, "cannot record removals");
         }
         saved.is_ok()
     }

@@ -2,12 +2,14 @@
 
 use std::sync::atomic::Ordering;
 
+use lockstep_model::task;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::Worker;
 use crate::journal::RelPath;
-use crate::rsync::{self, Form, Power, Route};
+use crate::rsync::{self, End, Form, Power, Route};
+use crate::sync::Settings;
 use crate::sync::transfer::{Run, Transfer};
 
 impl Worker {
@@ -20,14 +22,21 @@ impl Worker {
     ) -> Option<Transfer> {
         let engine = &self.context.engine;
         let options = self.context.options();
+        let Settings { agent, data_dir, bandwidth_limit, .. } = &engine.settings;
+        let to = match &self.to.route {
+            task::Route::Agent(peer) => {
+                End::Agent { sync: &self.context.sync, node: &peer.node, agent, data_dir }
+            }
+            task::Route::Remote(remote) => {
+                let limits = [self.to.limit.rate(), self.context.limit.rate(), *bandwidth_limit];
+                End::Remote { remote, secrets: data_dir, rate: limits.into_iter().flatten().min() }
+            }
+        };
         let route = Route {
             transfer: &options.transfer,
             source: &self.context.source,
-            sync: &self.context.sync,
-            node: &self.peer.node,
-            agent: &engine.settings.agent,
-            data_dir: &engine.settings.data_dir,
             excludes: &self.context.excludes_file,
+            to,
         };
         // The source's own times alone are no change to tell of: a canary leaves them different.
         let matters = form.power != Power::Count
