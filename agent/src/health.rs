@@ -1,5 +1,6 @@
 //! What this node tells load balancers. A copy that is complete keeps serving: a lost source or a
-//! lost controller takes nothing out. Only a drain, an expulsion, or being no target any more does.
+//! lost controller takes nothing out. Only a drain, an expulsion, being no target any more does, and
+//! a lag that the source told above an explicit limit.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,6 +24,9 @@ fn target_answer(target: &SyncTarget, report: Option<&TargetReport>, link: &Stat
         return (Verdict::NotServing, "this node is drained or disabled".to_owned());
     }
     match report {
+        Some(TargetReport { filled: true, behind: true, .. }) => {
+            (Verdict::NotServing, "the copy lags more than max-lag".to_owned())
+        }
         Some(TargetReport { filled: true, problem, .. }) if problem.is_empty() => {
             (Verdict::Serving, "the copy is complete".to_owned())
         }
@@ -117,7 +121,7 @@ mod tests {
     }
 
     fn report(filled: bool, problem: &str) -> TargetReport {
-        TargetReport { filled, problem: problem.to_owned(), relay: None }
+        TargetReport { filled, problem: problem.to_owned(), ..Default::default() }
     }
 
     #[test]
@@ -127,6 +131,7 @@ mod tests {
             (true, Some(report(false, "")), false, "has not arrived"),
             (true, Some(report(true, "")), true, "complete"),
             (true, Some(report(true, "the source is away")), true, "the source is away"),
+            (true, Some(TargetReport { behind: true, ..report(true, "") }), false, "max-lag"),
             (false, Some(report(true, "")), false, "drained"),
             (false, None, false, "drained"),
         ] {

@@ -50,6 +50,10 @@ impl Seen {
         numbers && (self.sure || unchanged)
     }
 
+    fn bytes(&self) -> u64 {
+        if self.kind == Kind::File { self.size } else { 0 }
+    }
+
     fn identity(&self) -> (u64, u32) {
         (self.ino, self.tag)
     }
@@ -61,6 +65,8 @@ pub struct Counts {
     pub directories: u64,
     /// Of all kinds, directories included.
     pub entries: u64,
+    /// In files, each name of one counted.
+    pub bytes: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -218,6 +224,7 @@ impl Index {
             self.counts.directories += 1;
         }
         self.counts.entries += 1;
+        self.counts.bytes += seen.bytes();
         let node = Node { seen, parent, next: NONE, prev: NONE, name_at: 0, name_len: 0 };
         let id = match self.free.pop() {
             Some(id) => {
@@ -240,6 +247,7 @@ impl Index {
     /// The same file, looked at again.
     fn refresh(&mut self, id: u32, seen: &Seen) {
         let node = &mut self.nodes[id as usize].seen;
+        self.counts.bytes = self.counts.bytes - node.bytes() + seen.bytes();
         let size = if seen.kind == Kind::Directory { node.size } else { seen.size };
         *node = Seen { size, ..*seen };
     }
@@ -255,6 +263,7 @@ impl Index {
                 found.remove();
             }
             self.counts.entries -= 1;
+            self.counts.bytes -= self.seen(id).bytes();
             self.counts.directories -= u64::from(self.seen(id).kind == Kind::Directory);
             self.nodes[id as usize].parent = NONE;
             self.free.push(id);

@@ -5,6 +5,7 @@ pub mod complaint;
 pub mod exclude;
 pub mod exit;
 pub mod options;
+pub mod progress;
 pub mod remote;
 
 use std::ffi::OsString;
@@ -182,6 +183,8 @@ pub fn list<'a>(names: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Stats {
     pub sent_bytes: u64,
+    /// Of the files that were brought, or would be.
+    pub brought_bytes: u64,
     /// Entries that the source has, of those that were to be brought.
     pub files: u64,
     pub created: u64,
@@ -194,6 +197,7 @@ impl Stats {
         let Some((key, rest)) = line.split_once(": ") else { return };
         let field = match key {
             "Total bytes sent" => &mut self.sent_bytes,
+            "Total transferred file size" => &mut self.brought_bytes,
             "Number of files" => &mut self.files,
             "Number of created files" => &mut self.created,
             "Number of deleted files" => &mut self.deleted,
@@ -354,13 +358,16 @@ mod tests {
             "Number of files: 12 (reg: 9, dir: 3)",
             "Number of created files: 2 (reg: 2)",
             "Number of deleted files: 102 (reg: 100, dir: 2)",
+            "Total transferred file size: 400 bytes",
             "Total bytes sent: 512",
             "Total bytes received: 3",
             "x",
         ] {
             stats.read(line);
         }
-        assert_eq!(stats, Stats { sent_bytes: 512, files: 12, created: 2, deleted: 102 });
+        let expected =
+            Stats { sent_bytes: 512, brought_bytes: 400, files: 12, created: 2, deleted: 102 };
+        assert_eq!(stats, expected);
         assert_eq!(stats.before(), 112);
         assert_eq!(OsStr::new("a").as_bytes(), b"a");
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use lockstep_model::identity::Role;
-use lockstep_model::{HostPort, NodeName, TokenId, UserName};
+use lockstep_model::{HostPort, Invalid, Millis, NodeName, TokenId, UserName};
 
 pub use self::sync::SyncCommand;
 pub use self::work::{NodeChange, NodeCommand, TaskCommand, Wait};
@@ -304,22 +304,9 @@ fn controller(text: &str) -> Result<HostPort, String> {
     HostPort::parse(text, 7400).map_err(|e| e.to_string())
 }
 
-/// `500ms`, `10s`, `5m`, `2h`.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
-    let number: Option<u64> = text[..text.len() - unit.len()].parse().ok();
-    let scale = match unit {
-        "ms" => Some(1),
-        "s" => Some(1000),
-        "m" => Some(60_000),
-        "h" => Some(3_600_000),
-        _ => None,
-    };
-    number
-        .zip(scale)
-        .and_then(|(number, scale)| number.checked_mul(scale))
-        .map(Duration::from_millis)
-        .ok_or_else(|| "must look like 500ms, 10s, 5m or 2h".to_owned())
+/// `500ms`, `10s`, `5m`, `2h`, `7d`.
+fn duration(text: &str) -> Result<Duration, Invalid> {
+    text.parse::<Millis>().map(Into::into)
 }
 
 #[cfg(test)]
@@ -353,13 +340,5 @@ mod tests {
         let globals: Vec<_> = globals.map(|arg| arg.get_id().clone()).collect();
         assert!(globals.len() > 4);
         check(&command, &globals);
-    }
-
-    #[test]
-    fn durations_have_a_unit() {
-        assert_eq!(duration("15m"), Ok(Duration::from_secs(900)));
-        for wrong in ["", "5", "s", "1.5s", "-1s", "10 s", "99999999999999999999s"] {
-            assert!(duration(wrong).is_err(), "{wrong}");
-        }
     }
 }

@@ -1,13 +1,15 @@
 //! The first words on a connection between two agents' data ports: which sync and what for, and the
 //! answer. After a "go" the stream belongs to what was asked for. Both sides read with limits.
 
-use lockstep_model::{Invalid, SyncName, Timestamp};
+use lockstep_model::{Invalid, Millis, SyncName, Timestamp};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// The one that is spoken here; a peer that speaks another is refused by number.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// Largest header, in bytes.
 pub const HEADER_MAX: usize = 128;
+/// In a mark that does not tell it.
+const LAG_UNTOLD: u64 = u64::MAX;
 /// Longest text of an answer, in bytes.
 pub const TEXT_MAX: usize = 512;
 
@@ -42,6 +44,8 @@ pub struct Mark {
     pub acked: u64,
     /// Source's clock.
     pub at: Timestamp,
+    /// How old the oldest change is that is not there; None: as it was told before.
+    pub lag: Option<Millis>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -72,10 +76,11 @@ impl Header {
         body.extend_from_slice(name);
         match self.op {
             Op::Push { pass } => body.extend([0, u8::from(pass)]),
-            Op::Mark(Mark { filled, changed, acked, at }) => {
+            Op::Mark(Mark { filled, changed, acked, at, lag }) => {
                 body.extend([1, u8::from(filled), u8::from(changed)]);
                 body.extend(acked.to_be_bytes());
                 body.extend(at.0.to_be_bytes());
+                body.extend(lag.map_or(LAG_UNTOLD, |lag| lag.0).to_be_bytes());
             }
             Op::Verify => body.push(2),
             Op::Move => body.push(3),
@@ -98,13 +103,17 @@ impl Header {
         let op = match rest {
             [0, pass @ (0 | 1)] => Op::Push { pass: *pass == 1 },
             [1, filled @ (0 | 1), changed @ (0 | 1), numbers @ ..] => {
-                let (acked, at) = numbers.split_at_checked(8).ok_or(short)?;
-                let number = |bytes: &[u8]| {
-                    let bytes = bytes.try_into();
-                    bytes.map(u64::from_be_bytes).map_err(|_| HeaderError::Malformed("bad mark"))
-                };
-                let (acked, at) = (number(acked)?, Timestamp(number(at)?));
-                Op::Mark(Mark { filled: *filled == 1, changed: *changed == 1, acked, at })
+                let numbers: &[u8; 24] = numbers.try_into().map_err(|_| short)?;
+                let [acked, at, lag] = [0, 8, 16].map(|from| {
+                    numbers[from..from + 8].iter().fold(0, |n: u64, b| n << 8 | u64::from(*b))
+                });
+                Op::Mark(Mark {
+                    filled: *filled == 1,
+                    changed: *changed == 1,
+                    acked,
+                    at: Timestamp(at),
+                    lag: (lag != LAG_UNTOLD).then_some(Millis(lag)),
+                })
             }
             [2] => Op::Verify,
             [3] => Op::Move,
@@ -166,9 +175,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn any_op() -> impl Strategy<Value = Op> {
-        let mark = (any::<bool>(), any::<bool>(), any::<u64>(), any::<u64>()).prop_map(
-            |(filled, changed, acked, at)| {
-                Op::Mark(Mark { filled, changed, acked, at: Timestamp(at) })
+        let lag = prop::option::of((0..LAG_UNTOLD).prop_map(Millis));
+        let mark = (any::<bool>(), any::<bool>(), any::<u64>(), any::<u64>(), lag).prop_map(
+            |(filled, changed, acked, at, lag)| {
+                Op::Mark(Mark { filled, changed, acked, at: Timestamp(at), lag })
             },
         );
         let plain = prop_oneof![Just(Op::Verify), Just(Op::Move), Just(Op::Changes)];

@@ -44,6 +44,7 @@ pub fn walk(
                     continue;
                 }
                 counts.entries += 1;
+                counts.bytes += seen.bytes();
                 if seen.kind == Kind::Directory {
                     counts.directories += 1;
                     waiting.push(join(&directory, name));

@@ -246,8 +246,11 @@ async fn sync_reports_are_told_latest_first_and_again_on_a_new_stream() {
     let agent = Agent::start(&controller.ca, &[&controller.address]).await;
     let mut session = controller.welcomed().await;
     let report = |problem: &str| {
-        let report =
-            SyncReport::Target(TargetReport { filled: true, problem: problem.into(), relay: None });
+        let report = SyncReport::Target(TargetReport {
+            filled: true,
+            problem: problem.into(),
+            ..Default::default()
+        });
         SyncReports::from([("webroot".parse().unwrap(), report)])
     };
     let told = |session: Option<Said>| match session {

@@ -1,11 +1,34 @@
 //! What a sync's settings are to rsync: the sender's arguments, and what a receiving daemon lets a
 //! sender ask for. The two belong together. Pure.
 
+use lockstep_model::setting::Settings;
 use lockstep_model::sync::options::{Symlinks, TransferOptions};
 use lockstep_model::sync::{DeletePolicy, SyncOptions};
 
 /// Where a target keeps unfinished files, below each directory. Our own names are never delivered.
 const PARTIAL_DIR: &str = ".lockstep-partial";
+
+/// The settings that say what copies look like, but for the filters: how they are sent is no matter
+/// of a copy that is there.
+const SHAPING: [&str; 11] = [
+    "symlinks",
+    "perms",
+    "times",
+    "owner",
+    "group",
+    "devices",
+    "hard-links",
+    "acls",
+    "xattrs",
+    "chmod",
+    "chown",
+];
+
+/// What copies look like, as a text to be compared with that of other settings.
+pub fn shape(options: &SyncOptions) -> String {
+    let shaping = options.all_values().into_iter().filter(|(name, _)| SHAPING.contains(name));
+    shaping.map(|(name, values)| format!("{name}={}\n", values.join(" "))).collect()
+}
 
 /// How a sender asks for something.
 enum Ask {

@@ -65,6 +65,7 @@ pub struct Options {
     pub terms: Terms,
     pub verify_every: Option<Millis>,
     pub scrub_every: Option<Millis>,
+    pub max_lag: Option<Millis>,
 }
 
 impl Options {
@@ -90,6 +91,7 @@ impl Options {
             terms: options.into(),
             verify_every: every(options.verify_every),
             scrub_every: every(options.scrub_every),
+            max_lag: options.max_lag,
         }
     }
 }

@@ -166,7 +166,7 @@ impl Trail {
                 tree.is_whole = true;
                 tree.counts = Some(counts);
                 let bytes = tree.index.as_ref().map_or(0, Index::footprint);
-                let Counts { directories, entries } = counts;
+                let Counts { directories, entries, .. } = counts;
                 tracing::debug!(sync = %self.sync, entries, directories, bytes, "indexed the source");
             }
             Ok(_) => {}
@@ -212,7 +212,7 @@ mod tests {
             }
         };
         tokio::time::timeout(Duration::from_secs(40), read).await.unwrap();
-        assert_eq!(trail.counts(), Some(Counts { directories: 1, entries: 2 }));
+        assert_eq!(trail.counts(), Some(Counts { directories: 1, entries: 2, bytes: 1 }));
         std::fs::rename(at("d"), at("e")).unwrap();
         trail.absorb(&[batch(5, &["", "d", "e", "e/b"])], false).await;
         std::fs::rename(at("e"), at("f")).unwrap();

@@ -6,10 +6,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use lockstep_model::sync::{Delivery as Report, DeliveryState};
 use lockstep_model::{Millis, NodeName, Timestamp};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::cursor::Cursor;
 use crate::deliver::Pending;
 use crate::journal::{Change, Entry};
+use crate::rsync::progress::{Progress, Volume};
 use crate::sync::verifying::Record;
 
 /// What the source and its worker share.
@@ -35,6 +37,10 @@ pub struct Status {
     pub unmarked: bool,
     /// Of comparisons with the source.
     pub record: Record,
+    /// Bytes that the next run will bring, as a dry run has just counted them.
+    pub to_bring: Option<u64>,
+    /// Of the complete pass under way, and when it began.
+    pub progress: Option<(Instant, Progress)>,
 }
 
 impl Shared {
@@ -50,6 +56,8 @@ impl Shared {
             late_paths: 0,
             unmarked: false,
             record: Record::default(),
+            to_bring: None,
+            progress: None,
         };
         Self {
             pending: Mutex::new(Pending::after(cursor.acked)),
@@ -96,6 +104,25 @@ impl Shared {
         self.wake.notify_one();
     }
 
+    /// A run starts; only a pass tells how far it is, and to a target that is filled only one whose
+    /// bytes were counted.
+    pub fn begin_run(&self, is_pass: bool, is_filled: bool) {
+        let mut status = self.status();
+        let volume = match status.to_bring.take() {
+            Some(bytes) => Some(Volume::Counted(bytes)),
+            None => (!is_filled).then_some(Volume::Everything),
+        };
+        let progress = volume.filter(|_| is_pass).map(Progress::new);
+        status.progress = progress.map(|progress| (Instant::now(), progress));
+    }
+
+    /// A line that rsync said.
+    pub fn progress(&self, line: &str, source_bytes: Option<u64>) {
+        if let Some((begun, progress)) = &mut self.status().progress {
+            progress.take(line, begun.elapsed(), source_bytes);
+        }
+    }
+
     pub fn acked(&self) -> u64 {
         self.status().acked
     }
@@ -119,13 +146,24 @@ impl Shared {
         status.unmarked && status.complete && !waits
     }
 
+    /// How far the target is behind, as it is told; None while nothing may be delivered: that is
+    /// no reason to take a copy out.
+    pub fn told_lag(&self, now: Timestamp) -> Option<Millis> {
+        let waiting = self.pending().oldest_at();
+        let status = self.status();
+        let stands = matches!(status.state, DeliveryState::Held | DeliveryState::Paused);
+        (!stands).then(|| lag(waiting, &status, now))
+    }
+
     pub fn report(&self, target: &NodeName, now: Timestamp) -> Report {
         let (waiting, paths) = {
             let pending = self.pending();
             (pending.oldest_at(), (!pending.is_full()).then(|| pending.count()))
         };
         let status = self.status();
-        let oldest = [waiting, status.held_since].into_iter().flatten().min();
+        let lag = lag(waiting, &status, now);
+        let progress = status.progress.as_ref();
+        let estimate = progress.and_then(|(begun, progress)| progress.estimate(begun.elapsed()));
         Report {
             target: target.clone(),
             state: match status.state {
@@ -133,17 +171,22 @@ impl Shared {
                 state => state,
             },
             acked: status.acked,
-            lag: oldest.map_or(Millis(0), |oldest| now.since(oldest)),
+            lag,
             last_success_at: status.last_success_at,
             last_error: status.last_error.clone(),
             sent_bytes: status.sent_bytes,
             waiting_paths: paths
                 .filter(|_| status.complete)
                 .map(|paths| (paths + status.late_paths) as u64),
-            // rsync's estimate is not read yet.
-            eta: None,
+            eta: estimate.and_then(|estimate| estimate.left),
+            done_percent: estimate.map(|estimate| estimate.percent),
             verified_at: status.record.verified_at,
             drift: status.record.drift,
         }
     }
+}
+
+fn lag(waiting: Option<Timestamp>, status: &Status, now: Timestamp) -> Millis {
+    let oldest = [waiting, status.held_since].into_iter().flatten().min();
+    oldest.map_or(Millis(0), |oldest| now.since(oldest))
 }

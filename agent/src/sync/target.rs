@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use lockstep_model::SyncName;
 use lockstep_model::identity::{Principal, Subject};
 use lockstep_model::path::DirPath;
 use lockstep_model::sync::hook::{HookEvent, HookPlace};
 use lockstep_model::sync::{Hook, SourceReport, SyncOptions, SyncReport, TargetReport};
 use lockstep_model::task::{Peer, SyncTarget};
+use lockstep_model::{Millis, SyncName};
 use lockstep_transport::durable;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -69,6 +69,8 @@ impl Targets {
                 let mut state = now.target.lock();
                 state.terms = (&spec.options).into();
                 state.options = spec.options.clone();
+                drop(state);
+                now.target.publish();
                 return;
             }
             now.withdrawn.cancel();
@@ -84,6 +86,7 @@ impl Targets {
                 options: spec.options.clone(),
                 problem: String::new(),
                 mark: None,
+                lag: Millis(0),
                 terms: (&spec.options).into(),
             }),
             comparisons: Semaphore::new(COMPARISONS_MAX),
@@ -147,6 +150,11 @@ impl Targets {
         self.lock().get(sync)?.target.lock().mark
     }
 
+    /// How far this node is behind, as its source told it last.
+    pub fn told_lag(&self, sync: &SyncName) -> Option<Millis> {
+        Some(self.lock().get(sync)?.target.lock().lag)
+    }
+
     /// The error is for the caller: it names what does not fit.
     pub fn admit(&self, sync: &SyncName, caller: &Principal) -> Result<Admission, String> {
         let table = self.lock();
@@ -189,6 +197,8 @@ struct State {
     problem: String,
     relay: Option<SourceReport>,
     mark: Option<Mark>,
+    /// As its source told it last; a source that is silent changes nothing.
+    lag: Millis,
     terms: Terms,
 }
 
@@ -257,7 +267,11 @@ impl Target {
         if mark.changed {
             self.happened(HookEvent::Changed).await;
         }
-        self.lock().mark = Some(mark);
+        {
+            let mut state = self.lock();
+            state.lag = mark.lag.unwrap_or(state.lag);
+            state.mark = Some(mark);
+        }
         self.publish();
         Ok(())
     }
@@ -303,7 +317,8 @@ impl Target {
                 let hooks = self.hooks.get().map(Hooks::problems).unwrap_or_default();
                 problem = hooks.into_iter().next().unwrap_or_default();
             }
-            TargetReport { filled: state.filled, problem, relay: state.relay.clone() }
+            let behind = state.options.max_lag.is_some_and(|most| state.lag > most);
+            TargetReport { filled: state.filled, behind, problem, relay: state.relay.clone() }
         };
         self.reports.publish(&self.sync, SyncReport::Target(report));
     }

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::process::ExitStatus;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::host::{Host, Program, tail};
@@ -43,8 +42,8 @@ pub struct Run<'a> {
     pub args: Vec<OsString>,
     /// Standard input.
     pub input: Option<Vec<u8>>,
-    /// Takes progress lines; those that find it full are dropped.
-    pub progress: Option<&'a mpsc::Sender<String>>,
+    /// Takes lines of progress.
+    pub progress: &'a (dyn Fn(&str) + Sync),
 }
 
 impl Run<'_> {
@@ -127,7 +126,7 @@ struct Output {
 }
 
 /// Passes progress on and returns what else is told.
-async fn follow(mut from: impl AsyncRead + Unpin, to: Option<&mpsc::Sender<String>>) -> Output {
+async fn follow(mut from: impl AsyncRead + Unpin, to: &(dyn Fn(&str) + Sync)) -> Output {
     let mut line = Vec::new();
     let mut chunk = vec![0; 4096];
     let mut output = Output::default();
@@ -144,8 +143,8 @@ async fn follow(mut from: impl AsyncRead + Unpin, to: Option<&mpsc::Sender<Strin
             if output.blocked.len() < BLOCKED_MAX {
                 output.blocked.extend(complaint::blocked(&text));
             }
-            if let (Some(to), Some(progress)) = (to, progress(&text)) {
-                let _ = to.try_send(progress);
+            if let Some(line) = progress(&text) {
+                to(&line);
             }
             line.clear();
         }

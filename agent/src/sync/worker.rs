@@ -3,6 +3,7 @@
 
 mod ahead;
 mod batch;
+mod lag;
 mod order;
 mod pass;
 mod relay;
@@ -125,6 +126,10 @@ impl Worker {
 
     /// Runs until it is stopped; then no process of its is left.
     pub async fn run(mut self) {
+        if let Some(peer) = self.to.agent().cloned() {
+            let (context, shared) = (self.context.clone(), self.shared.clone());
+            tokio::spawn(lag::tell(context, peer, shared, self.stop.clone()));
+        }
         let mut next_mark = Instant::now() + MARK_INTERVAL;
         let mut gate = self.context.gate.subscribe();
         let mut options = self.context.options.subscribe();

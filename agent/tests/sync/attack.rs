@@ -42,7 +42,7 @@ async fn a_caller_opens_the_sync_of_which_it_is_the_source_and_no_other() {
     let mut fleet = Fleet::new().await;
     fleet.add_head("web1").await;
     assign_other(&fleet).await;
-    let mark = Mark { filled: true, changed: true, acked: 9, at: Timestamp(1) };
+    let mark = Mark { filled: true, changed: true, acked: 9, at: Timestamp(1), lag: None };
     let (push, pass) = (Op::Push { pass: false }, Op::Push { pass: true });
     let ops = [push, pass, Op::Mark(mark), Op::Verify, Op::Move, Op::Changes];
     let other_key = Principal { key_hash: KeyHash([2; 32]), ..node("master1") };

@@ -16,7 +16,7 @@ use lockstep_agent::sync::{Settings, SyncEngine};
 use lockstep_model::KeyHash;
 use lockstep_model::identity::{Principal, Subject};
 use lockstep_model::sync::{
-    Delivery, DeliveryState, EngineState, SourceReport, SyncOptions, SyncReport,
+    Delivery, DeliveryState, EngineState, SourceReport, SyncOptions, SyncReport, TargetReport,
 };
 use lockstep_model::task::{Outcome, OutcomeKind, Peer, SyncSource, SyncTarget};
 use lockstep_transport::clock;
@@ -216,12 +216,16 @@ impl Fleet {
     }
 
     /// What a head says of itself.
-    pub fn problem(&self, head: &str) -> String {
+    pub fn said(&self, head: &str) -> TargetReport {
         let reports = self.heads[head].reports().subscribe();
         match reports.borrow().get(&SYNC.parse().unwrap()) {
-            Some(SyncReport::Target(report)) => report.problem.clone(),
-            _ => String::new(),
+            Some(SyncReport::Target(report)) => report.clone(),
+            _ => TargetReport::default(),
         }
+    }
+
+    pub fn problem(&self, head: &str) -> String {
+        self.said(head).problem
     }
 
     pub async fn state(&self, head: &str, state: DeliveryState) -> Delivery {

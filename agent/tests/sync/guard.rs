@@ -121,6 +121,25 @@ async fn a_target_given_by_mistake_keeps_what_it_had() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_had_nothing_else_is_the_syncs_own_from_the_start() {
+    let mut fleet = Fleet::new().await;
+    for i in 0..80 {
+        fs::write(fleet.src(&format!("f{i}")), "x").unwrap();
+    }
+    fleet.add_head("web1").await;
+    fleet.apply().await;
+    fleet.state("web1", DeliveryState::Idle).await;
+    // Over a quarter of it, and few enough.
+    for i in 0..30 {
+        fs::write(fleet.www("web1").join(format!("extra{i}")), "x").unwrap();
+    }
+    let order = resync(&fleet).await;
+    assert!(is_ok(&order), "{}", order.message);
+    fleet.converged("web1").await;
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_source_without_its_sentinel_deletes_nothing() {
     let mut fleet = Fleet::new().await;
     fleet.options.sentinel = Some(".complete".parse().unwrap());

@@ -8,7 +8,7 @@ use lockstep_model::sync::{Delivery, DeliveryState, EngineState, Sync};
 use lockstep_model::{Code, NodeName, Reject, SyncName, TaskId, Timestamp};
 
 use crate::World;
-use crate::members::{involves, nodes};
+use crate::members::{Uses, involves, nodes};
 use crate::tasks::{part, waiting_for};
 
 /// `reasons` are those of the last plan. Subjects are `sync/webroot`, `sync/webroot/web1`,
@@ -26,30 +26,30 @@ pub fn explain(
         [""] => {
             let mut found = planned(&|_| true);
             world.nodes().keys().for_each(|node| found.extend(health(world, node, now)));
-            world.syncs().values().for_each(|sync| found.extend(reported(world, &sync.value)));
+            let uses = Uses::of(world);
+            let syncs = world.syncs().values();
+            syncs.for_each(|sync| found.extend(reported(world, &uses, &sync.value)));
             return Ok(found);
         }
         ["store"] => planned(&|_| false),
-        ["sync", name] => {
-            let parts = format!("{subject}/");
-            let mut found = planned(&|r| r.subject == subject || r.subject.starts_with(&parts));
-            match find_sync(world, name) {
-                Ok(sync) => {
-                    found.extend(reported(world, sync));
-                    let nodes = nodes(world, sync).into_iter();
-                    found.extend(nodes.filter_map(|node| health(world, node, now)));
-                }
+        ["sync", name] => match find_sync(world, name) {
+            Ok(sync) => of_sync(world, &Uses::of(world), reasons, sync, now),
+            Err(refusal) => {
+                let parts = format!("{subject}/");
+                let found = planned(&|r| r.subject == subject || r.subject.starts_with(&parts));
                 // Deleted, and some nodes have yet to release it.
-                Err(_) if !found.is_empty() => {}
-                Err(refusal) => return Err(refusal),
+                if found.is_empty() {
+                    return Err(refusal);
+                }
+                found
             }
-            found
-        }
+        },
         ["sync", name, node] => {
             let sync = find_sync(world, name)?;
             let node = find_node(world, node)?;
             let mut found = planned(&|reason| reason.subject == subject);
-            found.extend(reported(world, sync).into_iter().filter(|r| r.subject == subject));
+            let reported = reported(world, &Uses::of(world), sync).into_iter();
+            found.extend(reported.filter(|r| r.subject == subject));
             found.extend(health(world, &node, now));
             found
         }
@@ -60,9 +60,10 @@ pub fn explain(
             let mut found: Vec<Reason> = health(world, &node, now).into_iter().collect();
             found.extend(admin(world, &node));
             found.extend(planned(&|reason| reason.subject == subject || is_part(reason)));
+            let uses = Uses::of(world);
             let syncs = world.syncs().values().map(|sync| &sync.value);
             let reported =
-                syncs.filter(|s| involves(world, s, &node)).flat_map(|s| reported(world, s));
+                syncs.filter(|s| involves(world, s, &node)).flat_map(|s| reported(world, &uses, s));
             found.extend(reported.filter(is_part));
             found
         }
@@ -78,6 +79,23 @@ pub fn explain(
     // An old copy of a store explains everything.
     found.extend(reasons.iter().filter(|reason| reason.subject == "store").cloned());
     Ok(found)
+}
+
+/// What holds up a sync or one of its nodes. `uses` is made once for many syncs.
+pub fn of_sync(
+    world: &World,
+    uses: &Uses<'_>,
+    reasons: &[Reason],
+    sync: &Sync,
+    now: Timestamp,
+) -> Vec<Reason> {
+    let subject = format!("sync/{}", sync.name);
+    let parts = format!("{subject}/");
+    let is_meant = |r: &&Reason| r.subject == subject || r.subject.starts_with(&parts);
+    let mut found: Vec<Reason> = reasons.iter().filter(is_meant).cloned().collect();
+    found.extend(reported(world, uses, sync));
+    found.extend(nodes(world, uses, sync).into_iter().filter_map(|node| health(world, node, now)));
+    found
 }
 
 fn find_sync<'a>(world: &'a World, name: &str) -> Result<&'a Sync, Reject> {
@@ -147,12 +165,12 @@ fn health(world: &World, node: &NodeName, now: Timestamp) -> Option<Reason> {
 }
 
 /// What the agents of a sync say is not as it should be.
-fn reported(world: &World, sync: &Sync) -> Vec<Reason> {
+fn reported(world: &World, uses: &Uses<'_>, sync: &Sync) -> Vec<Reason> {
     let mut found = Vec::new();
     let mut say = |node: &NodeName, text| {
         found.push(reason(format!("sync/{}/{node}", sync.name), "reported", text));
     };
-    for node in nodes(world, sync) {
+    for node in nodes(world, uses, sync) {
         let Some(report) = world.seen(node).and_then(|seen| seen.sync(&sync.name)) else {
             continue;
         };
@@ -178,6 +196,10 @@ fn reported(world: &World, sync: &Sync) -> Vec<Reason> {
             }
             if !report.filled {
                 say(node, format!("{node} has not got its first complete copy yet"));
+            }
+            if let Some(most) = sync.options.max_lag.filter(|_| report.behind) {
+                let told = "load balancers are told NOT_SERVING";
+                say(node, format!("{node} lags more than max-lag {}: {told}", most.exact()));
             }
         }
     }
@@ -233,6 +255,7 @@ mod tests {
             sent_bytes: 0,
             waiting_paths: Some(0),
             eta: None,
+            done_percent: None,
             verified_at: None,
             drift: 0,
         }
@@ -255,8 +278,7 @@ mod tests {
                 delivery("w2", DeliveryState::Failing, "connection refused"),
             ],
         });
-        let target =
-            SyncReport::Target(TargetReport { filled: false, problem: String::new(), relay: None });
+        let target = SyncReport::Target(TargetReport::default());
         for (node, report) in [("m", source), ("w1", target)] {
             let sync = "a".parse().unwrap();
             lab.observe(node, Observation::Sync { sync, report: Some(report) });

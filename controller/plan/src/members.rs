@@ -171,8 +171,8 @@ pub fn members_of<'a>(world: &'a World, sync: &'a Sync) -> Vec<Member<'a>> {
 }
 
 /// The nodes that have a part in a sync.
-pub fn nodes<'a>(world: &'a World, sync: &'a Sync) -> BTreeSet<&'a NodeName> {
-    let targets = members_of(world, sync).into_iter().map(|member| member.node);
+pub fn nodes<'a>(world: &'a World, uses: &Uses<'_>, sync: &'a Sync) -> BTreeSet<&'a NodeName> {
+    let targets = members(world, uses, sync).0.into_iter().map(|member| member.node);
     targets.chain([&sync.source.node]).collect()
 }
 

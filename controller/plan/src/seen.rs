@@ -301,11 +301,7 @@ mod tests {
         let phase = |id, phase| Observation::Task { id, phase };
         let sync = |name: &str| Observation::Sync {
             sync: name.parse().unwrap(),
-            report: Some(SyncReport::Target(TargetReport {
-                filled: true,
-                problem: String::new(),
-                relay: None,
-            })),
+            report: Some(SyncReport::Target(TargetReport { filled: true, ..Default::default() })),
         };
         for (observation, affects) in [
             (report("0.1.0", &[]), true),
@@ -335,8 +331,7 @@ mod tests {
     fn reports_of_parts_that_ended_are_forgotten() {
         let mut lab = Lab::with_nodes(&["m", "w"]);
         lab.ask(create_sync("s", "m:/srv", &["w:/srv"]));
-        let report =
-            SyncReport::Target(TargetReport { filled: true, problem: String::new(), relay: None });
+        let report = SyncReport::Target(TargetReport { filled: true, ..Default::default() });
         let s: SyncName = "s".parse().unwrap();
         lab.observe("w", Observation::Sync { sync: s.clone(), report: Some(report) });
         let id = lab.world.live_tasks_of(&"w".parse().unwrap()).next().unwrap().value.id;

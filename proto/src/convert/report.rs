@@ -18,9 +18,10 @@ impl TryFrom<v1::sync_report::Role> for SyncReport {
         Ok(match role {
             v1::sync_report::Role::Source(report) => Self::Source(report.try_into()?),
             v1::sync_report::Role::Target(report) => {
-                let v1::TargetReport { filled, problem, relay } = report;
+                let v1::TargetReport { filled, problem, relay, behind } = report;
                 Self::Target(TargetReport {
                     filled,
+                    behind,
                     problem: one_line(&problem, LINE_MAX),
                     relay: relay.map(TryInto::try_into).transpose()?,
                 })
@@ -40,8 +41,8 @@ impl From<SyncReport> for v1::sync_report::Role {
 
 impl From<TargetReport> for v1::TargetReport {
     fn from(report: TargetReport) -> Self {
-        let TargetReport { filled, problem, relay } = report;
-        Self { filled, problem, relay: relay.map(Into::into) }
+        let TargetReport { filled, behind, problem, relay } = report;
+        Self { filled, problem, relay: relay.map(Into::into), behind }
     }
 }
 
@@ -120,6 +121,7 @@ impl TryFrom<v1::Delivery> for Delivery {
             eta_ms,
             verified_at,
             drift,
+            done_percent,
         } = delivery;
         Ok(Self {
             target: parse("target", &target)?,
@@ -131,6 +133,7 @@ impl TryFrom<v1::Delivery> for Delivery {
             sent_bytes,
             waiting_paths,
             eta: eta_ms.map(Millis),
+            done_percent: done_percent.map(|percent| percent.min(100) as u8),
             verified_at: verified_at.as_ref().map(from_wire_time),
             drift,
         })
@@ -146,6 +149,7 @@ impl From<Delivery> for v1::Delivery {
             waiting_paths,
             lag,
             eta,
+            done_percent,
             last_success_at,
             last_error,
             sent_bytes,
@@ -174,6 +178,7 @@ impl From<Delivery> for v1::Delivery {
             eta_ms: eta.map(|eta| eta.0),
             verified_at: verified_at.map(to_wire_time),
             drift,
+            done_percent: done_percent.map(u32::from),
         }
     }
 }

@@ -31,6 +31,7 @@ use super::sluice::Sluice;
 use crate::dispatch;
 use crate::journal::Entry;
 use crate::rsync::exclude::{self, Excludes};
+use crate::rsync::options::shape;
 use crate::sync::Engine;
 use crate::sync::context::Context;
 use crate::sync::hooks::{Hooks, Site};
@@ -144,7 +145,7 @@ impl Keeper {
             problem: String::new(),
         };
         keeper.set_rules(spec);
-        keeper.note_excludes(spec).await?;
+        keeper.note_shape(spec).await?;
         Ok(keeper)
     }
 
@@ -212,7 +213,7 @@ impl Keeper {
         self.set_rules(&spec);
         self.crew.become_these(&spec.receivers, self.sluice.given_upto()).await;
         self.crew.set_rates(&spec);
-        self.note_excludes(&spec).await
+        self.note_shape(&spec).await
     }
 
     fn set_rules(&mut self, spec: &SyncSource) {
@@ -238,20 +239,27 @@ impl Keeper {
         self.hooks.set(here.cloned());
     }
 
-    /// Changed patterns change what belongs on every target: the same as "anything may have".
-    async fn note_excludes(&mut self, spec: &SyncSource) -> Result<(), String> {
-        let file = self.context.excludes_file.clone();
-        let text = exclude::file(&spec.options.filters);
-        let before = fs::read_to_string(&file).ok();
-        if before.as_deref() == Some(&text) {
-            return Ok(());
+    /// Patterns and attributes say what every copy has to look like: when they change, that is the
+    /// same as "anything may have".
+    async fn note_shape(&mut self, spec: &SyncSource) -> Result<(), String> {
+        let files = [
+            (self.context.excludes_file.clone(), exclude::file(&spec.options.filters)),
+            (self.context.dir.join("shape"), shape(&spec.options)),
+        ];
+        for (file, text) in files {
+            let before = fs::read_to_string(&file).ok();
+            if before.as_deref() == Some(&text) {
+                continue;
+            }
+            if before.is_some() {
+                self.feed.append_full((self.context.engine.now)()).await?;
+            }
+            let name = file.display().to_string();
+            let write = move || durable::write(&file, text.as_bytes());
+            let written = tokio::task::spawn_blocking(write).await.map_err(|e| e.to_string())?;
+            written.map_err(|error| format!("cannot write {name}: {error}"))?;
         }
-        if before.is_some() {
-            self.feed.append_full((self.context.engine.now)()).await?;
-        }
-        let write = move || durable::write(&file, text.as_bytes());
-        let written = tokio::task::spawn_blocking(write).await.map_err(|e| e.to_string())?;
-        written.map_err(|e| format!("cannot write the excludes: {e}"))
+        Ok(())
     }
 
     async fn follow_journal(&mut self) -> Result<(), String> {

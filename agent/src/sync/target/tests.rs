@@ -71,7 +71,13 @@ async fn a_fill_is_kept_for_its_directory_only() {
     targets.assign(&spec, dir.path());
     let master = principal(Subject::Node("master1".parse().unwrap()), 1);
     let target = targets.admit(&spec.sync, &master).unwrap().target;
-    let mark = Mark { filled: false, changed: false, acked: 1, at: lockstep_model::Timestamp(1) };
+    let mark = Mark {
+        filled: false,
+        changed: false,
+        acked: 1,
+        at: lockstep_model::Timestamp(1),
+        lag: None,
+    };
     target.note(mark).await.unwrap();
     assert!(!target.is_filled());
     target.note(Mark { filled: true, ..mark }).await.unwrap();
@@ -96,7 +102,13 @@ async fn a_copy_that_is_gone_is_not_complete() {
     targets.assign(&spec, dir.path());
     let master = principal(Subject::Node("master1".parse().unwrap()), 1);
     let target = targets.admit(&spec.sync, &master).unwrap().target;
-    let mark = Mark { filled: true, changed: false, acked: 1, at: lockstep_model::Timestamp(1) };
+    let mark = Mark {
+        filled: true,
+        changed: false,
+        acked: 1,
+        at: lockstep_model::Timestamp(1),
+        lag: None,
+    };
     target.note(mark).await.unwrap();
     target.notice_loss().await.unwrap();
     assert!(target.is_filled());

@@ -30,8 +30,9 @@ impl Worker {
         let mut taken = self.begin(state);
         self.move_ahead(delete, &mut taken, stop).await?;
         let engine = self.context.engine.clone();
-        let done = match self.permits(&engine.passes, stop).await {
-            Some(_permits) => self.bring_all(delete, progress, stop).await,
+        let permits = self.permits(&engine.passes, stop).await;
+        let done = match permits {
+            Some(_) => self.bring_all(delete, progress, stop).await,
             None => None,
         };
         let done = match done {
@@ -46,11 +47,15 @@ impl Worker {
         };
         match done {
             Some(Done::Through) => {
+                let is_fill = !self.cursor.filled;
                 self.late = Pending::default();
                 self.added = false;
                 self.save(Cursor { acked: taken.upto(), full: false, filled: true }).await;
                 self.moved_upto = Some(taken.upto());
                 self.context.remember(source).await;
+                if is_fill {
+                    self.count_others(stop).await;
+                }
             }
             // It holds the rest, and the next pass will find what is to be removed.
             Some(Done::Held) if self.cursor.filled => {
@@ -124,7 +129,7 @@ impl Worker {
     pub(super) async fn declare_filled(&self, acked: u64) -> Done {
         let at = (self.context.engine.now)();
         let changed = self.shared.status().unmarked;
-        match self.mark(Mark { filled: true, changed, acked, at }).await {
+        match self.mark(Mark { filled: true, changed, acked, at, lag: None }).await {
             Ok(Answer::Go) => Done::Through,
             Ok(Answer::Unfilled) => {
                 Done::Failed(Exit::Transient, "the target did not record its fill".to_owned())
@@ -155,7 +160,7 @@ impl Worker {
         }
         let at = (self.context.engine.now)();
         let changed = self.shared.status().unmarked;
-        let what = Mark { filled: false, changed, acked: self.cursor.acked, at };
+        let what = Mark { filled: false, changed, acked: self.cursor.acked, at, lag: None };
         let stop = self.stop.clone();
         let answer = tokio::select! {
             () = stop.cancelled() => return,

@@ -56,6 +56,9 @@ impl Worker {
         let by = if scope == Scope::Pass { By::Pass } else { By::Batch };
         let counted = self.transfer(form(Power::Count), names, None, stop).await?;
         let readable = matches!(counted.exit, Exit::Ok | Exit::Vanished);
+        if scope == Scope::Pass {
+            self.shared.status().to_bring = Some(counted.stats.brought_bytes);
+        }
         // Of a source that cannot be read in full nobody knows what it does not have.
         let entries = if readable { counted.stats.deleted } else { 0 };
         if !readable && counted.exit != Exit::Partial {
@@ -95,6 +98,25 @@ impl Worker {
             self.save_removals().await;
         }
         Some(Removed::Ran(ended))
+    }
+
+    /// After a fill: how many entries there are, and whether any is somebody else's. Where none is,
+    /// the stricter limit for a target that may have been mistyped ends.
+    pub(super) async fn count_others(&mut self, stop: &CancellationToken) {
+        let options = self.context.options();
+        if options.limit.is_none() || !options.delete.in_full_pass() {
+            return;
+        }
+        let form = Form { scope: Scope::Pass, delete: true, power: Power::Count };
+        let Some(counted) = self.transfer(form, &[], None, stop).await else { return };
+        if counted.exit != Exit::Ok {
+            return;
+        }
+        self.removals.note_total(counted.stats.before());
+        if counted.stats.deleted == 0 {
+            self.removals.note_trimmed();
+        }
+        self.save_removals().await;
     }
 
     /// Why nothing may be removed; the source may have changed while it was counted.

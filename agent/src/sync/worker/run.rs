@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Worker;
 use crate::journal::RelPath;
-use crate::rsync::{self, End, Form, Power, Route};
+use crate::rsync::{self, End, Form, Power, Route, Scope};
 use crate::sync::Settings;
 use crate::sync::transfer::{Run, Transfer};
 
@@ -42,16 +42,26 @@ impl Worker {
         let matters = form.power != Power::Count
             && !(form.is_listed() && matches!(names, [only] if only.is_empty()));
         let input = form.is_listed().then(|| rsync::list(names.iter().map(|name| &**name)));
+        let is_pass = form.scope == Scope::Pass && matters;
+        self.shared.begin_run(is_pass, self.cursor.filled);
+        let follow = |line: &str| {
+            if let Some(to) = progress {
+                let _ = to.try_send(line.to_owned());
+            }
+            self.shared.progress(line, self.context.trail.counts().map(|counts| counts.bytes));
+        };
         let run = Run {
             host: &engine.host,
             rsync: &engine.settings.rsync,
             source: &self.context.source,
             args: rsync::argv(&route, form),
             input,
-            progress,
+            progress: &follow,
         };
-        let ended = run.complete(stop).await?;
+        let ended = run.complete(stop).await;
         let mut status = self.shared.status();
+        status.progress = None;
+        let ended = ended?;
         status.sent_bytes += ended.stats.sent_bytes;
         // Also one that failed may have brought something.
         if matters {

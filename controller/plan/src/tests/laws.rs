@@ -131,7 +131,7 @@ fn take(lab: &mut Lab, step: Step) {
             lab.observe(name, Observation::Task { id, phase });
         }
         Step::Report(name, sync, some) => {
-            let target = TargetReport { filled: true, problem: String::new(), relay: None };
+            let target = TargetReport { filled: true, ..Default::default() };
             let report = some.then_some(SyncReport::Target(target));
             lab.observe(name, Observation::Sync { sync: sync.parse().unwrap(), report });
         }

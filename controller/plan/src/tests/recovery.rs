@@ -251,8 +251,7 @@ fn an_old_copy_of_a_store_plans_nothing_until_it_is_adopted() {
 #[test]
 fn a_part_that_no_record_knows_is_released() {
     let mut lab = in_force();
-    let report =
-        SyncReport::Target(TargetReport { filled: true, problem: String::new(), relay: None });
+    let report = SyncReport::Target(TargetReport { filled: true, ..Default::default() });
     let observed = Observation::Sync { sync: "lost".parse().unwrap(), report: Some(report) };
     assert!(lab.observe("web1", observed));
     check(

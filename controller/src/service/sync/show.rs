@@ -10,18 +10,21 @@ use lockstep_model::sync::{Sync, Target};
 use lockstep_model::task::{Slot, TaskSpec};
 use lockstep_model::{NodeName, SyncName, Timestamp};
 use lockstep_plan::World;
-use lockstep_plan::explain::explain;
-use lockstep_plan::members::{Member, feeder, members_of};
+use lockstep_plan::explain::of_sync;
+use lockstep_plan::members::{Member, Uses, feeder, members};
 use lockstep_proto::convert::to_wire_time;
 use lockstep_proto::v1;
 
+/// `uses` is made once for many syncs.
 pub(super) fn show(
     world: &World,
+    uses: &Uses<'_>,
     reasons: &[Reason],
     sync: &Versioned<Sync>,
     now: Timestamp,
 ) -> v1::Sync {
     let Versioned { revision, value: sync } = sync;
+    let reasons = of_sync(world, uses, reasons, sync, now);
     let Sync {
         name,
         source,
@@ -33,8 +36,6 @@ pub(super) fn show(
         comments,
         created_at,
     } = sync;
-    // What cannot be explained is shown without a reason.
-    let reasons = explain(world, reasons, &format!("sync/{name}"), now).unwrap_or_default();
     let mut why: HashMap<&str, &str> = HashMap::new();
     for reason in &reasons {
         why.entry(&reason.subject).or_insert(&reason.text);
@@ -73,7 +74,7 @@ pub(super) fn show(
         name: name.to_string(),
         source: Some(source.clone().into()),
         options: Some(options.clone().into()),
-        targets: members_of(world, sync).into_iter().map(target).collect(),
+        targets: members(world, uses, sync).0.into_iter().map(target).collect(),
         created_at: Some(to_wire_time(*created_at)),
         revision: revision.0,
         source_applied: is_applied(world, name, &source.node),

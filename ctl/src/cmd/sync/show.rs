@@ -142,12 +142,19 @@ fn cells(sync: &v1::Sync, target: &v1::SyncTargetStatus, figure: String) -> Vec<
         of(&|d| render::bytes(d.sent_bytes)),
         figure,
         bwlimit.map(|rate| rate.to_string()).unwrap_or_default(),
-        of(&|d| d.eta_ms.map(|ms| Millis(ms).to_string()).unwrap_or_default()),
+        of(&eta),
         of(&|d| when(d.last_success_at.is_some(), &|| render::ago(d.last_success_at.as_ref()))),
         of(&|d| when(d.verified_at.is_some(), &|| render::ago(d.verified_at.as_ref()))),
         of(&|d| when(d.drift > 0, &|| d.drift.to_string())),
         target.reason.clone(),
     ]
+}
+
+/// What is left of a complete pass, and how much of it is through.
+fn eta(delivery: &v1::Delivery) -> String {
+    let left = delivery.eta_ms.map(|ms| Millis(ms).to_string());
+    let done = delivery.done_percent.map(|percent| format!("{percent}%"));
+    left.into_iter().chain(done).collect::<Vec<_>>().join(" ")
 }
 
 /// What the target is measured by: the journal of the source. A relay's own is not told here.

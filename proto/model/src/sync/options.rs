@@ -40,6 +40,8 @@ pub struct SyncOptions {
     /// Each node feeds at most so many targets, and those feed the rest, 2 to 100; None: the source
     /// feeds all.
     pub fanout: Option<u32>,
+    /// A copy that is further behind is not to be served; None: however far it is.
+    pub max_lag: Option<Millis>,
 }
 
 impl SyncOptions {
@@ -53,6 +55,8 @@ impl SyncOptions {
     pub const PATTERNS_MAX: usize = 64;
     pub const HOOKS_MAX: usize = 16;
     pub const EVERY_MIN: Millis = Millis::from_secs(10);
+    pub const MAX_LAG_MIN: Millis = Millis::from_secs(3);
+    pub const MAX_LAG_MAX: Millis = Millis::from_secs(7 * 86_400);
     pub const EVERY_MAX: Millis = Millis::from_secs(366 * 86_400);
 }
 
@@ -77,6 +81,7 @@ impl Default for SyncOptions {
             hooks: Vec::new(),
             remove_source_files: false,
             fanout: None,
+            max_lag: None,
         }
     }
 }

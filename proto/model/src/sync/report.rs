@@ -69,8 +69,10 @@ pub struct Delivery {
     pub waiting_paths: Option<u64>,
     /// Age of the oldest change that is not on the target yet, 0 when none.
     pub lag: Millis,
-    /// How long the transfer under way will take, as rsync estimates it.
+    /// What the complete pass under way will still take at most, at its rate of the moment.
     pub eta: Option<Millis>,
+    /// How much of its bytes that pass has brought, in percent.
+    pub done_percent: Option<u8>,
     /// Agent's clock.
     pub last_success_at: Option<Timestamp>,
     /// One line, empty after a success.
@@ -98,10 +100,12 @@ words!(DeliveryState, "state", {
     Paused = "paused",
 });
 
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct TargetReport {
     /// The first complete fill arrived; kept over restarts.
     pub filled: bool,
+    /// Its source said that it lags more than `max-lag`.
+    pub behind: bool,
     /// One line, empty when fine.
     pub problem: String,
     /// What it feeds, when it is a relay.

@@ -11,7 +11,7 @@ use crate::setting::text::{
 };
 use crate::setting::{Setting, Settings, at_most, flag, many, one};
 use crate::time::Millis;
-use text::{chmod, chown, delay, delete_limit, delete_limit_text, every, timeout};
+use text::{chmod, chown, delay, delete_limit, delete_limit_text, every, max_lag, timeout};
 
 impl Settings for SyncOptions {
     const TABLE: &'static [Setting<Self>] = SETTINGS;
@@ -225,6 +225,14 @@ const SETTINGS: &[Setting<SyncOptions>] = &[
         |text: &str| count(text, 2, SyncOptions::FANOUT_MAX),
         |v: &Option<u32>| or_none(v.as_ref()),
         "The source feeds so many targets, and these feed the others; none: the source feeds all"
+    ),
+    one!(
+        "max-lag",
+        "TIME",
+        max_lag,
+        max_lag,
+        |v: &Option<Millis>| exact_or_none(*v),
+        "Tell load balancers not to ask a copy that is further behind, 3s to 7d; none: however far it is"
     ),
 ];
 

@@ -57,6 +57,7 @@ fn every_setting_is_read_as_written() {
         ("hook", "purge-cache on=filled at=source failure=retry timeout=5s repeatable=yes"),
         ("hook", "note"),
         ("fanout", "3"),
+        ("max-lag", "30s"),
     ];
     let options = read(&samples).unwrap();
     assert_eq!(options.transfer.symlinks, Symlinks::Follow);
@@ -115,6 +116,7 @@ fn what_does_not_fit_is_named() {
         (&[("delete-limit", "1,2")], "delete-limit: must look like"),
         (&[("bwlimit", "fast")], "bwlimit: must be bytes per second"),
         (&[("transfers", "0")], "transfers: must be a number from 1 to 100"),
+        (&[("max-lag", "2s")], "max-lag: must be 3s to 7d"),
         (&[("fanout", "1")], "fanout: must be a number from 2 to 100"),
         (&[("verify-every", "1s")], "verify-every: must be 10s to 366d"),
         (&[("hook", "../x")], "hook: must be 1 to 63"),

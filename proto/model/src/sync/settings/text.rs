@@ -11,6 +11,11 @@ pub(super) fn every(text: &str) -> Result<Option<Millis>, Invalid> {
     value.map(|v| within(v, SyncOptions::EVERY_MIN, SyncOptions::EVERY_MAX)).transpose()
 }
 
+pub(super) fn max_lag(text: &str) -> Result<Option<Millis>, Invalid> {
+    let value: Option<Millis> = optional(text)?;
+    value.map(|v| within(v, SyncOptions::MAX_LAG_MIN, SyncOptions::MAX_LAG_MAX)).transpose()
+}
+
 /// `1000`, `25%`, `1000,25%` or `none`, and the window of the limit before.
 pub(super) fn delete_limit(text: &str, window: Millis) -> Result<Option<DeleteLimit>, Invalid> {
     if text == "none" {
