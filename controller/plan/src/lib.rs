@@ -10,6 +10,7 @@ pub mod members;
 mod prune;
 mod relays;
 mod runs;
+pub mod schedule;
 pub mod seen;
 mod syncs;
 mod tasks;

@@ -13,6 +13,7 @@ pub mod reason;
 pub mod record;
 pub mod reject;
 pub mod request;
+pub mod schedule;
 pub mod setting;
 pub mod sync;
 pub mod task;

@@ -1,0 +1,120 @@
+//! What becomes of runs whose time comes while nobody looks or while the last one still runs, and
+//! the record from which that is decided.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::id::quote;
+use crate::reject::Invalid;
+use crate::time::{Millis, Timestamp};
+
+/// Of runs whose time passed longer ago than the grace.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Missed {
+    /// None of them.
+    Skip,
+    /// One for all of them.
+    #[default]
+    Once,
+    /// Each, one after the other, the oldest first, up to `Progress::OWED_MAX`.
+    All,
+}
+
+/// Of a run whose time comes while the one before has not ended.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Overlap {
+    Skip,
+    /// One run follows, however many times passed.
+    #[default]
+    Queue,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Policy {
+    pub missed: Missed,
+    /// A run that starts so much after its time is still on time.
+    pub grace: Millis,
+    pub overlap: Overlap,
+    /// Starts are spread over so much time after the schedule's instants, each schedule always at
+    /// its own place in it.
+    pub splay: Millis,
+}
+
+impl Policy {
+    pub const GRACE_MAX: Millis = Millis::from_secs(7 * 86_400);
+    pub const SPLAY_MAX: Millis = Millis::from_secs(86_400);
+
+    pub fn check(&self) -> Result<(), Invalid> {
+        let Self { missed: _, grace, overlap: _, splay } = self;
+        for (name, value, max) in
+            [("grace", grace, Self::GRACE_MAX), ("splay", splay, Self::SPLAY_MAX)]
+        {
+            if *value > max {
+                let problem = format!("is {}, at most {} is allowed", value.exact(), max.exact());
+                return Err(Invalid::new(name, problem));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            missed: Missed::default(),
+            grace: Millis::from_secs(60),
+            overlap: Overlap::default(),
+            splay: Millis(0),
+        }
+    }
+}
+
+/// How far a schedule has been followed. Kept, so that a restart neither loses nor repeats a run.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Progress {
+    /// Every instant of the schedule up to this one has been decided on.
+    pub considered: Timestamp,
+    /// Instants that are still to have their run, oldest first.
+    pub owed: Vec<Timestamp>,
+}
+
+impl Progress {
+    pub const OWED_MAX: usize = 100;
+
+    /// Of a schedule that is new, or resumed: what came before is nobody's business.
+    pub fn starting(now: Timestamp) -> Self {
+        Self { considered: now, owed: Vec::new() }
+    }
+}
+
+macro_rules! words {
+    ($type:ident, $field:literal, $($variant:ident = $text:literal),+) => {
+        impl $type {
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            pub fn text(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text),+
+                }
+            }
+        }
+        impl FromStr for $type {
+            type Err = Invalid;
+            fn from_str(text: &str) -> Result<Self, Invalid> {
+                Self::ALL.iter().copied().find(|value| value.text() == text).ok_or_else(|| {
+                    let words: Vec<_> = Self::ALL.iter().map(|value| value.text()).collect();
+                    let problem = format!("must be {}, not {}", words.join(" or "), quote(text));
+                    Invalid::new($field, problem)
+                })
+            }
+        }
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.text())
+            }
+        }
+    };
+}
+
+words!(Missed, "missed", Skip = "skip", Once = "once", All = "all");
+words!(Overlap, "overlap", Skip = "skip", Queue = "queue");
