@@ -13,6 +13,7 @@ pub mod hook;
 pub mod host;
 pub mod identity;
 pub mod index;
+pub mod inotify;
 pub mod join;
 pub mod journal;
 pub mod ledger;

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use lockstep_model::Millis;
 
+use crate::inotify::Shortage;
+
 /// Changes that lsyncd collects at most before it hands them over early. Its work for each grows with
 /// how many it holds: 10,000 touched files take a third of the CPU that they take with 1000.
 const DELAYS_MAX: u32 = 200;
@@ -61,25 +63,17 @@ fn quote(path: &Path) -> String {
     out
 }
 
-/// Why lsyncd is about to end, from a line of its log, and what to do about it.
-pub fn problem(line: &str) -> Option<&'static str> {
+/// What lsyncd is about to end for want of, from a line of its log.
+pub fn shortage(line: &str) -> Option<Shortage> {
     let says = |text: &str| line.contains(text);
     if says("out of inotify watches") || says("max_user_watches") {
-        return Some(
-            "lsyncd has no inotify watches left: raise the limit with \
-             sysctl fs.inotify.max_user_watches=1048576",
-        );
+        return Some(Shortage::Watches);
     }
-    if says("Cannot access inotify monitor") {
-        return Some(
-            "lsyncd gets no inotify instance: raise the limit with \
-             sysctl fs.inotify.max_user_instances=1024",
-        );
-    }
-    None
+    says("Cannot access inotify monitor").then_some(Shortage::Instances)
 }
 
-/// lsyncd missed changes and begins anew, which reaches the journal as a "full".
+/// lsyncd missed changes. It lets its children end, reads the whole tree again with a new queue, and
+/// calls for everything once, which reaches the journal as one "full".
 pub fn is_overflow(line: &str) -> bool {
     line.contains("OVERFLOW")
 }
@@ -150,13 +144,13 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_named_with_their_remedy() {
+    fn what_lsyncd_says_is_understood() {
         let line = "Error: Terminating since out of inotify watches.";
-        assert!(problem(line).unwrap().contains("sysctl fs.inotify.max_user_watches="));
+        assert_eq!(shortage(line), Some(Shortage::Watches));
         let line = "Error: Cannot access inotify monitor! ( 24 : Too many open files )";
-        assert!(problem(line).unwrap().contains("sysctl fs.inotify.max_user_instances="));
+        assert_eq!(shortage(line), Some(Shortage::Instances));
         assert!(is_overflow("Normal: --- OVERFLOW in event queue ---"));
-        assert_eq!(problem("Normal: Finished a list after exitcode: 0"), None);
+        assert_eq!(shortage("Normal: Finished a list after exitcode: 0"), None);
         let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
         let text = start_problem(&missing, Path::new("/usr/bin/lsyncd"));
         assert_eq!(text, "lsyncd is not installed: apt install lsyncd");

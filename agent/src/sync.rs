@@ -38,6 +38,7 @@ use crate::data::lane::Lanes;
 use crate::data::local::Exchange;
 use crate::data::{Dial, Server, Stream, call};
 use crate::host::Host;
+use crate::inotify::place::Places;
 use hooks::Site;
 use target::Targets;
 
@@ -106,6 +107,8 @@ struct Engine {
     connections: Semaphore,
     targets: Targets,
     lanes: Lanes,
+    /// What lsyncds of this node watch, all together.
+    places: Places,
     _exchange: Exchange,
     reports: Reports,
     sources: Mutex<BTreeMap<SyncName, source::Handle>>,
@@ -156,6 +159,7 @@ impl SyncEngine {
             connections: Semaphore::new(CONNECTIONS_MAX),
             targets: Targets::new(reports.clone()),
             lanes,
+            places: Places::default(),
             _exchange: exchange,
             reports,
             sources: Mutex::default(),

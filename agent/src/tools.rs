@@ -22,9 +22,6 @@ const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 const VERSION_OUTPUT_MAX: usize = 4096;
 /// Most warnings told; the controller takes as many.
 const WARNINGS_MAX: usize = 16;
-/// lsyncd needs a watch for each directory below a source.
-const WATCHES_WANTED: u64 = 65_536;
-const WATCHES_FILE: &str = "/proc/sys/fs/inotify/max_user_watches";
 const PATH: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 /// Debian and its like keep each major version's programs in `<here>/<version>/bin`.
@@ -104,8 +101,7 @@ impl Inspector {
         }
         let is_source = |spec: &TaskSpec| matches!(spec, TaskSpec::SyncSource(_));
         let sources = self.in_force.borrow_and_update().iter().filter(|s| is_source(s)).count();
-        let watches = fs::read_to_string(WATCHES_FILE).ok().and_then(|t| t.trim().parse().ok());
-        let mut warnings = warn(&tools, sources, watches);
+        let mut warnings = warn(&tools, sources);
         warnings.extend(self.warnings.borrow_and_update().iter().cloned());
         NodeReport { tools, warnings: cap(warnings), ..Self::blank() }
     }
@@ -134,7 +130,7 @@ fn read_version(text: &str) -> Option<String> {
     text.split_ascii_whitespace().find(plain).map(str::to_owned)
 }
 
-fn warn(tools: &[Tool], sources: usize, watches: Option<u64>) -> Vec<String> {
+fn warn(tools: &[Tool], sources: usize) -> Vec<String> {
     let mut warnings = Vec::new();
     let missing = |name: &str| tools.iter().any(|t| t.name == name && t.version.is_empty());
     if missing("rsync") {
@@ -142,11 +138,6 @@ fn warn(tools: &[Tool], sources: usize, watches: Option<u64>) -> Vec<String> {
     }
     if sources > 0 && missing("lsyncd") {
         warnings.push("lsyncd is missing on a source: changes are not seen; install it".to_owned());
-    }
-    if let Some(watches) = watches.filter(|n| sources > 0 && *n < WATCHES_WANTED) {
-        warnings.push(format!(
-            "fs.inotify.max_user_watches is {watches}, and a source needs one per directory; set it to {WATCHES_WANTED} or more"
-        ));
     }
     warnings
 }
@@ -187,15 +178,8 @@ mod tests {
         };
         let good = [tool("rsync", "3.5.0"), tool("lsyncd", "2.2.3")];
         let bad = [tool("rsync", ""), tool("lsyncd", "")];
-        for (tools, sources, watches, count) in [
-            (&good, 1, Some(1 << 20), 0),
-            (&good, 1, None, 0),
-            (&good, 0, Some(8192), 0),
-            (&good, 1, Some(8192), 1),
-            (&bad, 0, None, 1),
-            (&bad, 1, Some(8192), 3),
-        ] {
-            let warnings = warn(tools, sources, watches);
+        for (tools, sources, count) in [(&good, 1, 0), (&bad, 0, 1), (&bad, 1, 2)] {
+            let warnings = warn(tools, sources);
             assert_eq!(warnings.len(), count, "{warnings:?}");
         }
         let many = (0..40).map(|n| n.to_string()).collect();

@@ -1,6 +1,8 @@
-//! Keeps one lsyncd running for a source: starts it, reads its log, starts it again with backoff, and
-//! when another directory stands in the source's place. It never touches files of the sync; lsyncd's
-//! events go to the journal by the dispatcher.
+//! Keeps one lsyncd running for a source: starts it where the kernel's limits allow, reads its log,
+//! starts it again with backoff, and when another directory stands in the source's place. It never
+//! touches files of the sync; lsyncd's events go to the journal by the dispatcher.
+
+pub mod alarms;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -8,26 +10,32 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use lockstep_model::{Millis, SyncName};
+use lockstep_model::{Millis, SyncName, Timestamp};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::host::{Child, Host, Program};
-use crate::lsyncd::{Config, is_overflow, problem, render, start_problem};
+use crate::inotify::count;
+use crate::inotify::place::{Place, Places};
+use crate::inotify::{Limits, Need, Shortage};
+use crate::lsyncd::{Config, is_overflow, render, shortage, start_problem};
+use crate::sync::moving::Trail;
+use alarms::Alarms;
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// An lsyncd that ran for so long starts with the first backoff again.
 const STABLE: Duration = Duration::from_secs(60);
-/// How often it is looked which directory stands at the source's path.
+/// How often it is looked which directory stands at the source's path, and what the limits are.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest line of lsyncd's log that is looked at, in bytes.
 const LINE_MAX: u64 = 4096;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum WatchState {
-    Starting,
+    /// lsyncd reads the tree; why the one before it ended, empty for the first.
+    Starting(String),
     /// Nobody watches, on purpose.
     Still,
     /// Every change from now on reaches the journal.
@@ -37,7 +45,7 @@ pub enum WatchState {
 }
 
 /// Everything one lsyncd needs.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Watch {
     pub sync: SyncName,
     pub host: Host,
@@ -48,8 +56,13 @@ pub struct Watch {
     pub delay: Millis,
     /// Counts the dispatcher's calls that lsyncd took for a success.
     pub succeeded: Arc<AtomicU64>,
-    /// Told when the count has changed.
+    /// Told when the count has changed, or the alarms.
     pub changed: Arc<Notify>,
+    /// Knows how many directories there are.
+    pub trail: Trail,
+    pub places: Places,
+    pub alarms: Arc<Alarms>,
+    pub now: fn() -> Timestamp,
 }
 
 /// What tells one directory from another: device and inode. lsyncd watches a directory and not its
@@ -68,16 +81,23 @@ impl Watch {
     /// Runs until `stop`; then no lsyncd is left.
     pub async fn run(self, state: watch::Sender<WatchState>, stop: CancellationToken) {
         let mut pause = BACKOFF_FIRST;
+        let mut last = String::new();
         loop {
             let directory = tokio::select! {
                 () = stop.cancelled() => return,
                 found = self.find(&state) => found,
             };
-            state.send_replace(WatchState::Starting);
             let started = tokio::time::Instant::now();
-            let end = match self.start() {
-                Ok(child) => self.follow(child, directory, &state, &stop).await,
-                Err(why) => End::Failed(why),
+            let limits = Limits::read();
+            let end = match self.take_place(&limits, &stop).await {
+                Ok(place) => {
+                    state.send_replace(WatchState::Starting(std::mem::take(&mut last)));
+                    match self.start() {
+                        Ok(child) => self.follow(child, directory, place, &state, &stop).await,
+                        Err(why) => End::Failed(why),
+                    }
+                }
+                Err(end) => end,
             };
             let why = match end {
                 End::Stopped => return,
@@ -88,15 +108,40 @@ impl Watch {
                 End::Failed(why) => why,
             };
             tracing::warn!(sync = %self.sync, why, "lsyncd does not run");
+            last.clone_from(&why);
             state.send_replace(WatchState::Failing(why));
             if started.elapsed() >= STABLE {
                 pause = BACKOFF_FIRST;
             }
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(BACKOFF_MAX),
+                () = other_than(&limits) => pause = BACKOFF_FIRST,
             }
-            pause = (pause * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    /// What lsyncd will need of the kernel, if it is to be had; counted anew, since nobody watched.
+    async fn take_place(&self, limits: &Limits, stop: &CancellationToken) -> Result<Place, End> {
+        let (source, stopped) = (self.source.clone(), stop.clone());
+        let count = move || count::directories(&source, || !stopped.is_cancelled());
+        match tokio::task::spawn_blocking(count).await {
+            Ok(Some(watches)) => {
+                self.places.take(Need { watches, instances: 1 }, limits).map_err(End::Failed)
+            }
+            Ok(None) => Err(End::Stopped),
+            Err(error) => Err(End::Failed(format!("cannot count directories: {error}"))),
+        }
+    }
+
+    /// Tells when the limits come near.
+    fn weigh(&self, place: &mut Place) {
+        if let Some(counts) = self.trail.counts() {
+            place.resize(Need { watches: counts.directories + 1, instances: 1 });
+        }
+        let near = Limits::read().weigh(self.places.held()).advice();
+        if self.alarms.set_near(near) {
+            self.changed.notify_one();
         }
     }
 
@@ -119,8 +164,9 @@ impl Watch {
     }
 
     /// Returns when another directory stands there, or none.
-    async fn leave(&self, directory: Directory) {
+    async fn leave(&self, directory: Directory, place: &mut Place) {
         while self.look().await == Some(directory) {
+            self.weigh(place);
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
     }
@@ -143,6 +189,7 @@ impl Watch {
         &self,
         mut child: Child,
         directory: Directory,
+        mut place: Place,
         state: &watch::Sender<WatchState>,
         stop: &CancellationToken,
     ) -> End {
@@ -164,7 +211,7 @@ impl Watch {
             };
             tokio::select! {
                 () = stop.cancelled() => Err(End::Stopped),
-                () = self.leave(directory) => Err(End::Elsewhere),
+                () = self.leave(directory, &mut place) => Err(End::Elsewhere),
                 (status, ()) = async { tokio::join!(child.wait(), read) } => Ok(status),
             }
         };
@@ -177,7 +224,8 @@ impl Watch {
             }
             Ok(Err(error)) => End::Failed(format!("cannot wait for lsyncd: {error}")),
             Ok(Ok(status)) => {
-                let said = remark.known.or(remark.error);
+                let refused = |what| Limits::read().refused(what, self.places.held());
+                let said = remark.refused.map(refused).or(remark.error);
                 End::Failed(said.unwrap_or_else(|| format!("lsyncd ended with {status}")))
             }
         }
@@ -185,14 +233,13 @@ impl Watch {
 
     fn heed(&self, line: &str, remark: &mut Remark, state: &watch::Sender<WatchState>) {
         tracing::debug!(sync = %self.sync, "lsyncd: {line}");
-        if let Some(known) = problem(line) {
-            remark.known = Some(known.to_owned());
+        if let Some(what) = shortage(line) {
+            remark.refused = Some(what);
         } else if is_overflow(line) {
-            tracing::warn!(
-                sync = %self.sync,
-                "the kernel's queue of changes overflowed, so everything is compared again: raise \
-                 sysctl fs.inotify.max_queued_events if it happens often"
-            );
+            let advice = Limits::read().queue_advice();
+            tracing::warn!(sync = %self.sync, advice, "the kernel's queue of changes overflowed: everything is compared again");
+            self.alarms.overflowed((self.now)(), advice);
+            self.changed.notify_one();
         } else if let Some((_, error)) = line.split_once("Error: ") {
             remark.error = Some(format!("lsyncd: {}", error.trim()));
         }
@@ -208,10 +255,17 @@ impl Watch {
     }
 }
 
+/// Returns when the limits have changed.
+async fn other_than(limits: &Limits) {
+    while Limits::read() == *limits {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
 /// What lsyncd said that tells why it fails.
 #[derive(Default)]
 struct Remark {
-    known: Option<String>,
+    refused: Option<Shortage>,
     error: Option<String>,
 }
 

@@ -3,8 +3,10 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
+use lockstep_agent::journal::{Change, Reader};
 use lockstep_model::sync::{DeliveryState, EngineState};
 use tokio_util::sync::CancellationToken;
 
@@ -244,6 +246,13 @@ async fn an_overflow_of_the_kernels_queue_converges() {
     };
     let queue_max = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
     let queue_max: u32 = queue_max.trim().parse().unwrap();
+    let fulls = || {
+        let journal = fleet.dir.path().join("master1/sync").join(SYNC).join("journal");
+        let entries = Reader::after(&journal, 0).read().unwrap();
+        entries.iter().filter(|entry| entry.change == Change::Full).count()
+    };
+    fleet.watching().await;
+    let before = fulls();
     signal(rustix::process::Signal::STOP);
     // A create, a modify and a close each.
     for i in 0..queue_max / 3 + 200 {
@@ -253,6 +262,60 @@ async fn an_overflow_of_the_kernels_queue_converges() {
     fleet.converged("web1").await;
     fleet.state("web1", DeliveryState::Idle).await;
     assert_eq!(fleet.lsyncd().await, lsyncd);
+    assert_eq!(fulls() - before, 1, "one overflow, one full");
+    let warnings = fleet.report().unwrap().warnings;
+    let told = |word: &str| warnings.iter().any(|line| line.contains(word));
+    assert!(told("overflowed once, at 20") && told("sysctl fs.inotify.max_queued_events="));
+    fleet.end().await;
+}
+
+/// An executable in lsyncd's place.
+fn script(path: &Path, text: &str) {
+    fs::write(path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_lsyncd_that_ends_again_and_again_is_tried_ever_more_rarely() {
+    let mut fleet = Fleet::new().await;
+    let (program, tries) = (fleet.dir.path().join("bad-lsyncd"), fleet.dir.path().join("tries"));
+    let child = fleet.dir.path().join("child");
+    let text = format!(
+        "echo >>{}\nsleep 1000 &\necho $! >{}\necho 'now Error: something is wrong' >&2\nexit 3",
+        tries.display(),
+        child.display()
+    );
+    script(&program, &text);
+    fs::write(fleet.src("first"), "1").unwrap();
+    let lsyncd = program.clone();
+    fleet.master = fleet::engine_with(fleet.dir.path(), "master1", |s| s.lsyncd = lsyncd).await;
+    fleet.add_head("web1").await;
+    fleet.apply().await;
+    let started = tokio::time::Instant::now();
+    let tried = || fs::read(&tries).map_or(0, |lines| lines.len());
+    let failing = || fleet.report().filter(|report| report.engine == EngineState::Failing);
+    eventually("the first failure", failing).await;
+    eventually("four tries", || {
+        let report = fleet.report().unwrap();
+        assert_eq!(report.engine, EngineState::Failing, "also while it is tried again");
+        assert_eq!(report.problem, "lsyncd: something is wrong");
+        (tried() == 4).then_some(())
+    })
+    .await;
+    let took = started.elapsed().as_millis();
+    assert!(took >= 3400, "0.5, 1 and 2 s lie between four tries, not {took} ms");
+    // What it left behind went with it, every time.
+    let left = fs::read_to_string(&child).unwrap();
+    eventually("its child to be gone", || {
+        (!Path::new("/proc").join(left.trim()).exists()).then_some(())
+    })
+    .await;
+    fleet.converged("web1").await;
+    script(&program, "exec /usr/bin/lsyncd \"$@\"");
+    fleet.watching().await;
+    assert_eq!(fleet.report().unwrap().problem, "");
+    fs::write(fleet.src("later"), "1").unwrap();
+    fleet.converged("web1").await;
     fleet.end().await;
 }
 
@@ -264,16 +327,15 @@ async fn too_few_watches_are_named_and_more_of_them_heal() {
     }
     let limit = fleet.dir.path().join("limit");
     fs::write(&limit, "3").unwrap();
-    let script = fleet.dir.path().join("limited-lsyncd");
+    let program = fleet.dir.path().join("limited-lsyncd");
     let text = format!(
-        "#!/bin/sh\nexec unshare -U -r sh -c 'cat {} >/proc/sys/user/max_inotify_watches; \
-         exec /usr/bin/lsyncd \"$@\"' lsyncd \"$@\"\n",
+        "exec unshare -U -r sh -c 'cat {} >/proc/sys/user/max_inotify_watches; \
+         exec /usr/bin/lsyncd \"$@\"' lsyncd \"$@\"",
         limit.display()
     );
-    fs::write(&script, text).unwrap();
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    script(&program, &text);
     fleet.master = fleet::engine_with(fleet.dir.path(), "master1", |settings| {
-        settings.lsyncd = script;
+        settings.lsyncd = program;
     })
     .await;
     fleet.add_head("web1").await;

@@ -35,6 +35,7 @@ use crate::rsync::options::shape;
 use crate::sync::Engine;
 use crate::sync::context::Context;
 use crate::sync::hooks::{Hooks, Site};
+use crate::sync::watch::alarms::Alarms;
 use crate::sync::watch::{Watch, WatchState};
 
 /// How often the journal is looked at without a poke, and reports are made anew.
@@ -50,6 +51,7 @@ pub struct Keeper {
     feed: Feed,
     crew: Crew,
     watch: watch::Receiver<WatchState>,
+    alarms: Arc<Alarms>,
     /// None when nothing is watched.
     watch_task: Option<JoinHandle<()>>,
     poke: Option<UnixDatagram>,
@@ -95,7 +97,8 @@ impl Keeper {
         let poke = bind_poke(&dir.join(dispatch::POKE));
         let journal = dir.join(dispatch::JOURNAL);
         let head = Feed::head(&journal).await?;
-        let (state, watch) = watch::channel(WatchState::Starting);
+        let (state, watch) = watch::channel(WatchState::Starting(String::new()));
+        let alarms = Arc::<Alarms>::default();
         let succeeded = Arc::new(AtomicU64::new(0));
         let lsyncd = Watch {
             sync: spec.sync.clone(),
@@ -107,6 +110,10 @@ impl Keeper {
             delay: spec.options.delay,
             succeeded: succeeded.clone(),
             changed: context.changed.clone(),
+            trail: context.trail.clone(),
+            places: context.engine.places.clone(),
+            alarms: alarms.clone(),
+            now: context.engine.now,
         };
         let watch_task = match spec.options.once || relay.is_some() {
             true => {
@@ -126,6 +133,7 @@ impl Keeper {
             feed,
             crew,
             watch,
+            alarms,
             watch_task,
             poke,
             canaries: Canaries::default(),
@@ -386,7 +394,9 @@ impl Keeper {
         });
         let deliveries = self.crew.report((self.context.engine.now)());
         let (mut engine, mut problem) = match &*self.watch.borrow_and_update() {
-            WatchState::Starting => (EngineState::Starting, String::new()),
+            WatchState::Starting(last) if last.is_empty() => (EngineState::Starting, String::new()),
+            // It may fail again the same way.
+            WatchState::Starting(last) => (EngineState::Failing, last.clone()),
             WatchState::Still => (EngineState::Still, String::new()),
             WatchState::Watching => (EngineState::Watching, String::new()),
             WatchState::Failing(why) => (EngineState::Failing, why.clone()),
@@ -409,7 +419,8 @@ impl Keeper {
             problem.clone_from(&self.problem);
         }
         let head = self.sluice.given_upto();
-        let mut warnings = self.hooks.problems();
+        let mut warnings = self.alarms.lines((self.context.engine.now)());
+        warnings.append(&mut self.hooks.problems());
         warnings.truncate(SourceReport::WARNINGS_MAX);
         let report = SourceReport { engine, problem, warnings, head, deliveries };
         let Context { engine, sync, .. } = &*self.context;
