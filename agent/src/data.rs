@@ -27,7 +27,7 @@ use crate::moves;
 use crate::rsync::exit::said;
 use crate::sync::target::{Admission, Targets};
 use crate::verify;
-use header::{Answer, Header, Mark, Op};
+use header::{Answer, Header, Mark, Offer, Op};
 use pump::{IDLE_MAX, pump};
 
 /// For a caller's header, and for the answer to ours.
@@ -132,17 +132,26 @@ impl Server<'_> {
             Op::Move => rename(stream, &admission).await,
             Op::Push { .. } => self.receive(stream, &admission).await,
             Op::Verify => self.compare(stream, &admission, caller, &header).await,
-            Op::Changes if admission.target.is_relay() => {
+            Op::Changes => {
+                let target = &admission.target;
+                let dir = target.is_relay().then(|| target.state_dir());
                 let took = tokio::select! {
                     () = admission.withdrawn.cancelled() => return,
-                    took = changes::take(&mut stream, admission.target.state_dir()) => took,
+                    took = changes::take(&mut stream, dir) => took,
                 };
                 if let Err(error) = took {
                     tracing::warn!(sync = %header.sync, %error, "what changed could not be taken in");
                 }
             }
-            Op::Changes => {
-                refuse(&mut stream, caller, Some(&header), "this node feeds nobody").await;
+            Op::Offer(offer) => {
+                let answer = consider(&admission, &offer).await;
+                let _ = answer.write(&mut stream).await;
+                let _ = stream.shutdown().await;
+            }
+            Op::Allow { entries } => {
+                admission.target.allow(entries);
+                let _ = Answer::Go.write(&mut stream).await;
+                let _ = stream.shutdown().await;
             }
         }
     }
@@ -270,6 +279,14 @@ async fn note(admission: &Admission, mark: Mark) -> Answer {
         return Answer::Refused(why);
     }
     if admission.target.is_filled() { Answer::Go } else { Answer::Unfilled }
+}
+
+async fn consider(admission: &Admission, offer: &Offer) -> Answer {
+    match admission.target.consider(offer).await {
+        Err(why) => Answer::Refused(why),
+        Ok(()) if admission.target.is_filled() => Answer::Go,
+        Ok(()) => Answer::Unfilled,
+    }
 }
 
 async fn refuse(stream: &mut impl Stream, caller: &Principal, header: Option<&Header>, why: &str) {

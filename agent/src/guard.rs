@@ -105,6 +105,9 @@ impl Removals {
     fn is_over(&self, by: By, sum: u64, limit: &DeleteLimit, now: Timestamp) -> bool {
         let released = self.released.filter(|r| now.since(r.at) < limit.window);
         let sum = sum.saturating_sub(released.map_or(0, |r| r.entries));
+        if sum == 0 {
+            return false;
+        }
         let over_count = limit.count.map(|most| sum > u64::from(most));
         let over_share = limit.percent.map(|most| {
             // Of what nobody has counted any removal may be too large a share.
@@ -158,6 +161,12 @@ impl Removals {
         self.begun = [0; 2];
         self.released = Some(Allowance { entries: hold.entries, at: now });
         Some(hold.entries)
+    }
+
+    /// So many may go on top of the limit, once: they may where it comes from.
+    pub fn allow(&mut self, entries: u64, now: Timestamp) {
+        let before = self.released.map_or(0, |released| released.entries);
+        self.released = Some(Allowance { entries: before.saturating_add(entries), at: now });
     }
 
     /// The target was lost: what is there now may be somebody else's.

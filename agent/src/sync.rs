@@ -248,7 +248,8 @@ impl SyncEngine {
         if filled.is_none() {
             self.stop_source(&spec.sync).await;
             self.0.targets.set_relay(&spec.sync, None);
-            return Ok(());
+            // From now on it is told nothing: what it knew of others would be wrong later.
+            return source::forget(&dir);
         }
         // What the source decides is decided before it comes here.
         let options = SyncOptions {

@@ -1,5 +1,6 @@
-//! A relay is told what was brought to it, so that it can bring it on: one journal entry after the
-//! header, and an answer once it is on the relay's disk. What it says is checked like a journal's.
+//! In a tree a target is told what was brought to it, so that it can bring it on: one journal entry
+//! after the header, and an answer once it is on its disk. Only a target itself knows whether it is a
+//! relay by now; one that is none drops it. What is told is checked like a journal's.
 
 use std::io;
 use std::path::Path;
@@ -55,8 +56,16 @@ fn expect_go(answer: Answer) -> Result<(), String> {
     }
 }
 
-/// Takes one entry into the journal below `state_dir`; it is on disk when the caller hears so.
-pub async fn take(stream: &mut impl Stream, state_dir: &Path) -> io::Result<()> {
+/// How far the journal below `state_dir` is.
+pub async fn head(state_dir: &Path) -> io::Result<u64> {
+    let journal = state_dir.join(dispatch::JOURNAL);
+    let open = move || Appender::open(&journal).map(|journal| journal.head());
+    tokio::task::spawn_blocking(open).await.map_err(io::Error::other)?.map_err(io::Error::other)
+}
+
+/// Takes one entry into the journal below `state_dir`, if there is one to be brought on; it is on
+/// disk when the caller hears so.
+pub async fn take(stream: &mut impl Stream, state_dir: Option<&Path>) -> io::Result<()> {
     Answer::Go.write(stream).await?;
     let read = async {
         let len = stream.read_u32().await? as usize;
@@ -71,16 +80,17 @@ pub async fn take(stream: &mut impl Stream, state_dir: &Path) -> io::Result<()> 
         }
     };
     let entry = tokio::time::timeout(TELL_TIMEOUT, read).await.map_err(io::Error::other)??;
-    let dir = state_dir.to_owned();
+    let dir = state_dir.map(Path::to_owned);
     let append = move || {
+        let Some(dir) = dir else { return Ok(()) };
         let appended = Appender::open(&dir.join(dispatch::JOURNAL))
             .and_then(|mut journal| journal.append(entry.at, entry.change));
         dispatch::poke(&dir);
-        appended
+        appended.map(drop)
     };
     let appended = tokio::task::spawn_blocking(append).await.map_err(io::Error::other)?;
     let answer = match appended {
-        Ok(_) => Answer::Go,
+        Ok(()) => Answer::Go,
         Err(error) => Answer::Refused(error.to_string()),
     };
     answer.write(stream).await?;

@@ -31,6 +31,27 @@ pub enum Op {
     Move,
     /// A relay is told what changed on it; frames of the journal follow.
     Changes,
+    /// In a tree, before a delivery; no more follows.
+    Offer(Offer),
+    /// So many entries may be removed behind a relay on top of what the limit allows, since they may
+    /// on the relay itself; no more follows.
+    Allow { entries: u64 },
+}
+
+/// Where a feeder is in the journal of the source, and its target.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Offer {
+    /// The feeder has everything up to here.
+    pub has: u64,
+    /// Nothing above this will come.
+    pub upto: u64,
+    /// The target has everything up to here, as the feeder knows; 0 when it does not.
+    pub target_has: u64,
+}
+
+impl Offer {
+    /// What the source itself has.
+    pub const ALL: u64 = u64::MAX;
 }
 
 /// What the source knows of the target.
@@ -85,6 +106,14 @@ impl Header {
             Op::Verify => body.push(2),
             Op::Move => body.push(3),
             Op::Changes => body.push(4),
+            Op::Offer(Offer { has, upto, target_has }) => {
+                body.push(5);
+                [has, upto, target_has].iter().for_each(|n| body.extend(n.to_be_bytes()));
+            }
+            Op::Allow { entries } => {
+                body.push(6);
+                body.extend(entries.to_be_bytes());
+            }
         }
         [&(body.len() as u16).to_be_bytes(), &body[..]].concat()
     }
@@ -103,10 +132,7 @@ impl Header {
         let op = match rest {
             [0, pass @ (0 | 1)] => Op::Push { pass: *pass == 1 },
             [1, filled @ (0 | 1), changed @ (0 | 1), numbers @ ..] => {
-                let numbers: &[u8; 24] = numbers.try_into().map_err(|_| short)?;
-                let [acked, at, lag] = [0, 8, 16].map(|from| {
-                    numbers[from..from + 8].iter().fold(0, |n: u64, b| n << 8 | u64::from(*b))
-                });
+                let [acked, at, lag] = read_numbers(numbers)?;
                 Op::Mark(Mark {
                     filled: *filled == 1,
                     changed: *changed == 1,
@@ -118,6 +144,14 @@ impl Header {
             [2] => Op::Verify,
             [3] => Op::Move,
             [4] => Op::Changes,
+            [5, numbers @ ..] => {
+                let [has, upto, target_has] = read_numbers(numbers)?;
+                Op::Offer(Offer { has, upto, target_has })
+            }
+            [6, numbers @ ..] => {
+                let [entries] = read_numbers(numbers)?;
+                Op::Allow { entries }
+            }
             _ => return Err(HeaderError::Malformed("unknown request")),
         };
         Ok(Self { sync: name.parse()?, op })
@@ -132,6 +166,17 @@ impl Header {
         from.read_exact(&mut body).await?;
         Self::decode(&body)
     }
+}
+
+/// Exactly so many.
+fn read_numbers<const N: usize>(bytes: &[u8]) -> Result<[u64; N], HeaderError> {
+    let (numbers, []) = bytes.as_chunks::<8>() else {
+        return Err(HeaderError::Malformed("it has half a number"));
+    };
+    let numbers: &[[u8; 8]; N] = numbers
+        .try_into()
+        .map_err(|_| HeaderError::Malformed("it has too many or too few numbers"))?;
+    Ok(numbers.map(u64::from_be_bytes))
 }
 
 impl Answer {
@@ -182,7 +227,10 @@ mod tests {
             },
         );
         let plain = prop_oneof![Just(Op::Verify), Just(Op::Move), Just(Op::Changes)];
-        prop_oneof![any::<bool>().prop_map(|pass| Op::Push { pass }), mark, plain]
+        let offer = any::<[u64; 3]>()
+            .prop_map(|[has, upto, target_has]| Op::Offer(Offer { has, upto, target_has }));
+        let allow = any::<u64>().prop_map(|entries| Op::Allow { entries });
+        prop_oneof![any::<bool>().prop_map(|pass| Op::Push { pass }), mark, plain, offer, allow]
     }
 
     proptest! {

@@ -1,21 +1,21 @@
 //! What all workers of one source share. It holds facts and settings and takes no decisions.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use lockstep_model::sync::hook::{HookEvent, HookPlace};
 use lockstep_model::sync::options::{DeleteLimit, Initial, TransferOptions};
 use lockstep_model::sync::{DeletePolicy, FilePath, Hook};
-use lockstep_model::task::{Receiver, SyncSource};
-use lockstep_model::{Millis, NodeName, SyncName};
+use lockstep_model::task::SyncSource;
+use lockstep_model::{Millis, SyncName};
 use lockstep_transport::durable;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use super::Engine;
 use super::moving::Trail;
+use super::target::Place;
 use super::verifying::Terms;
 use crate::data::limit::Limiter;
 use crate::deliver::Source;
@@ -39,8 +39,6 @@ pub struct Context {
     pub gate: watch::Sender<bool>,
     /// What bounds all deliveries of the sync together.
     pub limit: Limiter,
-    /// Targets that feed others.
-    relays: RwLock<BTreeSet<NodeName>>,
     /// Counts the runs that may have brought something to a target.
     pub brought: AtomicU64,
     /// Something in a report has changed.
@@ -62,6 +60,8 @@ pub struct Options {
     pub paused: bool,
     /// Targets have hooks that wait to hear of a change.
     pub tells_at_once: bool,
+    /// Targets feed others.
+    pub is_tree: bool,
     pub terms: Terms,
     pub verify_every: Option<Millis>,
     pub scrub_every: Option<Millis>,
@@ -88,6 +88,7 @@ impl Options {
             transfers_max: options.transfers,
             paused: spec.paused,
             tells_at_once: options.hooks.iter().any(waits),
+            is_tree: options.fanout.is_some(),
             terms: options.into(),
             verify_every: every(options.verify_every),
             scrub_every: every(options.scrub_every),
@@ -113,7 +114,6 @@ impl Context {
             options: watch::Sender::new(Arc::new(Options::new(spec, None))),
             gate: watch::Sender::new(false),
             limit: Limiter::new(None),
-            relays: RwLock::default(),
             brought: AtomicU64::new(0),
             changed: Arc::default(),
             source,
@@ -128,13 +128,9 @@ impl Context {
         self.options.send_modify(|options| *options = Arc::new(Options::new(spec, Some(options))));
     }
 
-    pub fn is_relay(&self, target: &NodeName) -> bool {
-        self.relays.read().unwrap_or_else(PoisonError::into_inner).contains(target)
-    }
-
-    pub fn set_relays(&self, receivers: &[Receiver]) {
-        let relays = receivers.iter().filter(|r| r.is_relay).map(|r| r.node.clone());
-        *self.relays.write().unwrap_or_else(PoisonError::into_inner) = relays.collect();
+    /// How far the copy is that is brought on here; None at the source.
+    pub fn place(&self) -> Option<Place> {
+        Some(self.engine.targets.standing(&self.sync)?.0)
     }
 
     pub fn known_device(&self) -> Option<u64> {

@@ -123,6 +123,12 @@ impl Trail {
         tracing::warn!(sync = %self.sync, max = ENTRIES_MAX, "the source has too many names: renames are sent as content");
     }
 
+    /// Looks at a tree of which nothing is told: what moves above `seq` is to be known.
+    pub fn begin_above(&self, seq: u64) {
+        self.begin(&mut lock(&self.tree));
+        lock(&self.recent).forget(seq);
+    }
+
     /// Starts a walk in place of one that may be under way.
     fn begin(&self, tree: &mut Tree) {
         let opened = Looker::open(&self.source).and_then(|looker| Ok((looker.root()?, looker)));

@@ -12,6 +12,7 @@ use crate::cursor::Cursor;
 use crate::deliver::Pending;
 use crate::journal::{Change, Entry};
 use crate::rsync::progress::{Progress, Volume};
+use crate::sync::target::Place;
 use crate::sync::verifying::Record;
 
 /// What the source and its worker share.
@@ -41,6 +42,10 @@ pub struct Status {
     pub to_bring: Option<u64>,
     /// Of the complete pass under way, and when it began.
     pub progress: Option<(Instant, Progress)>,
+    /// Of the source's own journal, behind a relay: how far it is, and what has to be there first
+    /// for how much more.
+    place: u64,
+    next_place: Option<Place>,
 }
 
 impl Shared {
@@ -58,6 +63,8 @@ impl Shared {
             record: Record::default(),
             to_bring: None,
             progress: None,
+            place: 0,
+            next_place: None,
         };
         Self {
             pending: Mutex::new(Pending::after(cursor.acked)),
@@ -139,6 +146,23 @@ impl Shared {
         status.complete.then_some(status.acked)
     }
 
+    /// How far the target is by the source's own journal, of which its feeder has so much; None: the
+    /// feeder is the source. 0 when that is not known.
+    pub fn place(&self, feeder: Option<Place>) -> u64 {
+        let mut status = self.status();
+        let Some(feeder) = feeder else { return if status.complete { status.acked } else { 0 } };
+        // One step after the other: what the feeder has now may not be reached before it has more.
+        for _ in 0..2 {
+            let next = *status.next_place.get_or_insert(feeder);
+            if !status.complete || status.acked < next.own {
+                break;
+            }
+            status.place = next.has;
+            status.next_place = None;
+        }
+        status.place
+    }
+
     /// All is there, and the target was not told yet that something came.
     pub fn owes_mark(&self) -> bool {
         let waits = self.pending().oldest_at().is_some();
@@ -155,7 +179,9 @@ impl Shared {
         (!stands).then(|| lag(waiting, &status, now))
     }
 
-    pub fn report(&self, target: &NodeName, now: Timestamp) -> Report {
+    /// `feeder` as for `place`.
+    pub fn report(&self, target: &NodeName, feeder: Option<Place>, now: Timestamp) -> Report {
+        let place = feeder.map(|_| self.place(feeder));
         let (waiting, paths) = {
             let pending = self.pending();
             (pending.oldest_at(), (!pending.is_full()).then(|| pending.count()))
@@ -170,7 +196,7 @@ impl Shared {
                 DeliveryState::Idle if waiting.is_some() => DeliveryState::Dirty,
                 state => state,
             },
-            acked: status.acked,
+            acked: place.unwrap_or(status.acked),
             lag,
             last_success_at: status.last_success_at,
             last_error: status.last_error.clone(),

@@ -11,7 +11,7 @@ mod reaper;
 mod sieve;
 mod sluice;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ use super::Engine;
 use super::hooks::Site;
 use super::verifying::{Copy, Schedule};
 use super::worker::{Order, Task};
+use crate::dispatch;
 use crate::hook::Ran;
 use barrier::Standing;
 use canary::Now;
@@ -33,8 +34,24 @@ use keeper::Keeper;
 
 /// Commands that wait for a source; more are refused by waiting in the caller.
 const COMMANDS_MAX: usize = 8;
+/// Of the state directory: how far each target is.
+const CURSORS: &str = "cursors";
 /// How long a cancelled pass may take to end.
 const CANCEL_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// Removes what a source has in its state directory of the targets that it had.
+pub fn forget(dir: &Path) -> Result<(), String> {
+    for name in [CURSORS, dispatch::JOURNAL] {
+        let path = dir.join(name);
+        match std::fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(format!("cannot remove {}: {error}", path.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
 
 enum Command {
     Apply(Box<SyncSource>, oneshot::Sender<Result<(), String>>),

@@ -1,6 +1,8 @@
 //! Being a target: who may write which directory now, whether it was filled, and the one-module
 //! configuration that confines rsync to it. It decides nothing about health; it tells facts.
 
+mod place;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -22,9 +24,11 @@ use tokio_util::sync::CancellationToken;
 use super::Reports;
 use super::hooks::{Hooks, Site};
 use super::verifying::Terms;
-use crate::data::header::Mark;
+use crate::data::changes;
+use crate::data::header::{Mark, Offer};
 use crate::rsync::options::allowed;
 use crate::verify::Side;
+pub use place::Place;
 
 /// How long a newer push waits for the end of an older one.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -64,14 +68,24 @@ impl Targets {
     /// nor the source has changed.
     pub fn assign(&self, spec: &SyncTarget, state_dir: &Path) {
         let mut table = self.lock();
+        let mut place = Place::default();
         if let Some(now) = table.get(&spec.sync) {
+            let mut state = now.target.lock();
+            // A person who wants it taken up anew wants no more waiting.
+            if state.generation != spec.generation {
+                state.place.take_any();
+            }
             if now.target.path == spec.path && now.source == spec.source {
-                let mut state = now.target.lock();
                 state.terms = (&spec.options).into();
                 state.options = spec.options.clone();
+                state.generation = spec.generation;
+                state.is_relay = !spec.receivers.is_empty();
                 drop(state);
                 now.target.publish();
                 return;
+            }
+            if now.target.path == spec.path {
+                place = state.place.handed_over();
             }
             now.withdrawn.cancel();
         }
@@ -83,11 +97,16 @@ impl Targets {
             state: Mutex::new(State {
                 filled,
                 relay: None,
+                // Before anybody can tell what changed: nothing may be dropped.
+                is_relay: !spec.receivers.is_empty(),
                 options: spec.options.clone(),
                 problem: String::new(),
                 mark: None,
                 lag: Millis(0),
                 terms: (&spec.options).into(),
+                place,
+                allowed: 0,
+                generation: spec.generation,
             }),
             comparisons: Semaphore::new(COMPARISONS_MAX),
             turn: Mutex::default(),
@@ -145,6 +164,14 @@ impl Targets {
         }
     }
 
+    /// How far the copy is, and how many entries were ever allowed to go behind it; None at the
+    /// source.
+    pub fn standing(&self, sync: &SyncName) -> Option<(Place, u64)> {
+        let table = self.lock();
+        let state = table.get(sync)?.target.lock();
+        Some((state.place, state.allowed))
+    }
+
     /// What the source last said of this node.
     pub fn last_mark(&self, sync: &SyncName) -> Option<Mark> {
         self.lock().get(sync)?.target.lock().mark
@@ -196,10 +223,15 @@ struct State {
     options: SyncOptions,
     problem: String,
     relay: Option<SourceReport>,
+    is_relay: bool,
     mark: Option<Mark>,
     /// As its source told it last; a source that is silent changes nothing.
     lag: Millis,
     terms: Terms,
+    place: Place,
+    /// Entries that may go behind it, all that were ever told.
+    allowed: u64,
+    generation: u32,
 }
 
 /// The right to run a push, until a newer one comes.
@@ -217,7 +249,7 @@ impl Turn<'_> {
 impl Target {
     /// It feeds others.
     pub fn is_relay(&self) -> bool {
-        self.lock().relay.is_some()
+        self.lock().is_relay
     }
 
     /// Of the agent, for this sync.
@@ -272,8 +304,28 @@ impl Target {
             state.lag = mark.lag.unwrap_or(state.lag);
             state.mark = Some(mark);
         }
+        self.note_place(mark.acked).await?;
         self.publish();
         Ok(())
+    }
+
+    /// Its feeder may be another than before, and must not be behind it. The error is for the feeder.
+    pub async fn consider(&self, offer: &Offer) -> Result<(), String> {
+        self.lock().place.take(offer)?;
+        self.note_place(offer.target_has).await.map_err(|error| error.to_string())
+    }
+
+    /// What is told to a relay is in its journal before it hears that it has it.
+    async fn note_place(&self, has: u64) -> io::Result<()> {
+        let own = if self.is_relay() { changes::head(&self.state_dir).await? } else { 0 };
+        self.lock().place.note(has, own);
+        Ok(())
+    }
+
+    /// A hold on it was released: behind it the same may go.
+    pub fn allow(&self, entries: u64) {
+        let mut state = self.lock();
+        state.allowed = state.allowed.saturating_add(entries);
     }
 
     async fn happened(&self, event: HookEvent) {

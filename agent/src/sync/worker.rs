@@ -28,10 +28,11 @@ use super::look::examine;
 use super::reach::Reach;
 use super::shared::Shared;
 use crate::cursor::Cursor;
-use crate::deliver::{Delivery, Pending, next_delivery};
+use crate::deliver::{Delivery, Pending, Source, next_delivery};
 use crate::guard::Removals;
 use crate::rsync::exit::Exit;
 pub use order::{Order, Task};
+use relay::{Allowed, Offered};
 use removal::removals_file;
 use retry::Retry;
 
@@ -69,6 +70,12 @@ pub struct Worker {
     lates: Retry,
     batches: Retry,
     passes: Retry,
+    /// By the source's journal, as the target last heard.
+    told_place: u64,
+    /// Removals let go here, of which the target has not heard.
+    allowed: Option<Allowed>,
+    /// Removals let go on this node, as it had heard.
+    heard_allowed: u64,
     orders: mpsc::Receiver<Order>,
     stop: CancellationToken,
 }
@@ -106,6 +113,7 @@ impl Worker {
             true => Removals::default(),
             false => Removals::load(&removals_file(&cursor_file)),
         };
+        let standing = context.engine.targets.standing(&context.sync);
         Self {
             context,
             to,
@@ -119,6 +127,9 @@ impl Worker {
             lates: Retry::new(seed),
             batches: Retry::new(!seed),
             passes: Retry::new(seed.wrapping_mul(3)),
+            told_place: 0,
+            allowed: None,
+            heard_allowed: standing.map_or(0, |(_, allowed)| allowed),
             orders,
             stop,
         }
@@ -145,7 +156,8 @@ impl Worker {
                 (false, true) => self.step().await,
                 (false, false) => None,
             };
-            if self.context.options().tells_at_once && self.shared.owes_mark() {
+            let tells_at_once = self.context.options().tells_at_once;
+            if tells_at_once && self.shared.owes_mark() || self.owes_place() {
                 self.remind().await;
             }
             self.note_waiting();
@@ -174,6 +186,7 @@ impl Worker {
             return self.adopt().await;
         }
         self.take_full().await;
+        self.take_allowed().await;
         self.reconsider();
         let facts = examine(&self.context, self.passes.is_due()).await;
         let policy = self.context.options().delete;
@@ -197,16 +210,24 @@ impl Worker {
                 let pause = if saved { Millis(0) } else { SAVE_RETRY };
                 Some(Instant::now() + pause.into())
             }
-            Delivery::Batch { delete } => {
-                let done = self.batch(delete, &facts.source).await?;
-                self.settle(Kind::Batch, done).await
-            }
+            Delivery::Batch { .. } | Delivery::Pass { .. } => match self.offer().await? {
+                Offered::Taken => self.deliver(delivery, &facts.source).await,
+                Offered::Changed => Some(Instant::now()),
+                Offered::Refused(why) => self.wait_refused(why),
+            },
+        }
+    }
+
+    async fn deliver(&mut self, delivery: Delivery, source: &Source) -> Option<Instant> {
+        let (kind, done) = match delivery {
+            Delivery::Batch { delete } => (Kind::Batch, self.batch(delete, source).await?),
             Delivery::Pass { delete } => {
                 let stop = self.stop.clone();
-                let done = self.pass(delete, &facts.source, None, &stop).await?;
-                self.settle(Kind::Pass, done).await
+                (Kind::Pass, self.pass(delete, source, None, &stop).await?)
             }
-        }
+            Delivery::Nothing | Delivery::Held { .. } | Delivery::Ack => return None,
+        };
+        self.settle(kind, done).await
     }
 
     /// Nothing is to be done right now.

@@ -48,12 +48,17 @@ async fn within_patience<T>(mut condition: impl FnMut() -> Option<T>) -> Option<
     tokio::time::timeout(PATIENCE, waited).await.ok()
 }
 
-struct SocketDial(PathBuf);
+/// Who dials, and where the sockets of the others are.
+struct SocketDial(String, PathBuf);
 
 impl Dial for SocketDial {
     fn dial<'a>(&'a self, peer: &'a Peer) -> BoxFuture<'a, Result<Box<dyn Stream>, String>> {
         Box::pin(async move {
-            let path = self.0.join("peers").join(peer.node.as_str());
+            let Self(caller, dir) = self;
+            // A target that several may feed has a socket for each of them.
+            let own = dir.join("peers").join(format!("{caller}-{}", peer.node));
+            let path = Some(own).filter(|own| own.exists());
+            let path = path.unwrap_or_else(|| dir.join("peers").join(peer.node.as_str()));
             let stream = UnixStream::connect(path).await.map_err(|e| e.to_string())?;
             Ok(Box::new(stream) as Box<dyn Stream>)
         })
@@ -97,7 +102,7 @@ pub async fn engine(dir: &Path, node: &str) -> SyncEngine {
 }
 
 pub async fn engine_with(dir: &Path, node: &str, change: impl FnOnce(&mut Settings)) -> SyncEngine {
-    let dial = Arc::new(SocketDial(dir.to_owned()));
+    let dial = Arc::new(SocketDial(node.to_owned(), dir.to_owned()));
     let mut settings = engine_settings(dir, node);
     change(&mut settings);
     SyncEngine::open(settings, dial, clock::now).await.unwrap()

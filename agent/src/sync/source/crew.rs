@@ -19,6 +19,7 @@ use crate::journal::Entry;
 use crate::sync::context::Context;
 use crate::sync::reach::Reach;
 use crate::sync::shared::Shared;
+use crate::sync::target::Place;
 use crate::sync::verifying::{Copy, Record, record_file};
 use crate::sync::worker::{Order, Worker, forget};
 
@@ -44,8 +45,8 @@ struct Member {
 }
 
 impl Member {
-    fn report(&self, now: Timestamp) -> Delivery {
-        let report = self.shared.report(&self.to.node, now);
+    fn report(&self, feeder: Option<Place>, now: Timestamp) -> Delivery {
+        let report = self.shared.report(&self.to.node, feeder, now);
         let sent_bytes = self.lane.as_ref().map_or(report.sent_bytes, Lane::sent_bytes);
         Delivery { sent_bytes, ..report }
     }
@@ -70,6 +71,7 @@ impl Crew {
         stop: CancellationToken,
     ) -> (Self, u64) {
         let mut crew = Self { context, dir, workers: BTreeMap::new(), stop };
+        crew.forget_others(targets);
         let mut from = head;
         for receiver in targets {
             let cursor = crew.load_cursor(&receiver.node, head);
@@ -77,6 +79,21 @@ impl Crew {
             crew.add(receiver.into(), cursor);
         }
         (crew, from)
+    }
+
+    /// What is kept of targets that went while nothing ran: somebody else may feed them since, and
+    /// what is known of them here is not so any more when they return.
+    fn forget_others(&self, targets: &[Receiver]) {
+        let is_target = |file: &str| targets.iter().any(|receiver| receiver.node.as_str() == file);
+        for entry in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let Some(node) = name.to_str().and_then(|name| name.split('@').next()) else {
+                continue;
+            };
+            if !is_target(node) {
+                forget(&self.dir.join(node));
+            }
+        }
     }
 
     fn cursor_file(&self, node: &NodeName) -> PathBuf {
@@ -212,7 +229,8 @@ impl Crew {
     }
 
     pub fn report(&self, now: Timestamp) -> Vec<Delivery> {
-        self.workers.values().map(|worker| worker.report(now)).collect()
+        let feeder = self.context.place();
+        self.workers.values().map(|worker| worker.report(feeder, now)).collect()
     }
 
     /// Ends all at once: one that is slow to end does not hold up the others.

@@ -20,7 +20,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::Command;
 use super::barrier::Standing;
 use super::canary::{self, Canaries, Now};
 use super::crew::Crew;
@@ -28,6 +27,7 @@ use super::feed::Feed;
 use super::marker::Marker;
 use super::reaper::{Kept, Reaper};
 use super::sluice::Sluice;
+use super::{CURSORS, Command};
 use crate::dispatch;
 use crate::journal::Entry;
 use crate::rsync::exclude::{self, Excludes};
@@ -88,7 +88,7 @@ impl Keeper {
         stop: CancellationToken,
     ) -> Result<Self, String> {
         let failed = |error: io::Error| format!("cannot use {}: {error}", dir.display());
-        let cursors = dir.join("cursors");
+        let cursors = dir.join(CURSORS);
         fs::create_dir_all(&cursors).map_err(failed)?;
         let dispatcher = dispatch::install(&dir, &engine.settings.agent).map_err(failed)?;
         let context = Arc::new(Context::new(engine, &dir, spec));
@@ -154,6 +154,10 @@ impl Keeper {
         };
         keeper.set_rules(spec);
         keeper.note_shape(spec).await?;
+        // No lsyncd begins with a "full" here, after which a source is looked at.
+        if keeper.is_relay && *keeper.may_feed.borrow() {
+            keeper.context.trail.begin_above(head);
+        }
         Ok(keeper)
     }
 
@@ -226,7 +230,6 @@ impl Keeper {
 
     fn set_rules(&mut self, spec: &SyncSource) {
         let options = &spec.options;
-        self.context.set_relays(&spec.receivers);
         self.sluice.set(&options.ignore, options.marker.as_ref());
         let record = &self.marker_record;
         let marker =

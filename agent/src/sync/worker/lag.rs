@@ -46,8 +46,8 @@ pub(super) async fn tell(
         if !is_behind && !told_behind {
             continue;
         }
-        let what =
-            Mark { filled: false, changed: false, acked: shared.acked(), at: now, lag: Some(lag) };
+        let acked = shared.place(context.place());
+        let what = Mark { filled: false, changed: false, acked, at: now, lag: Some(lag) };
         let header = Header { sync: context.sync.clone(), op: Op::Mark(what) };
         let answer = tokio::select! {
             () = stop.cancelled() => return,

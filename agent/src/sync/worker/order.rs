@@ -5,6 +5,7 @@ use lockstep_model::task::{Outcome, OutcomeKind};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::relay::Offered;
 use super::{Done, Kind, Worker};
 use crate::cursor::Cursor;
 use crate::deliver::{Delivery, next_delivery};
@@ -38,6 +39,18 @@ impl Worker {
         if self.context.options().paused {
             let _ = done.send(Outcome::new(OutcomeKind::Failed, "the sync is paused"));
             return;
+        }
+        match self.offer().await {
+            None => {
+                let why = format!("{} was stopped", self.context.sync);
+                let _ = done.send(Outcome::new(OutcomeKind::Interrupted, why));
+                return;
+            }
+            Some(Offered::Refused(why)) => {
+                let _ = done.send(Outcome::new(OutcomeKind::Failed, why));
+                return;
+            }
+            Some(Offered::Taken | Offered::Changed) => {}
         }
         let sync = self.context.sync.clone();
         self.take_full().await;

@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::relay::Offered;
 use super::removal::Removed;
 use super::{Done, Worker};
 use crate::cursor::Cursor;
@@ -38,10 +39,15 @@ impl Worker {
         let done = match done {
             Some(Done::Through) => tokio::select! {
                 () = stop.cancelled() => None,
-                declared = self.declare_filled(taken.upto()) => match declared {
-                    Done::Through => Some(self.tell_pass().await),
-                    failed => Some(failed),
-                },
+                declared = self.declare_and_tell() => Some(declared),
+            },
+            // What it brought was brought, whatever stays too much.
+            Some(Done::Held) if self.cursor.filled => tokio::select! {
+                () = stop.cancelled() => None,
+                told = self.tell_pass() => Some(match told {
+                    Done::Through => Done::Held,
+                    failed => failed,
+                }),
             },
             other => other,
         };
@@ -64,6 +70,13 @@ impl Worker {
             _ => self.shared.pending().put_back(taken),
         }
         done
+    }
+
+    async fn declare_and_tell(&mut self) -> Done {
+        match self.declare_filled().await {
+            Done::Through => self.tell_pass().await,
+            failed => failed,
+        }
     }
 
     /// A run with the power to remove only where there is something to be removed.
@@ -109,7 +122,18 @@ impl Worker {
     /// A new target that was filled by other means.
     pub(super) async fn adopt(&mut self) -> Option<Instant> {
         let taken = self.shared.pending().take();
-        match self.declare_filled(taken.upto()).await {
+        match self.offer().await? {
+            Offered::Taken => {}
+            Offered::Changed => {
+                self.shared.pending().put_back(taken);
+                return Some(Instant::now());
+            }
+            Offered::Refused(why) => {
+                self.shared.pending().put_back(taken);
+                return self.wait_refused(why);
+            }
+        }
+        match self.declare_filled().await {
             Done::Through => {
                 self.added = false;
                 self.save(Cursor { acked: taken.upto(), full: false, filled: true }).await;
@@ -126,9 +150,10 @@ impl Worker {
     }
 
     /// The target must know before the source counts it as filled, if it can know anything.
-    pub(super) async fn declare_filled(&self, acked: u64) -> Done {
+    pub(super) async fn declare_filled(&mut self) -> Done {
         let at = (self.context.engine.now)();
         let changed = self.shared.status().unmarked;
+        let acked = self.shared.place(self.context.place());
         match self.mark(Mark { filled: true, changed, acked, at, lag: None }).await {
             Ok(Answer::Go) => Done::Through,
             Ok(Answer::Unfilled) => {
@@ -139,7 +164,7 @@ impl Worker {
         }
     }
 
-    pub(super) async fn mark(&self, what: Mark) -> Result<Answer, String> {
+    pub(super) async fn mark(&mut self, what: Mark) -> Result<Answer, String> {
         let answer = match self.to.agent() {
             None => Ok(Answer::Go),
             Some(peer) => {
@@ -149,6 +174,7 @@ impl Worker {
         };
         if let Ok(Answer::Go | Answer::Unfilled) = answer {
             self.shared.status().unmarked = false;
+            self.told_place = what.acked;
         }
         answer
     }
@@ -160,7 +186,8 @@ impl Worker {
         }
         let at = (self.context.engine.now)();
         let changed = self.shared.status().unmarked;
-        let what = Mark { filled: false, changed, acked: self.cursor.acked, at, lag: None };
+        let acked = self.shared.place(self.context.place());
+        let what = Mark { filled: false, changed, acked, at, lag: None };
         let stop = self.stop.clone();
         let answer = tokio::select! {
             () = stop.cancelled() => return,

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Worker;
+use super::relay::Allowed;
 use crate::deliver::held;
 use crate::guard::By;
 use crate::journal::RelPath;
@@ -126,10 +127,12 @@ impl Worker {
 
     /// A person lets go what is held.
     pub(super) async fn release(&mut self) -> Outcome {
-        let Some(entries) = self.removals.release((self.context.engine.now)()) else {
+        let at = (self.context.engine.now)();
+        let Some(entries) = self.removals.release(at) else {
             let why = format!("no removals are held for {}", self.to.node);
             return Outcome::new(OutcomeKind::Failed, why);
         };
+        self.allowed = Some(Allowed { entries, at });
         self.save_removals().await;
         self.lates.reset();
         self.passes.reset();
