@@ -22,7 +22,8 @@ Exit codes:
   4  not logged in, or without the right
   5  no controller could be reached
   6  --timeout passed
-  7  sync diff: a copy differs from its source";
+  7  sync diff: a copy differs from its source
+130  Ctrl-C";
 
 /// The command line of a Lockstep fleet.
 #[derive(Parser, Debug)]

@@ -24,6 +24,8 @@ enum Kind {
     TimedOut = 6,
     /// Copies were compared and are not equal.
     Differs = 7,
+    /// Ctrl-C: 128 and the signal's number, as a shell has it.
+    Interrupted = 130,
 }
 
 #[derive(Debug)]
@@ -47,6 +49,10 @@ impl Failure {
 
     pub fn timed_out(message: impl Into<String>) -> Self {
         Self { kind: Kind::TimedOut, message: message.into() }
+    }
+
+    pub fn interrupted(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Interrupted, message: message.into() }
     }
 
     /// Who reads our stdout went away; that is no news to him.

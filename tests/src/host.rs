@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{Write, pipe};
+use std::io::{PipeWriter, Write, pipe};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -82,6 +82,12 @@ impl Host {
     /// goes to files below `log/`; there is no input.
     pub fn spawn(&self, command: &mut Command) -> Result<Proc> {
         self.spawn_with(command, Stdio::null())
+    }
+
+    /// As [`Host::spawn`], with a pipe to its standard input.
+    pub fn spawn_fed(&self, command: &mut Command) -> Result<(Proc, PipeWriter)> {
+        let (reader, writer) = pipe()?;
+        Ok((self.spawn_with(command, reader.into())?, writer))
     }
 
     fn spawn_with(&self, command: &mut Command, input: Stdio) -> Result<Proc> {

@@ -7,6 +7,7 @@ mod commands;
 mod orders;
 mod targets;
 mod trust;
+mod typed;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

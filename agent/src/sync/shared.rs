@@ -216,3 +216,21 @@ fn lag(waiting: Option<Timestamp>, status: &Status, now: Timestamp) -> Millis {
     let oldest = [waiting, status.held_since].into_iter().flatten().min();
     oldest.map_or(Millis(0), |oldest| now.since(oldest))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guard_or_a_pause_takes_no_copy_out() {
+        let shared = Shared::new(&Cursor { acked: 1, full: false, filled: true });
+        let now = Timestamp(9000);
+        assert_eq!(shared.told_lag(now), Some(Millis(0)));
+        shared.status().held_since = Some(Timestamp(2000));
+        assert_eq!(shared.told_lag(now), Some(Millis(7000)));
+        for state in [DeliveryState::Held, DeliveryState::Paused] {
+            shared.status().state = state;
+            assert_eq!(shared.told_lag(now), None);
+        }
+    }
+}

@@ -75,6 +75,10 @@ async fn a_copy_that_was_filled_by_other_means_is_taken_as_complete() {
     fleet.apply().await;
     fleet.watching().await;
     eventually("it counts as filled", || fleet.said("web1").filled.then_some(())).await;
+    fleet.state("web1", DeliveryState::Idle).await;
+    fs::write(fleet.src("later"), "1").unwrap();
+    eventually("a change", || fleet.www("web1").join("later").exists().then_some(())).await;
+    assert!(!fleet.www("web1").join("first").exists() && fleet.www("web1").join("own").exists());
     fleet.end().await;
 }
 

@@ -4,7 +4,7 @@ use lockstep_proto::v1;
 use lockstep_proto::v1::task_service_client::TaskServiceClient;
 
 use super::tell;
-use crate::args::TaskCommand;
+use crate::args::{Change, TaskCommand};
 use crate::client::{Client, Traced};
 use crate::error::Failure;
 use crate::{render, wait};
@@ -65,6 +65,38 @@ pub async fn outcome(client: &Client, id: &str) -> Result<v1::Task, Failure> {
         Ok((task.state() == v1::TaskState::Ended).then_some(task))
     })
     .await
+}
+
+/// Follows tasks that are of use to nobody but who asked: Ctrl-C cancels them, and a second one
+/// leaves at once.
+pub async fn cancelled_with<T>(
+    client: &Client,
+    ids: &[&str],
+    followed: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        done = followed => return done,
+        pressed = tokio::signal::ctrl_c() => pressed?,
+    }
+    render::note("cancelling; Ctrl-C again leaves at once");
+    tokio::select! {
+        cancelled = cancel(client, ids) => cancelled?,
+        pressed = tokio::signal::ctrl_c() => pressed?,
+    }
+    Err(Failure::interrupted("interrupted"))
+}
+
+/// Those that have ended stay as they are.
+pub async fn cancel(client: &Client, ids: &[&str]) -> Result<(), Failure> {
+    for id in ids {
+        let mutation = Change::default().mutation()?;
+        let request = v1::CancelTaskRequest { mutation, id: (*id).to_owned() };
+        match client.tasks().cancel_task(request).await.map_err(Failure::from) {
+            Err(failure) if !failure.is_refused() => return Err(failure),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// What a task prints, until it ends. When that cannot be read, or not to its end, its outcome still

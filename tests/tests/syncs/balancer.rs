@@ -143,6 +143,53 @@ fn haproxy_sends_nobody_to_a_head_that_is_not_full() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_head_that_lags_is_taken_out_only_where_a_limit_was_given() -> Result<()> {
+    let net = Net::new()?;
+    let fleet = Fleet::start(&net, &["master1", "web1", "web2"])?;
+    let (balancer, heads) = (net.host("balancer")?, ["web1", "web2"]);
+    for head in heads {
+        serve(&fleet.node(head)?.host, &fleet.www(head)?)?;
+    }
+    let _haproxy = balance(&balancer, &fleet, &heads)?;
+    fleet.sync_www("master1", &heads)?;
+    fleet.ctl(&["sync", "update", "www", "--max-lag", "3s", "--wait"])?.ok()?;
+    let status = |node: &str| fleet.node(node).map_or(0, |node| node.status("/sync/www"));
+    let asked =
+        || -> Result<String> { Ok(http::get(&balancer, balancer.at(80), "/index.html")?.body) };
+    let both = || {
+        let all: Vec<String> = (0..4).filter_map(|_| asked().ok()).collect();
+        heads.iter().all(|head| all.iter().any(|body| body.starts_with(head)))
+    };
+    until(SOON, "both are asked", both);
+
+    let web2 = fleet.node("web2")?.host.clone();
+    web2.rate(Some(200_000))?;
+    fs::write(fleet.www("master1")?.join("large"), vec![7; 16 << 20])?;
+    until(SOON, "it is behind", || status("web2") == 503);
+    let told = fleet.node("web2")?.health("/sync/www")?;
+    assert!(told.body.contains("max-lag"), "{told:?}");
+    until(SOON, "a person is told", || -> Result<()> {
+        let shown = fleet.ctl(&["sync", "show", "www"])?.ok()?;
+        ensure!(shown.contains("web2 lags more than max-lag 3s"), "{shown}");
+        Ok(())
+    });
+    until(SOON, "only the other one is asked", || {
+        (0..4).all(|_| asked().is_ok_and(|body| body.starts_with("web1")))
+    });
+    web2.rate(None)?;
+    until(IN_STEP_WITHIN, "it has caught up", || status("web2") == 200);
+    until(SOON, "both are asked again", both);
+
+    // The limit is about what the source tells: with nobody to tell it, all stay.
+    fs::write(fleet.www("master1")?.join("large"), vec![8; 16 << 20])?;
+    fleet.node("master1")?.host.power_off()?;
+    let steady =
+        try_until(STEADY * 2, "a head stops", || heads.iter().any(|head| status(head) != 200));
+    ensure!(steady.is_err(), "a head that is full stopped serving");
+    Ok(())
+}
+
 const PAGES: usize = 40;
 /// Between two requests.
 const PAUSE: Duration = Duration::from_millis(5);

@@ -49,3 +49,28 @@ impl Retry {
         self.at.is_none_or(|at| at <= Instant::now())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Milliseconds of five waits in a row.
+    fn waits(seed: u64) -> Vec<u128> {
+        let mut retry = Retry::new(seed);
+        let mut wait = || {
+            retry.fail(Exit::Transient);
+            (retry.at.unwrap() - Instant::now()).as_millis()
+        };
+        (0..5).map(|_| wait()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_grow_and_no_two_targets_come_back_at_once() {
+        let (one, other) = (waits(1), waits(2));
+        assert_ne!(one, other);
+        for (n, wait) in one.iter().chain(&other).enumerate() {
+            let most = 500 << (n % 5);
+            assert!((most / 2..=most).contains(wait), "{wait} of {most}");
+        }
+    }
+}

@@ -33,7 +33,7 @@ pub async fn diff(client: &Client, compare: Compare) -> Result<(), Failure> {
     if compare.run.change.dry_run {
         return Ok(());
     }
-    let followed = follow(client, begun.tasks).await?;
+    let followed = follow(client, &begun.tasks).await?;
     if followed.differ.is_empty() {
         return Ok(());
     }
@@ -45,7 +45,7 @@ pub async fn verify(client: &Client, compare: Compare, wait: Wait) -> Result<(),
     if !wait.wait || compare.run.change.dry_run {
         return render::show(client.format, &begun, || task::table(&begun.tasks));
     }
-    follow(client, begun.tasks).await.map(|_| ())
+    follow(client, &begun.tasks).await.map(|_| ())
 }
 
 async fn start(
@@ -65,12 +65,18 @@ struct Followed {
     differ: Vec<String>,
 }
 
-async fn follow(client: &Client, tasks: Vec<v1::Task>) -> Result<Followed, Failure> {
+/// To their end, or until Ctrl-C ends them.
+async fn follow(client: &Client, tasks: &[v1::Task]) -> Result<Followed, Failure> {
+    let ids: Vec<&str> = tasks.iter().map(|task| task.id.as_str()).collect();
+    task::cancelled_with(client, &ids, read(client, tasks)).await
+}
+
+async fn read(client: &Client, tasks: &[v1::Task]) -> Result<Followed, Failure> {
     const WAITING_MAX: usize = 256;
     let target = |task: &v1::Task| task.slot.rsplit('/').next().unwrap_or_default().to_owned();
     let width = tasks.iter().map(|task| target(task).len()).max().unwrap_or(0);
     let (found, mut findings) = mpsc::channel(WAITING_MAX);
-    for task in &tasks {
+    for task in tasks {
         let (tasks, id, target, found) =
             (client.tasks(), task.id.clone(), target(task), found.clone());
         tokio::spawn(async move {
@@ -104,7 +110,7 @@ async fn follow(client: &Client, tasks: Vec<v1::Task>) -> Result<Followed, Failu
         }
     }
     let mut failed = Vec::new();
-    for begun in &tasks {
+    for begun in tasks {
         let ended = task::outcome(client, &begun.id).await?;
         let message = ended.outcome.clone().unwrap_or_default().message;
         let target = target(begun);

@@ -9,8 +9,8 @@ use lockstep_proto::v1::run_sync_request::Run as What;
 
 use super::targets::{has_agent, node};
 use super::{get, show, task, tasks, tell};
+use crate::args::Wait;
 use crate::args::sync::{Barrier, OneChange, Run};
-use crate::args::{Change, Wait};
 use crate::client::Client;
 use crate::error::Failure;
 use crate::{render, wait};
@@ -92,12 +92,12 @@ pub async fn barrier(client: &Client, barrier: Barrier, limit: Duration) -> Resu
         task::lines(client.tasks(), &begun.id, |line| render::note(&line)).await;
         task::ended(client, &begun.id).await
     };
+    let ids = [begun.id.as_str()];
     tokio::select! {
-        ended = followed => return ended,
+        ended = task::cancelled_with(client, &ids, followed) => return ended,
         () = &mut late => {}
     }
-    let mutation = Change::default().mutation()?;
-    client.tasks().cancel_task(v1::CancelTaskRequest { mutation, id: begun.id }).await?;
+    task::cancel(client, &ids).await?;
     Err(gave_up())
 }
 
