@@ -179,11 +179,11 @@ impl Index {
         names.join(&b'/')
     }
 
-    /// The names of one inode.
-    fn links(&self, seen: &Seen) -> Vec<u32> {
+    /// The names of one inode, at most so many.
+    fn links(&self, seen: &Seen, most: usize) -> Vec<u32> {
         let hash = self.hasher.hash_one(seen.identity());
         let of = |id: &&u32| self.seen(**id).identity() == seen.identity();
-        self.by_identity.iter_hash(hash).filter(of).take(LINKS_MAX).copied().collect()
+        self.by_identity.iter_hash(hash).filter(of).take(most).copied().collect()
     }
 
     /// Whether `id` is `above` or below it.

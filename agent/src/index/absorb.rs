@@ -1,17 +1,22 @@
-//! Takes in that names were touched, and tells which of them moved. The moves, applied in order to
-//! a copy of what the index knew, bring every moved file to its place; nothing is overwritten, what
-//! is in the way changes places with what comes.
+//! Takes in that names were touched, and tells which of them moved and what changed with them. The
+//! moves, applied in order to a copy of what the index knew, bring every moved file to its place;
+//! nothing is overwritten, what is in the way changes places with what comes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::look::split;
-use super::{Index, Kind, ROOT, Seen};
-use crate::journal::RelPath;
+use super::{Index, Kind, LINKS_MAX, ROOT, Seen};
+use crate::deliver::PENDING_MAX;
+use crate::journal::{Changed, RelPath};
 
 /// Most times that names wait for others to get out of their way.
 const ROUNDS_MAX: usize = 64;
 /// Most moves told of one batch; those beyond it are not told.
 pub const MOVES_MAX: usize = 20_000;
+/// Most names of one file that change with one of them.
+const NAMES_MAX: usize = 4096;
+/// Most of what changed beside the names of a batch: so much is a pass for every target.
+const BESIDE_MAX: usize = PENDING_MAX + 1;
 
 /// A rename: what was at `from` is at `to`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,6 +36,17 @@ impl Move {
     pub fn has_directory(&self) -> bool {
         self.kind == Kind::Directory || self.over == Some(Kind::Directory)
     }
+}
+
+/// What the names of a batch mean.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Absorbed {
+    pub moves: Vec<Move>,
+    /// What changed although its name was not told, or not as what it is: other names of a file,
+    /// and directories in place of others, whose contents went without a word.
+    pub beside: Vec<Changed>,
+    /// False when there is no room for what is new: the index is of no use then.
+    pub room: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -59,13 +75,13 @@ struct Round<'a, L> {
 
 impl Index {
     /// `look` tells what is at a path now; the empty path is the root and does not matter. With `by_file` a moved directory is told as the moves of
-    /// all files in it. False when there is no room for what is new: the index is of no use then.
+    /// all files in it.
     pub fn absorb<'a>(
         &mut self,
         touched: impl IntoIterator<Item = &'a RelPath>,
         by_file: bool,
         look: impl FnMut(&[u8]) -> Option<Seen>,
-    ) -> (Vec<Move>, bool) {
+    ) -> Absorbed {
         let before = std::mem::take(&mut self.leaving);
         let mut round = Round {
             index: self,
@@ -81,6 +97,7 @@ impl Index {
         let names = touched.into_iter().filter(|path| !path.is_empty());
         let found: BTreeMap<RelPath, Option<Seen>> =
             names.map(|path| (path.clone(), round.look(path))).collect();
+        let mut beside = round.index.replaced(&found);
         // Before and after directories moved, and what is in them with them.
         let missing = || found.iter().filter(|(_, seen)| seen.is_none()).map(|(path, _)| path);
         round.loose = missing().filter_map(|path| round.index.find(path)).collect();
@@ -94,7 +111,31 @@ impl Index {
         let leaving = round.leaving();
         let (moves, room) = (std::mem::take(&mut round.moves), !round.full);
         self.leaving = leaving;
-        (moves, room)
+        beside.extend(self.other_names(&found).take(BESIDE_MAX));
+        Absorbed { moves, beside, room }
+    }
+
+    /// Directories where others were before.
+    fn replaced(&self, found: &BTreeMap<RelPath, Option<Seen>>) -> Vec<Changed> {
+        let is_replaced = |path: &[u8], seen: &Seen| {
+            let was = self.get(path).filter(|was| was.kind == Kind::Directory);
+            seen.kind == Kind::Directory && was.is_some_and(|was| !was.is(seen))
+        };
+        let replaced = found
+            .iter()
+            .filter(|(path, seen)| seen.as_ref().is_some_and(|seen| is_replaced(path, seen)));
+        replaced.map(|(path, _)| Changed { path: path.clone(), subtree: true }).collect()
+    }
+
+    fn other_names(
+        &self,
+        found: &BTreeMap<RelPath, Option<Seen>>,
+    ) -> impl Iterator<Item = Changed> {
+        let files = found.values().flatten().filter(|seen| seen.kind != Kind::Directory);
+        let ids = files.map(|seen| self.links(seen, NAMES_MAX)).filter(|ids| ids.len() > 1);
+        let paths = ids.flatten().map(|id| RelPath::from(self.path(id)));
+        let others = paths.filter(|path| !found.contains_key(path));
+        others.map(|path| Changed { path, subtree: false })
     }
 }
 
@@ -177,7 +218,7 @@ impl<L: FnMut(&[u8]) -> Option<Seen>> Round<'_, L> {
         if seen.kind == Kind::Other {
             return None;
         }
-        self.index.links(seen).into_iter().find(|id| {
+        self.index.links(seen, LINKS_MAX).into_iter().find(|id| {
             let was = *self.index.seen(*id);
             let path = self.index.path(*id);
             was.is(seen) && *id != ROOT && self.look(&path).is_none_or(|now| !now.is(seen))

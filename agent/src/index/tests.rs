@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::absorb::Move;
+use super::absorb::{Absorbed, Move};
 use super::look::split;
 use super::*;
-use crate::journal::RelPath;
+use crate::journal::{Changed, RelPath};
 
 /// A tree as paths with what is there; a directory's content stands below it.
 type Tree = BTreeMap<Vec<u8>, Seen>;
@@ -137,18 +137,20 @@ impl World {
             Step::Touch(n) => {
                 let Some(path) = self.pick(n).filter(|path| !self.is_dir(path)) else { return };
                 let ino = self.tree[&path].ino;
-                // All its links.
-                for (path, seen) in self.tree.iter_mut().filter(|(_, seen)| seen.ino == ino) {
+                // All its names, of which one is told.
+                for seen in self.tree.values_mut().filter(|seen| seen.ino == ino) {
                     seen.size += 1;
                     seen.mtime_ns += 1;
-                    self.touched.push(path.clone());
                 }
+                self.touched.push(path);
             }
             Step::MakeDir(dir, name) => {
                 let path = self.place(dir, name);
                 if !self.tree.contains_key(&path) {
                     let fresh = self.fresh(Kind::Directory);
                     self.tree.insert(path.clone(), fresh);
+                    // That it was deleted before is told no more.
+                    self.whole.retain(|deleted| *deleted != path);
                     self.touched.push(path);
                 }
             }
@@ -188,11 +190,17 @@ impl World {
         }
     }
 
-    fn absorb(&mut self, index: &mut Index, by_file: bool) -> (Vec<RelPath>, Vec<Move>) {
+    /// Of what is told beside the names, directories are noted as deleted ones are.
+    fn absorb(&mut self, index: &mut Index, by_file: bool) -> (Vec<Vec<u8>>, Vec<Move>) {
         let touched: Vec<RelPath> = self.touched.drain(..).map(|path| path.into()).collect();
-        let (moves, room) = index.absorb(&touched, by_file, |path| self.tree.get(path).copied());
+        let Absorbed { moves, beside, room } =
+            index.absorb(&touched, by_file, |path| self.tree.get(path).copied());
         assert!(room);
-        (touched, moves)
+        let mut names: Vec<Vec<u8>> = touched.iter().map(|path| path.to_vec()).collect();
+        for Changed { path, subtree } in beside {
+            if subtree { &mut self.whole } else { &mut names }.push(path.to_vec());
+        }
+        (names, moves)
     }
 }
 
@@ -268,8 +276,7 @@ proptest! {
         let mut target = world.tree.clone();
         for steps in batches {
             steps.iter().for_each(|step| world.take(step));
-            let (touched, moves) = world.absorb(&mut index, by_file);
-            let mut names: Vec<Vec<u8>> = touched.iter().map(|path| path.to_vec()).collect();
+            let (mut names, moves) = world.absorb(&mut index, by_file);
             let mut whole: Vec<Vec<u8>> = std::mem::take(&mut world.whole);
             for a in &moves {
                 // Below a directory that was left, nothing may be wrong either.
@@ -325,8 +332,8 @@ fn told(before: &[(&str, u64)], after: &[(&str, u64)]) -> Vec<String> {
     let (before, after) = (tree(before), tree(after));
     let touched: Vec<RelPath> =
         before.keys().chain(after.keys()).map(|path| path[..].into()).collect();
-    let (moves, _) = index_of(&before).absorb(&touched, false, |path| after.get(path).copied());
-    lines(&moves)
+    let absorbed = index_of(&before).absorb(&touched, false, |path| after.get(path).copied());
+    lines(&absorbed.moves)
 }
 
 fn lines(moves: &[Move]) -> Vec<String> {

@@ -1,5 +1,6 @@
 //! Renames at a source: the index of its tree is built after each "full", kept current by the
-//! journal, and asked what moved before a delivery. It may fail at any time: then content is sent.
+//! journal, and asked what moved before a delivery, and what changed with the names that were told.
+//! It may fail at any time: then content is sent.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,11 +9,11 @@ use std::time::Duration;
 
 use lockstep_model::SyncName;
 
-use crate::index::absorb::Move;
+use crate::index::absorb::{Absorbed, Move};
 use crate::index::look::Looker;
 use crate::index::walk::walk;
 use crate::index::{Counts, ENTRIES_MAX, Index};
-use crate::journal::{Change, Entry, RelPath};
+use crate::journal::{Change, Changed, Entry};
 use crate::moves::recent::Recent;
 
 /// How long deliveries wait until it is known what moved; a disk that hangs holds up no report.
@@ -57,31 +58,32 @@ impl Trail {
         lock(&self.recent).between(after, upto)
     }
 
-    /// Takes in what changed, before any delivery of it begins. `by_file` when filters might keep
-    /// something back in a directory that moves.
-    pub async fn absorb(&self, entries: &[Entry], by_file: bool) {
-        let Some(last) = entries.last().map(|entry| entry.seq) else { return };
-        let (trail, entries) = (self.clone(), entries.to_vec());
+    /// Takes in what changed, before any delivery of it begins, and adds what changed with it.
+    /// `by_file` when filters might keep something back in a directory that moves.
+    pub async fn absorb(&self, entries: Vec<Entry>, by_file: bool) -> Vec<Entry> {
+        let Some(last) = entries.last().map(|entry| entry.seq) else { return entries };
+        let (trail, mut widened) = (self.clone(), entries.clone());
         let absorbed = tokio::task::spawn_blocking(move || {
             // The one before hangs: what is lost now is looked at again after the next "full".
             if trail.busy.swap(true, Ordering::Relaxed) {
-                return false;
+                return None;
             }
-            trail.absorb_all(&mut lock(&trail.tree), &entries, by_file);
+            trail.absorb_all(&mut lock(&trail.tree), &mut widened, by_file);
             trail.busy.store(false, Ordering::Relaxed);
-            true
+            Some(widened)
         });
-        let absorbed = tokio::time::timeout(ABSORB_MAX, absorbed).await;
-        if !matches!(absorbed, Ok(Ok(true))) {
-            tracing::warn!(sync = %self.sync, "the source was not looked at in time: renames are sent as content");
-            lock(&self.recent).forget(last);
+        if let Ok(Ok(Some(widened))) = tokio::time::timeout(ABSORB_MAX, absorbed).await {
+            return widened;
         }
+        tracing::warn!(sync = %self.sync, "the source was not looked at in time: renames are sent as content");
+        lock(&self.recent).forget(last);
+        entries
     }
 
-    fn absorb_all(&self, tree: &mut Tree, entries: &[Entry], by_file: bool) {
+    fn absorb_all(&self, tree: &mut Tree, entries: &mut [Entry], by_file: bool) {
         let mut looker = None;
         for entry in entries {
-            match &entry.change {
+            match &mut entry.change {
                 Change::Full => {
                     self.begin(tree);
                     looker = None;
@@ -91,8 +93,7 @@ impl Trail {
                     if looker.is_none() {
                         looker = Looker::open(&self.source).ok();
                     }
-                    let paths = changed.iter().map(|changed| &changed.path);
-                    match self.absorb_one(tree, paths, looker.as_mut(), by_file) {
+                    match self.absorb_one(tree, changed, looker.as_mut(), by_file) {
                         Some(moves) => lock(&self.recent).note(entry.seq, moves),
                         None => lock(&self.recent).forget(entry.seq),
                     }
@@ -102,15 +103,18 @@ impl Trail {
     }
 
     /// None when it cannot be told what moved.
-    fn absorb_one<'a>(
+    fn absorb_one(
         &self,
         tree: &mut Tree,
-        paths: impl Iterator<Item = &'a RelPath>,
+        changed: &mut Vec<Changed>,
         looker: Option<&mut Looker>,
         by_file: bool,
     ) -> Option<Vec<Move>> {
         let (index, looker) = (tree.index.as_mut()?, looker?);
-        let (moves, room) = index.absorb(paths, by_file, |path| looker.look(path));
+        let paths = changed.iter().map(|changed| &changed.path);
+        let Absorbed { moves, beside, room } =
+            index.absorb(paths, by_file, |path| looker.look(path));
+        changed.extend(beside);
         if !room {
             self.give_up(tree);
             return None;
@@ -190,7 +194,6 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::Changed;
     use lockstep_model::Timestamp;
 
     fn batch(seq: u64, names: &[&str]) -> Entry {
@@ -207,11 +210,11 @@ mod tests {
         std::fs::write(at("d/a"), "a").unwrap();
         let trail = Trail::new("webroot".parse().unwrap(), dir.path().to_owned());
         std::fs::rename(at("d/a"), at("d/b")).unwrap();
-        trail.absorb(&[batch(3, &["", "d/a", "d/b"])], false).await;
+        trail.absorb(vec![batch(3, &["", "d/a", "d/b"])], false).await;
         assert_eq!((trail.between(2, 3), trail.counts()), (vec![], None));
 
         let full = Entry { seq: 4, at: Timestamp(0), change: Change::Full };
-        trail.absorb(&[full], false).await;
+        trail.absorb(vec![full], false).await;
         let read = async {
             while trail.counts().is_none() {
                 tokio::task::yield_now().await;
@@ -220,15 +223,23 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(40), read).await.unwrap();
         assert_eq!(trail.counts(), Some(Counts { directories: 1, entries: 2, bytes: 1 }));
         std::fs::rename(at("d"), at("e")).unwrap();
-        trail.absorb(&[batch(5, &["", "d", "e", "e/b"])], false).await;
+        trail.absorb(vec![batch(5, &["", "d", "e", "e/b"])], false).await;
         std::fs::rename(at("e"), at("f")).unwrap();
-        trail.absorb(&[batch(6, &["e", "f", "f/b"])], true).await;
+        trail.absorb(vec![batch(6, &["e", "f", "f/b"])], true).await;
         let moves = trail.between(4, 6);
         let told: Vec<_> = moves.iter().map(|a| (&a.from[..], &a.to[..])).collect();
         assert_eq!(told, [(&b"d"[..], &b"e"[..]), (&b"e/b"[..], &b"f/b"[..])]);
         assert_eq!(trail.between(3, 6), [], "it may lack more than that");
+
+        // A directory in place of another, whose end was not told.
+        std::fs::rename(at("f"), at("out")).unwrap();
+        std::fs::create_dir(at("f")).unwrap();
+        let widened = trail.absorb(vec![batch(7, &["f"])], false).await;
+        let all = Changed { path: b"f"[..].into(), subtree: true };
+        let Change::Batch(changed) = &widened[0].change else { panic!("{widened:?}") };
+        assert!(changed.contains(&all), "{changed:?}");
         trail.stop();
-        trail.absorb(&[batch(7, &["f"])], false).await;
-        assert_eq!(trail.between(6, 7), []);
+        trail.absorb(vec![batch(8, &["f"])], false).await;
+        assert_eq!(trail.between(7, 8), []);
     }
 }

@@ -186,3 +186,16 @@ async fn what_may_not_go_or_is_left_out_stays_where_it_is() {
     assert_eq!(ino(&www.join("e/f")), before);
     fleet.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_name_of_a_file_changes_with_one_of_them() {
+    let fleet = Fleet::filled(&["web1"]).await;
+    fs::create_dir(fleet.src("d")).unwrap();
+    fs::write(fleet.src("a"), "before").unwrap();
+    fs::hard_link(fleet.src("a"), fleet.src("d/b")).unwrap();
+    fleet.indexed("web1").await;
+    // lsyncd hears of this name alone.
+    fs::write(fleet.src("a"), "after that").unwrap();
+    fleet.converged("web1").await;
+    fleet.end().await;
+}

@@ -335,7 +335,7 @@ impl Keeper {
             self.mark_for_removal(&go_on).await;
             // Workers first: an answer must not be ahead of what they were given.
             let by_file = self.context.options().excludes.has_filters();
-            self.context.trail.absorb(&go_on, by_file).await;
+            let go_on = self.context.trail.absorb(go_on, by_file).await;
             self.crew.absorb(&go_on, (self.context.engine.now)());
             self.canaries.heed(&entries, self.sluice.given_upto());
         }
