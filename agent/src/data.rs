@@ -129,6 +129,10 @@ impl Server<'_> {
                 let _ = Answer::Unfilled.write(&mut stream).await;
                 let _ = stream.shutdown().await;
             }
+            Op::Move if !admission.target.gives_up_names() => {
+                let why = "nothing is removed here as it happens, so no name is given up";
+                refuse(&mut stream, caller, Some(&header), why).await;
+            }
             Op::Move => rename(stream, &admission).await,
             Op::Push { .. } => self.receive(stream, &admission).await,
             Op::Verify => self.compare(stream, &admission, caller, &header).await,

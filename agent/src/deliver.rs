@@ -81,6 +81,11 @@ impl Pending {
         std::mem::replace(self, Self::after(self.upto))
     }
 
+    /// As `take`, for a batch: None when anything may have changed, and then it stays.
+    pub fn take_batch(&mut self) -> Option<Self> {
+        (!self.full).then(|| self.take())
+    }
+
     /// Puts back what a delivery did not bring over.
     pub fn put_back(&mut self, older: Self) {
         self.upto = self.upto.max(older.upto);

@@ -4,7 +4,6 @@
 mod field;
 mod log;
 mod resource;
-mod schedule;
 mod sync;
 mod task;
 

@@ -63,7 +63,7 @@ pub struct Lane {
 impl Lane {
     /// Bytes that rsync gave to be sent to the peer since the lane was opened.
     pub fn sent_bytes(&self) -> u64 {
-        self.way.sent_bytes.load(Ordering::Relaxed)
+        self.way.sent_bytes()
     }
 }
 
@@ -90,6 +90,10 @@ pub struct Way {
 impl Way {
     pub fn count_sent(&self, bytes: usize) {
         self.sent_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub fn sent_bytes(&self) -> u64 {
+        self.sent_bytes.load(Ordering::Relaxed)
     }
 }
 

@@ -55,6 +55,18 @@ fn a_new_target_gets_a_pass_without_deletes_and_then_batches() {
 }
 
 #[test]
+fn a_batch_never_takes_away_that_anything_may_have_changed() {
+    let mut changed = pending(&[batch(6, &[("a", false)])]);
+    // It is full since it was decided what comes next.
+    changed.need_full();
+    assert_eq!(changed.take_batch(), None);
+    assert!(changed.is_full());
+    let mut changed = pending(&[batch(6, &[("a", false)])]);
+    let taken = changed.take_batch();
+    assert!(taken.is_some_and(|taken| taken.has(b"a")) && !changed.has_paths());
+}
+
+#[test]
 fn a_source_that_looks_lost_deletes_nothing() {
     let change = pending(&[batch(6, &[("a", false)])]);
     let full = pending(&[Entry { seq: 6, at: Timestamp(60), change: Change::Full }]);

@@ -109,13 +109,9 @@ pub fn said(stderr: &str) -> Option<String> {
     let tells = |line: &&str| {
         !line.starts_with("rsync error: ") && !AFTERMATH.iter().any(|text| line.contains(text))
     };
-    Some(fit(own.or_else(|| lines.find(tells))?))
-}
-
-/// One line that is not too long.
-pub(super) fn fit(line: &str) -> String {
+    let line = own.or_else(|| lines.find(tells))?;
     let line = &line[..line.floor_char_boundary(TEXT_MAX)];
-    line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    Some(line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect())
 }
 
 #[cfg(test)]

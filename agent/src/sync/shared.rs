@@ -38,6 +38,9 @@ pub struct Status {
     pub unmarked: bool,
     /// Of comparisons with the source.
     pub record: Record,
+    /// A run broke off since the copy was last known to have nothing beside what the source has: a
+    /// receiver that was killed leaves an unfinished file.
+    pub doubtful: bool,
     /// Bytes that the next run will bring, as a dry run has just counted them.
     pub to_bring: Option<u64>,
     /// Of the complete pass under way, and when it began.
@@ -61,6 +64,7 @@ impl Shared {
             late_paths: 0,
             unmarked: false,
             record: Record::default(),
+            doubtful: false,
             to_bring: None,
             progress: None,
             place: 0,

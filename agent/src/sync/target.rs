@@ -273,6 +273,11 @@ impl Target {
         self.lock().filled
     }
 
+    /// Whether what goes at the source goes here with it, and not only in complete passes.
+    pub fn gives_up_names(&self) -> bool {
+        self.lock().options.delete.in_batches()
+    }
+
     /// Our side of a comparison with the source.
     pub fn side(&self) -> Side {
         let root = Path::new(self.path.as_str());

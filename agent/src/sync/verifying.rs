@@ -45,6 +45,8 @@ const COMPARE_MAX: Duration = Duration::from_secs(6 * 3600);
 const SCRUB_MAX: Duration = Duration::from_secs(7 * 86_400);
 /// How often it is looked whose turn it is.
 const TICK: Duration = Duration::from_secs(2);
+/// How soon after the last comparison a copy has its turn to which a run broke off.
+const DOUBTFUL_EVERY: Millis = Millis::from_secs(600);
 /// Bounds of the pause after a scheduled comparison that failed.
 const RETRY_MIN: Millis = Millis::from_secs(10);
 const RETRY_MAX: Millis = Millis::from_secs(600);
@@ -129,8 +131,13 @@ async fn verify(
     let Copy { context, peer, shared } = copy;
     let limit = if ask.content.is_some() { SCRUB_MAX } else { COMPARE_MAX };
     let (is_whole, is_scrub, repair) = (ask.paths.is_none(), ask.content.is_some(), ask.repair);
+    // Runs that break off from now on count anew.
+    let doubtful = std::mem::take(&mut shared.status().doubtful);
     let compared = tokio::time::timeout(limit, compare_with(orders, copy, ask, progress)).await;
-    let findings = compared.map_err(|_| "it took too long".to_owned())??;
+    let compared = compared.unwrap_or_else(|_| Err("it took too long".to_owned()));
+    let cleared = is_whole && compared.as_ref().is_ok_and(|found| repair || found.is_clean());
+    shared.status().doubtful |= doubtful && !cleared;
+    let findings = compared?;
     if repair && !findings.is_clean() {
         let (sync, target) = (&context.sync, &peer.node);
         tracing::warn!(%sync, %target, %findings, "a copy differs from its source and is repaired");
@@ -299,6 +306,10 @@ impl Schedule {
         let last = self.last(&mut record);
         match *last {
             Some(at) => {
+                let every = match self {
+                    Self::Verify if copy.shared.status().doubtful => every.min(DOUBTFUL_EVERY),
+                    _ => every,
+                };
                 let name = format!("{}/{}", copy.context.sync, copy.peer.node);
                 let seed = crc32fast::hash(name.as_bytes());
                 record::due_at(at, every, seed.into()) <= now

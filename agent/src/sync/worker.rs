@@ -10,6 +10,7 @@ mod relay;
 mod removal;
 mod retry;
 mod run;
+mod turn;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -349,14 +350,12 @@ impl Worker {
         self.save(Cursor { acked: taken.upto(), full: true, ..self.cursor }).await;
     }
 
-    fn begin(&self, state: DeliveryState) -> Pending {
-        let taken = self.shared.pending().take();
+    fn begin(&self, state: DeliveryState, taken: &Pending) {
         let mut status = self.shared.status();
         status.state = state;
         status.held_since = [status.held_since, taken.oldest_at()].into_iter().flatten().min();
         drop(status);
         self.context.changed.notify_one();
-        taken
     }
 
     /// When it cannot be written, `acked` stays as it is on disk: an `Ack` tries again, and after

@@ -11,7 +11,7 @@ use std::time::Duration;
 use lockstep_agent::data::ask;
 use lockstep_agent::data::header::{Answer, Header, Mark, Op};
 use lockstep_model::identity::{Principal, Subject};
-use lockstep_model::sync::SyncReport;
+use lockstep_model::sync::{DeletePolicy, SyncReport};
 use lockstep_model::task::{Outcome, SyncTarget};
 use lockstep_model::{KeyHash, SyncName, Timestamp};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -75,6 +75,20 @@ async fn a_caller_opens_the_sync_of_which_it_is_the_source_and_no_other() {
         let mut stream = connect(&fleet, caller).await;
         let header = Header { sync: sync.parse().unwrap(), op: push };
         assert_eq!(ask(&mut stream, &header).await, Ok(Answer::Unfilled));
+    }
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nothing_goes_as_it_happens_no_name_is_given_up() {
+    let mut fleet = Fleet::filled(&["web1"]).await;
+    let header = Header { sync: SYNC.parse().unwrap(), op: Op::Move };
+    for policy in DeletePolicy::ALL {
+        fleet.options.delete = policy;
+        fleet.assign("web1").await;
+        let mut stream = connect(&fleet, node("master1")).await;
+        let answer = ask(&mut stream, &header).await.unwrap();
+        assert_eq!(answer == Answer::Go, policy.in_batches(), "{policy:?}: {answer:?}");
     }
     fleet.end().await;
 }

@@ -62,6 +62,34 @@ async fn a_killed_rsync_is_never_taken_for_success() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_receiver_leaves_goes_by_itself() {
+    let mut fleet = Fleet::new().await;
+    // Comparisons are due once a day; one after a run that broke off is early.
+    fleet.master = fleet::hasty_engine(fleet.dir.path(), "master1").await;
+    fs::write(fleet.src("first"), "first").unwrap();
+    fleet.add_head("web1").await;
+    fleet.apply().await;
+    fleet.state("web1", DeliveryState::Idle).await;
+    fleet.rate.store(2 << 10, Ordering::Relaxed);
+    fs::write(fleet.src("big"), vec![3; 16 << 20]).unwrap();
+    let unfinished = || {
+        let mut names = fs::read_dir(fleet.www("web1")).unwrap().map(|e| e.unwrap().file_name());
+        names.any(|name| name.as_encoded_bytes().starts_with(b".big.")).then_some(())
+    };
+    eventually("an unfinished file", unfinished).await;
+    let web1 = fleet.dir.path().join("web1");
+    for pid in children(&web1, "--daemon") {
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process_group(pid, rustix::process::Signal::KILL).unwrap();
+    }
+    fleet.state("web1", DeliveryState::Failing).await;
+    assert!(unfinished().is_some(), "it died before it could tidy up");
+    fleet.rate.store(0, Ordering::Relaxed);
+    fleet.converged("web1").await;
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_killed_dispatcher_loses_nothing() {
     let fleet = Fleet::filled(&["web1"]).await;
     // A dispatcher that dies of SIGKILL before it has written anything: lsyncd takes that for

@@ -7,18 +7,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use lockstep_agent::data::{Dial, Stream};
 use lockstep_agent::sync::{Settings, SyncEngine};
-use lockstep_model::KeyHash;
 use lockstep_model::identity::{Principal, Subject};
 use lockstep_model::sync::{
     Delivery, DeliveryState, EngineState, SourceReport, SyncOptions, SyncReport, TargetReport,
 };
-use lockstep_model::task::{Outcome, OutcomeKind, Peer, Receiver, SyncSource, SyncTarget};
+use lockstep_model::task::{Outcome, OutcomeKind, Peer, SyncSource, SyncTarget};
+use lockstep_model::{KeyHash, Timestamp};
 use lockstep_transport::clock;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -36,7 +36,7 @@ pub async fn eventually<T>(what: &str, condition: impl FnMut() -> Option<T>) -> 
     }
 }
 
-pub async fn within_patience<T>(mut condition: impl FnMut() -> Option<T>) -> Option<T> {
+async fn within_patience<T>(mut condition: impl FnMut() -> Option<T>) -> Option<T> {
     let waited = async {
         loop {
             if let Some(found) = condition() {
@@ -70,8 +70,6 @@ pub struct Fleet {
     pub master: SyncEngine,
     pub heads: BTreeMap<String, SyncEngine>,
     pub targets: Vec<String>,
-    /// Targets without an agent.
-    pub remotes: Vec<Receiver>,
     pub options: SyncOptions,
     /// Bytes that each head takes in at most per millisecond; 0 is no limit.
     pub rate: Arc<AtomicU64>,
@@ -93,7 +91,6 @@ fn engine_settings(dir: &Path, node: &str) -> Settings {
         rsync: "/usr/bin/rsync".into(),
         lsyncd: "/usr/bin/lsyncd".into(),
         hook_dir: dir.join("hooks"),
-        secrets_dir: dir.join("secrets"),
         node: node.to_owned(),
         allow_roots: vec![],
         bandwidth_limit: None,
@@ -105,10 +102,24 @@ pub async fn engine(dir: &Path, node: &str) -> SyncEngine {
 }
 
 pub async fn engine_with(dir: &Path, node: &str, change: impl FnOnce(&mut Settings)) -> SyncEngine {
-    let dial = Arc::new(SocketDial(node.to_owned(), dir.to_owned()));
     let mut settings = engine_settings(dir, node);
     change(&mut settings);
-    SyncEngine::open(settings, dial, clock::now).await.unwrap()
+    engine_by(dir, settings, clock::now).await
+}
+
+async fn engine_by(dir: &Path, settings: Settings, clock: fn() -> Timestamp) -> SyncEngine {
+    let dial = Arc::new(SocketDial(settings.node.clone(), dir.to_owned()));
+    SyncEngine::open(settings, dial, clock).await.unwrap()
+}
+
+/// For which time passes a hundred times as fast.
+pub async fn hasty_engine(dir: &Path, node: &str) -> SyncEngine {
+    static START: OnceLock<Timestamp> = OnceLock::new();
+    let hasty = || {
+        let (now, start) = (clock::now(), START.get_or_init(clock::now));
+        Timestamp(start.0 + 100 * now.since(*start).0)
+    };
+    engine_by(dir, engine_settings(dir, node), hasty).await
 }
 
 pub fn peer(node: &str) -> Peer {
@@ -132,7 +143,6 @@ impl Fleet {
             master,
             heads: BTreeMap::new(),
             targets: vec![],
-            remotes: vec![],
             options: SyncOptions { delay: lockstep_model::Millis(0), ..SyncOptions::default() },
             rate: Arc::default(),
             caller: Arc::new(Mutex::new(master_principal())),
@@ -201,12 +211,7 @@ impl Fleet {
     pub fn spec(&self) -> SyncSource {
         let path = self.dir.path().join("src").to_str().unwrap().parse().unwrap();
         SyncSource {
-            receivers: self
-                .targets
-                .iter()
-                .map(|head| peer(head).into())
-                .chain(self.remotes.iter().cloned())
-                .collect(),
+            receivers: self.targets.iter().map(|head| peer(head).into()).collect(),
             options: self.options.clone(),
             ..SyncSource::new(SYNC.parse().unwrap(), path)
         }

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod attack;
-mod daemons;
 mod drift;
 mod events;
 mod faults;
@@ -13,6 +12,5 @@ mod now;
 mod pace;
 mod promises;
 mod relay;
-mod remote;
 mod renames;
 mod settings;

@@ -6,11 +6,13 @@ use lockstep_model::rate::Rate;
 use lockstep_model::sync::DeliveryState;
 use lockstep_model::task::Outcome;
 
-use crate::fleet::{Fleet, eventually};
+use crate::fleet::{self, Fleet, eventually};
 
 /// By it the file below would take more than two minutes, and nobody here waits for so long.
 const SLOW: u64 = 64 << 10;
 const BIG: usize = 8 << 20;
+/// As many passes as a node makes at once.
+const PASSES: usize = 4;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_change_under_a_transfer() {
@@ -46,5 +48,31 @@ async fn limits_change_under_a_transfer() {
     fleet.apply().await;
     fleet.converged("web1").await;
     fleet.converged("web2").await;
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_slow_fills_keep_nobody_waiting() {
+    let mut fleet = Fleet::new().await;
+    fs::write(fleet.src("big"), vec![5; BIG]).unwrap();
+    let slow: Vec<String> = (1..=PASSES).map(|n| format!("slow{n}")).collect();
+    for head in &slow {
+        fleet.add_head(head).await;
+    }
+    let mut spec = fleet.spec();
+    spec.receivers.iter_mut().for_each(|receiver| receiver.bwlimit = Rate::new(Rate::MIN));
+    assert_eq!(fleet.master.apply_source(spec.clone()).await, Outcome::ok());
+    for head in &slow {
+        let moves = || fleet.delivery(head).filter(|delivery| delivery.sent_bytes > 0);
+        let delivery = eventually("each of them to have begun", moves).await;
+        assert_eq!(delivery.state, DeliveryState::Filling);
+    }
+    fleet.add_head("web1").await;
+    spec.receivers.push(fleet::peer("web1").into());
+    assert_eq!(fleet.master.apply_source(spec).await, Outcome::ok());
+    fleet.converged("web1").await;
+    for head in &slow {
+        assert!(!fleet.www(head).join("big").exists(), "{head} is slow");
+    }
     fleet.end().await;
 }

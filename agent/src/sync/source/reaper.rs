@@ -97,6 +97,9 @@ impl Reaper {
                 let bytes = path.as_bytes();
                 if kind.is_dir() && !kept.excludes.cover(bytes, true) {
                     todo.push(path);
+                } else if kind.is_file() && is_leaving(entry.file_name().as_bytes()) {
+                    // It is looked at again with the next start if this fails.
+                    let _ = finish(source, bytes);
                 } else if kind.is_file() {
                     self.note_one(source, seq, bytes.into(), kept);
                 }
@@ -145,6 +148,23 @@ fn remove_one(source: &Path, waiting: &Waiting) -> io::Result<bool> {
         renameat_with(&dir, &aside, &dir, &name, RenameFlags::NOREPLACE)?;
     }
     Ok(same)
+}
+
+fn is_leaving(name: &[u8]) -> bool {
+    name.strip_prefix(RESERVED.as_bytes()).is_some_and(|rest| rest.starts_with(KIND.as_bytes()))
+}
+
+/// Removes what an agent that was killed had on its way out, which all targets have. What is not
+/// surely such a file stays, also what was written to within a second of its renaming.
+fn finish(source: &Path, path: &[u8]) -> io::Result<()> {
+    let (dir, name) = open_parent(source, path)?;
+    let Some(print) = look(&dir, &name)? else { return Ok(()) };
+    let own = format!("{RESERVED}{KIND}{}-", print.inode);
+    let unwritten = print.modified.0 + 1 < print.changed.0;
+    if name.as_bytes().starts_with(own.as_bytes()) && unwritten {
+        unlinkat(&dir, &name, AtFlags::empty())?;
+    }
+    Ok(())
 }
 
 /// The directory that holds the name, reached through no link.
@@ -236,5 +256,29 @@ mod tests {
         assert!(left("marker") && left("left.tmp") && left("pointer") && !left("written"));
         let names = fs::read_dir(&src).unwrap().map(|e| e.unwrap().file_name());
         assert!(names.into_iter().all(|name| !name.as_bytes().starts_with(RESERVED.as_bytes())));
+    }
+    #[test]
+    fn what_a_killed_agent_had_on_its_way_out_goes() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().unwrap();
+        let src = dir.path();
+        fs::create_dir(src.join("d")).unwrap();
+        let left = |in_dir: &str, is_old: bool, off: u64| {
+            let path = src.join(in_dir).join("fresh");
+            let file = fs::File::create(&path).unwrap();
+            if is_old {
+                file.set_modified(std::time::UNIX_EPOCH).unwrap();
+            }
+            let inode = file.metadata().unwrap().ino() + off;
+            let aside = path.with_file_name(format!("{RESERVED}{KIND}{inode}-7"));
+            fs::rename(path, &aside).unwrap();
+            aside
+        };
+        let (ours, deep) = (left("", true, 0), left("d", true, 0));
+        let (written, other) = (left("d", false, 0), left("d", true, 1 << 40));
+        let full = Entry { change: Change::Full, ..batch(1, &[]) };
+        Reaper::default().note(src, &[full], &Kept::default());
+        assert!(!ours.exists() && !deep.exists());
+        assert!(written.exists() && other.exists());
     }
 }

@@ -26,7 +26,7 @@ impl Worker {
         let mut moves = self.context.trail.between(after, taken.upto());
         moves.retain(|a| may_move(a, &self.context.options().excludes));
         // Where nothing may go, an old name stays beside the new one.
-        if !delete || moves.is_empty() {
+        if !delete || !self.context.options().delete.in_batches() || moves.is_empty() {
             self.moved_upto = Some(taken.upto());
             return Some(());
         }

@@ -36,9 +36,11 @@ impl Remains {
 }
 
 impl Worker {
-    /// None when stopped.
+    /// None when stopped, or when a pass became due since it was decided: whoever made it due has
+    /// woken the worker.
     pub(super) async fn batch(&mut self, delete: bool, source: &Source) -> Option<Done> {
-        let mut taken = self.begin(DeliveryState::Syncing);
+        let mut taken = self.shared.pending().take_batch()?;
+        self.begin(DeliveryState::Syncing, &taken);
         let stop = self.stop.clone();
         self.move_ahead(delete, &mut taken, &stop).await?;
         // What changed again is looked at again.
@@ -55,7 +57,12 @@ impl Worker {
             taken.put_back(first);
         }
         let lists = list(&self.context, taken.clone()).await;
-        let remains = match self.send(delete, &lists, &stop).await {
+        let engine = self.context.engine.clone();
+        let sent = match self.turn(&engine.batches, &stop).await {
+            Some(turn) => turn.spend(self.send(delete, &lists, &stop)).await,
+            None => None,
+        };
+        let remains = match sent {
             Some(Ok(remains)) => remains,
             other => {
                 self.shared.pending().put_back(taken);
@@ -103,8 +110,6 @@ impl Worker {
         stop: &CancellationToken,
     ) -> Option<Result<Remains, Done>> {
         let options = self.context.options();
-        let engine = self.context.engine.clone();
-        let _permits = self.permits(&engine.batches, stop).await?;
         let mut remains = Remains::default();
         let Lists { names: present, gone, deep, subtrees } = lists;
         let gone: &[RelPath] = if delete { gone } else { &[] };

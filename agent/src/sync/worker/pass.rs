@@ -28,12 +28,12 @@ impl Worker {
         let state =
             if self.cursor.filled { DeliveryState::Syncing } else { DeliveryState::Filling };
         // Changes told from now on are delivered after it.
-        let mut taken = self.begin(state);
+        let mut taken = self.shared.pending().take();
+        self.begin(state, &taken);
         self.move_ahead(delete, &mut taken, stop).await?;
         let engine = self.context.engine.clone();
-        let permits = self.permits(&engine.passes, stop).await;
-        let done = match permits {
-            Some(_) => self.bring_all(delete, progress, stop).await,
+        let done = match self.turn(&engine.passes, stop).await {
+            Some(turn) => turn.spend(self.bring_all(delete, progress, stop)).await,
             None => None,
         };
         let done = match done {
@@ -56,6 +56,7 @@ impl Worker {
                 let is_fill = !self.cursor.filled;
                 self.late = Pending::default();
                 self.added = false;
+                self.shared.status().doubtful &= !delete;
                 self.save(Cursor { acked: taken.upto(), full: false, filled: true }).await;
                 self.moved_upto = Some(taken.upto());
                 self.context.remember(source).await;

@@ -1,18 +1,15 @@
-//! One run of rsync for a worker: through what, counted, within the node's limits.
+//! One run of rsync for a worker: through what, and counted.
 
-use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use lockstep_model::sync::Remote;
 use lockstep_model::task;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Worker;
 use crate::journal::RelPath;
 use crate::rsync::exit::Exit;
 use crate::rsync::{self, End, Form, Power, Route, Scope};
-use crate::secrets;
 use crate::sync::Settings;
 use crate::sync::transfer::{Run, Transfer};
 
@@ -26,18 +23,14 @@ impl Worker {
     ) -> Option<Transfer> {
         let engine = &self.context.engine;
         let options = self.context.options();
-        let Settings { agent, data_dir, secrets_dir, bandwidth_limit, .. } = &engine.settings;
+        let Settings { agent, data_dir, bandwidth_limit, .. } = &engine.settings;
         let to = match &self.to.route {
             task::Route::Agent(peer) => {
                 End::Agent { sync: &self.context.sync, node: &peer.node, agent, data_dir }
             }
             task::Route::Remote(remote) => {
                 let limits = [self.to.limit.rate(), self.context.limit.rate(), *bandwidth_limit];
-                let rate = limits.into_iter().flatten().min();
-                if let Err(why) = look_for_secrets(secrets_dir, remote).await {
-                    return Some(Transfer::not_begun(Exit::Config, why));
-                }
-                End::Remote { remote, secrets: secrets_dir, rate }
+                End::Remote { remote, secrets: data_dir, rate: limits.into_iter().flatten().min() }
             }
         };
         let route = Route {
@@ -63,10 +56,6 @@ impl Worker {
             rsync: &engine.settings.rsync,
             source: &self.context.source,
             args: rsync::argv(&route, form),
-            remote: match to {
-                End::Agent { .. } => None,
-                End::Remote { remote, secrets, .. } => Some((remote, secrets)),
-            },
             input,
             progress: &follow,
         };
@@ -80,26 +69,8 @@ impl Worker {
             status.unmarked = true;
             self.context.brought.fetch_add(1, Ordering::Relaxed);
         }
+        status.doubtful |= matches!(ended.exit, Exit::Transient | Exit::Killed | Exit::Resource);
         drop(status);
         Some(ended)
     }
-
-    /// A turn among the sync's transfers, then among the node's; None when stopped.
-    pub(super) async fn permits<'a>(
-        &self,
-        of: &'a Semaphore,
-        stop: &CancellationToken,
-    ) -> Option<(OwnedSemaphorePermit, SemaphorePermit<'a>)> {
-        let own = self.context.options().transfers.clone();
-        tokio::select! {
-            () = stop.cancelled() => None,
-            permits = async { Some((own.acquire_owned().await.ok()?, of.acquire().await.ok()?)) } => permits,
-        }
-    }
-}
-
-async fn look_for_secrets(dir: &Path, remote: &Remote) -> Result<(), String> {
-    let (dir, remote) = (dir.to_owned(), remote.clone());
-    let checked = tokio::task::spawn_blocking(move || secrets::check(&dir, &remote)).await;
-    checked.unwrap_or_else(|error| Err(error.to_string()))
 }
