@@ -12,7 +12,7 @@ use lockstep_model::path::DirPath;
 use lockstep_transport::settings::{File, FromValue, Kind, Setting, SettingError, Table, Values};
 use lockstep_transport::telemetry;
 
-use crate::hook;
+use crate::{hook, secrets};
 
 use crate::data::limit::RATE_MIN;
 
@@ -84,6 +84,13 @@ const SETTINGS: &[Setting] = &[
     )
     .default(hook::DIR),
     Setting::new(
+        "secrets-dir",
+        Kind::Path,
+        "Keys and passwords of targets without an agent, and known_hosts; for root or the agent's user alone.",
+        secrets::DIR,
+    )
+    .default(secrets::DIR),
+    Setting::new(
         "bandwidth-limit",
         Kind::Size { min: RATE_MIN, max: RATE_MAX },
         "Most that this node sends to all targets together, a second. By default no limit.",
@@ -144,6 +151,7 @@ pub struct Config {
     /// Empty: anywhere.
     pub allow_roots: Vec<DirPath>,
     pub hook_dir: PathBuf,
+    pub secrets_dir: PathBuf,
     /// Bytes per second; None: as fast as it goes.
     pub bandwidth_limit: Option<u64>,
     pub telemetry: telemetry::Options,
@@ -220,6 +228,7 @@ impl Config {
             rsync: values.find("rsync")?,
             lsyncd: values.find("lsyncd")?,
             hook_dir: values.get("hook-dir")?,
+            secrets_dir: values.get("secrets-dir")?,
             allow_roots: parse_all("allow-roots", ROOTS_MAX, &roots, str::parse)?,
             bandwidth_limit: values.find("bandwidth-limit")?,
             telemetry: telemetry::Options {

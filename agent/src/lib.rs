@@ -26,6 +26,7 @@ pub mod rsh;
 pub mod rsync;
 pub mod run;
 pub mod runner;
+pub mod secrets;
 pub mod status;
 pub mod sync;
 pub mod tools;

@@ -7,6 +7,7 @@ pub mod exit;
 pub mod options;
 pub mod progress;
 pub mod remote;
+pub mod trouble;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -111,19 +112,24 @@ pub fn argv(route: &Route<'_>, form: Form) -> Vec<OsString> {
         Power::Most(Some(most)) => add(&[&format!("--max-delete={most}")]),
         Power::Most(None) | Power::Names | Power::Nothing => {}
     }
-    // The far side's errors come through the protocol, and count in the exit code. By default they go to
-    // its own standard error and its own exit code, which our remote shell does not carry over.
-    add(&["--stderr=client", "--stats", "--no-human-readable"]);
+    add(&["--stats", "--no-human-readable"]);
     let mut exclude_from = OsString::from("--exclude-from=");
     exclude_from.push(route.excludes);
     let mut source = route.source.as_os_str().to_owned();
     source.push("/");
     let Way { options, destination } = match route.to {
         End::Agent { sync, node, agent, data_dir } => Way {
-            options: vec!["-e".into(), shell(sync, agent, data_dir, form)],
+            // The far side's errors come through the protocol, and count in the exit code. By
+            // default they go to its own standard error and its own exit code, which our remote
+            // shell does not carry over.
+            options: vec![
+                "--stderr=client".into(),
+                "-e".into(),
+                shell(sync, agent, data_dir, form),
+            ],
             destination: format!("{node}::{sync}/").into(),
         },
-        End::Remote { remote, secrets, rate } => remote::way(remote, secrets, rate),
+        End::Remote { remote, secrets, rate } => remote::way(remote, secrets, rate, form.fills()),
     };
     args.push(exclude_from);
     args.extend(options);
@@ -251,15 +257,15 @@ mod tests {
             [
                 "-lptgoD",
                 "--numeric-ids",
-                "--modify-window=-1",
+                "--remote-option=--modify-window=-1",
                 "--timeout=60",
                 "--from0",
                 "--files-from=-",
                 "--delete-missing-args",
-                "--stderr=client",
                 "--stats",
                 "--no-human-readable",
                 "--exclude-from=/var/lib/x/excludes",
+                "--stderr=client",
                 "-e",
                 shell,
                 "--",

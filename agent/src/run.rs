@@ -78,6 +78,7 @@ impl Agent {
             lsyncd,
             allow_roots,
             hook_dir,
+            secrets_dir,
             bandwidth_limit,
             telemetry: _,
         } = config;
@@ -108,6 +109,7 @@ impl Agent {
             data_dir: data_dir.clone(),
             allow_roots,
             hook_dir,
+            secrets_dir,
             node: name.to_string(),
             bandwidth_limit,
         };

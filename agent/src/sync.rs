@@ -63,6 +63,8 @@ pub struct Settings {
     pub lsyncd: PathBuf,
     /// Where the site's own programs are.
     pub hook_dir: PathBuf,
+    /// Keys and passwords for targets without an agent.
+    pub secrets_dir: PathBuf,
     /// This node's name.
     pub node: String,
     /// Syncs may touch only these directories and what lies below; empty: any.

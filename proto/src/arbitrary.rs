@@ -1,5 +1,7 @@
 //! Any value that the model allows, for property tests.
 
+pub mod schedule;
+
 use lockstep_model::identity::{Role, Subject, Token, TokenFor, User};
 use lockstep_model::label::Labels;
 use lockstep_model::node::{Node, NodeAddress, NodeAdmin};

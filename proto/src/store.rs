@@ -4,6 +4,7 @@
 mod field;
 mod log;
 mod resource;
+mod schedule;
 mod sync;
 mod task;
 

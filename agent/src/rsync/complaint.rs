@@ -14,7 +14,12 @@ pub fn blocked(stderr: &str) -> Vec<RelPath> {
 }
 
 /// What only sums up what other lines say.
-const SUMMARIES: [&str; 3] = ["rsync error: ", "rsync warning: ", "Deletions stopped due to "];
+const SUMMARIES: [&str; 4] = [
+    "rsync error: ",
+    "rsync warning: ",
+    "Deletions stopped due to ",
+    "*** Skipping any contents from this failed directory ***",
+];
 /// In front of a name that stands at the end of a line, in no quotes.
 const BARE: [&str; 4] = [
     "cannot delete non-empty directory: ",
@@ -24,14 +29,16 @@ const BARE: [&str; 4] = [
 ];
 
 /// The names of all complaints, seen from the top of `source`; None when a line does not tell its
-/// name. Names may be those of directories above or of files below what was asked for.
-pub fn names(stderr: &str, source: &Path) -> Option<Vec<RelPath>> {
+/// name. Names may be those of directories above or of files below what was asked for. `top` is how
+/// the target calls its own top, if it puts that in front of names.
+pub fn names(stderr: &str, source: &Path, top: &str) -> Option<Vec<RelPath>> {
     let lines = stderr.lines().map(str::trim_end).filter(|line| !line.is_empty());
     let telling = lines.filter(|line| !SUMMARIES.iter().any(|start| line.starts_with(start)));
-    telling.map(|line| name(line, source.as_os_str().as_bytes())).collect()
+    let (source, top) = (source.as_os_str().as_bytes(), top.as_bytes());
+    telling.map(|line| name(line, source, top)).collect()
 }
 
-fn name(line: &str, source: &[u8]) -> Option<RelPath> {
+fn name(line: &str, source: &[u8], top: &[u8]) -> Option<RelPath> {
     if let Some(bare) = BARE.iter().find_map(|start| line.strip_prefix(start)) {
         return tidy(unescape(bare));
     }
@@ -48,14 +55,22 @@ fn name(line: &str, source: &[u8]) -> Option<RelPath> {
         },
     };
     let full = unescape(quoted);
-    let inner = match full.strip_prefix(source) {
-        Some(below) if below.is_empty() || below.starts_with(b"/") => below.to_vec(),
-        // The sender names its files in full, the receiver from the top of its directory.
-        _ if line.contains("[sender]") || line.starts_with("file has vanished") => return None,
+    // The sender names its files in full, the receiver from the top of its directory or module.
+    let is_own = line.contains("[sender]") || line.starts_with("file has vanished");
+    let inner = match (below(&full, source), below(&full, top)) {
+        (Some(inner), _) if is_own => inner,
+        (_, Some(inner)) if !is_own && !top.is_empty() => inner,
+        (Some(inner), _) if top.is_empty() => inner,
+        _ if is_own || (full.starts_with(b"/") && !top.is_empty()) => return None,
         _ => full,
     };
     let path = if line.contains("] mkstemp \"") { without_temporary(&inner)? } else { inner };
     tidy(path)
+}
+
+fn below(full: &[u8], top: &[u8]) -> Option<Vec<u8>> {
+    let rest = full.strip_prefix(top)?;
+    (rest.is_empty() || rest.starts_with(b"/")).then(|| rest.to_vec())
 }
 
 fn tidy(path: Vec<u8>) -> Option<RelPath> {
@@ -126,18 +141,35 @@ mod tests {
         ];
         for (line, name) in cases {
             let text = format!("\n{line}\nrsync error: some files (code 23) at main.c(1394)\n");
-            let told = names(&text, Path::new("/srv/www"));
+            let told = names(&text, Path::new("/srv/www"), "");
             assert_eq!(told, name.map(|name| vec![name.as_bytes().into()]), "{line}");
         }
+        // A target without an agent puts its own top in front of names.
+        let far = |line: &str| names(line, Path::new("/srv"), "/srv/www");
+        let told = |name: &str| Some(vec![RelPath::from(name.as_bytes())]);
+        let line = r#"rsync: [receiver] mkstemp "/srv/www/ro/.n.3V0h5j" failed: No (1)"#;
+        assert_eq!(far(line), told("ro/n"));
+        let line = r#"rsync: [generator] recv_generator: mkdir "/srv/www/a" failed: No (13)"#;
+        let skipped = "*** Skipping any contents from this failed directory ***";
+        assert_eq!(far(&format!("{line}\n{skipped}\n")), told("a"));
+        assert_eq!(
+            far(r#"rsync: [sender] send_files failed to open "/srv/www/a": x"#),
+            told("www/a")
+        );
+        assert_eq!(
+            far(r#"rsync: [generator] delete_file: unlink(a/b) failed: No (1)"#),
+            told("a/b")
+        );
+        assert_eq!(far(r#"rsync: [generator] failed to set times on "/srv/b": No (1)"#), None);
         let both = "cannot delete non-empty directory: a\nwho knows\n";
-        assert_eq!(names(both, Path::new("/s")), None);
-        assert_eq!(names("", Path::new("/s")), Some(vec![]));
+        assert_eq!(names(both, Path::new("/s"), ""), None);
+        assert_eq!(names("", Path::new("/s"), ""), Some(vec![]));
     }
 
     proptest! {
         #[test]
         fn no_text_panics(text in ".{0,60}", line in "[-> \"a/.\\\\#0-7():]{0,40}") {
-            let _ = (names(&text, Path::new("/")), names(&line, Path::new("/s")));
+            let _ = (names(&text, Path::new("/"), ""), names(&line, Path::new("/s"), ""));
         }
     }
 }

@@ -109,9 +109,13 @@ pub fn said(stderr: &str) -> Option<String> {
     let tells = |line: &&str| {
         !line.starts_with("rsync error: ") && !AFTERMATH.iter().any(|text| line.contains(text))
     };
-    let line = own.or_else(|| lines.find(tells))?;
+    Some(fit(own.or_else(|| lines.find(tells))?))
+}
+
+/// One line that is not too long.
+pub(super) fn fit(line: &str) -> String {
     let line = &line[..line.floor_char_boundary(TEXT_MAX)];
-    Some(line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect())
+    line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]

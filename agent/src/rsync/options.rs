@@ -92,8 +92,9 @@ fn wanted(transfer: &TransferOptions) -> impl Iterator<Item = (Ask, &'static [&'
             &["usermap", "groupmap", "owner", "group"],
         ),
         (true, word("--numeric-ids"), &["numeric-ids"]),
-        // By default times are compared in seconds, and a second edit within one would be missed.
-        (true, word("--modify-window=-1"), &["modify-window"]),
+        // By default times are compared in seconds, and a second edit within one would be missed. Only
+        // the receiver compares, and rrsync does not take the short form that rsync would send it.
+        (true, word("--remote-option=--modify-window=-1"), &["modify-window"]),
         (true, Word(format!("--timeout={}", timeout.0.div_ceil(1000))), &["timeout"]),
     ];
     rows.into_iter().filter(|(on, ..)| *on).map(|(_, ask, names)| (ask, names))

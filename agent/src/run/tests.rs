@@ -27,6 +27,7 @@ fn config(data_dir: &Path, controller: &HostPort) -> Config {
         lsyncd: None,
         allow_roots: Vec::new(),
         hook_dir: data_dir.join("hooks"),
+        secrets_dir: data_dir.join("secrets"),
         bandwidth_limit: None,
         telemetry: telemetry::Options::default(),
     }

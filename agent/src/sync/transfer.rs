@@ -1,9 +1,10 @@
 //! One run of rsync: fed, watched, ended with its whole process group when it is cancelled.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitStatus;
 
+use lockstep_model::sync::Remote;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
@@ -11,6 +12,8 @@ use crate::host::{Host, Program, tail};
 use crate::journal::RelPath;
 use crate::rsync::complaint;
 use crate::rsync::exit::{self, Exit};
+use crate::rsync::remote::{PASSWORD, top};
+use crate::rsync::trouble::trouble;
 use crate::rsync::{Stats, progress};
 
 /// Bytes of standard error kept: its end.
@@ -40,6 +43,8 @@ pub struct Run<'a> {
     /// Of the files, as rsync's messages name it.
     pub source: &'a Path,
     pub args: Vec<OsString>,
+    /// Of a target without an agent, and the directory of its secrets.
+    pub remote: Option<(&'a Remote, &'a Path)>,
     /// Standard input.
     pub input: Option<Vec<u8>>,
     /// Takes lines of progress.
@@ -49,9 +54,9 @@ pub struct Run<'a> {
 impl Run<'_> {
     /// None when it was cancelled; then no process is left.
     pub async fn complete(self, cancel: &CancellationToken) -> Option<Transfer> {
-        let Self { host, rsync, source, args, input, progress } = self;
+        let Self { host, rsync, source, args, remote, input, progress } = self;
         let program = Program { path: rsync.to_owned(), args, fed: input.is_some() };
-        let mut child = match host.spawn(&program) {
+        let mut child = match host.spawn_with(&program, &[(PASSWORD, OsStr::new(""))]) {
             Ok(child) => child,
             Err(error) => return Some(not_started(rsync, &error)),
         };
@@ -90,18 +95,33 @@ impl Run<'_> {
             return None;
         };
         Some(match status {
-            Ok(status) => sum_up(status, &stderr, output, source),
+            Ok(status) => {
+                let ended = sum_up(status, &stderr, output, source, remote.map(|(to, _)| to));
+                match remote.and_then(|(to, secrets)| trouble(to, secrets, &stderr)) {
+                    Some((exit, error)) if ended.exit != Exit::Ok => {
+                        Transfer { exit, error, ..ended }
+                    }
+                    _ => ended,
+                }
+            }
             Err(error) => not_started(rsync, &error),
         })
     }
 }
 
-fn sum_up(status: ExitStatus, stderr: &str, output: Output, source: &Path) -> Transfer {
+fn sum_up(
+    status: ExitStatus,
+    stderr: &str,
+    output: Output,
+    source: &Path,
+    to: Option<&Remote>,
+) -> Transfer {
     let exit = Exit::of(status, stderr);
     let error = if exit == Exit::Ok { String::new() } else { exit::text(status, stderr) };
     // Of a long text only the end is there.
     let whole = stderr.len() < STDERR_MAX;
-    let failed = if whole { complaint::names(stderr, source) } else { None };
+    let top = to.map(top).unwrap_or_default();
+    let failed = if whole { complaint::names(stderr, source, &top) } else { None };
     let Output { stats, mut blocked } = output;
     blocked.extend(complaint::blocked(stderr));
     Transfer { exit, error, stats, failed, blocked }
@@ -114,7 +134,13 @@ fn not_started(rsync: &Path, error: &std::io::Error) -> Transfer {
         }
         _ => (Exit::Resource, format!("cannot start {}: {error}", rsync.display())),
     };
-    Transfer { exit, error, stats: Stats::default(), failed: None, blocked: Vec::new() }
+    Transfer::not_begun(exit, error)
+}
+
+impl Transfer {
+    pub fn not_begun(exit: Exit, error: String) -> Self {
+        Self { exit, error, stats: Stats::default(), failed: None, blocked: Vec::new() }
+    }
 }
 
 /// What standard output told.

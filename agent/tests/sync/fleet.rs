@@ -17,8 +17,7 @@ use lockstep_model::identity::{Principal, Subject};
 use lockstep_model::sync::{
     Delivery, DeliveryState, EngineState, SourceReport, SyncOptions, SyncReport, TargetReport,
 };
-use lockstep_model::task::{Outcome, OutcomeKind, Peer, SyncSource, SyncTarget};
-use lockstep_model::{KeyHash, Timestamp};
+use lockstep_model::task::{Outcome, OutcomeKind, Peer, Receiver, SyncSource, SyncTarget};
 use lockstep_transport::clock;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -36,7 +35,7 @@ pub async fn eventually<T>(what: &str, condition: impl FnMut() -> Option<T>) -> 
     }
 }
 
-async fn within_patience<T>(mut condition: impl FnMut() -> Option<T>) -> Option<T> {
+pub async fn within_patience<T>(mut condition: impl FnMut() -> Option<T>) -> Option<T> {
     let waited = async {
         loop {
             if let Some(found) = condition() {
@@ -70,6 +69,8 @@ pub struct Fleet {
     pub master: SyncEngine,
     pub heads: BTreeMap<String, SyncEngine>,
     pub targets: Vec<String>,
+    /// Targets without an agent.
+    pub remotes: Vec<Receiver>,
     pub options: SyncOptions,
     /// Bytes that each head takes in at most per millisecond; 0 is no limit.
     pub rate: Arc<AtomicU64>,
@@ -91,6 +92,7 @@ fn engine_settings(dir: &Path, node: &str) -> Settings {
         rsync: "/usr/bin/rsync".into(),
         lsyncd: "/usr/bin/lsyncd".into(),
         hook_dir: dir.join("hooks"),
+        secrets_dir: dir.join("secrets"),
         node: node.to_owned(),
         allow_roots: vec![],
         bandwidth_limit: None,
@@ -143,6 +145,7 @@ impl Fleet {
             master,
             heads: BTreeMap::new(),
             targets: vec![],
+            remotes: vec![],
             options: SyncOptions { delay: lockstep_model::Millis(0), ..SyncOptions::default() },
             rate: Arc::default(),
             caller: Arc::new(Mutex::new(master_principal())),
@@ -211,7 +214,12 @@ impl Fleet {
     pub fn spec(&self) -> SyncSource {
         let path = self.dir.path().join("src").to_str().unwrap().parse().unwrap();
         SyncSource {
-            receivers: self.targets.iter().map(|head| peer(head).into()).collect(),
+            receivers: self
+                .targets
+                .iter()
+                .map(|head| peer(head).into())
+                .chain(self.remotes.iter().cloned())
+                .collect(),
             options: self.options.clone(),
             ..SyncSource::new(SYNC.parse().unwrap(), path)
         }

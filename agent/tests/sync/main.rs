@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod attack;
+mod daemons;
 mod drift;
 mod events;
 mod faults;
@@ -12,5 +13,6 @@ mod now;
 mod pace;
 mod promises;
 mod relay;
+mod remote;
 mod renames;
 mod settings;

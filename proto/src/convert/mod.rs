@@ -6,6 +6,7 @@ pub mod agent;
 mod identity;
 pub mod node;
 mod report;
+mod schedule;
 mod sync;
 pub mod task;
 

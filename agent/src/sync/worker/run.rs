@@ -1,7 +1,9 @@
 //! One run of rsync for a worker: through what, and counted.
 
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
+use lockstep_model::sync::Remote;
 use lockstep_model::task;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -10,6 +12,7 @@ use super::Worker;
 use crate::journal::RelPath;
 use crate::rsync::exit::Exit;
 use crate::rsync::{self, End, Form, Power, Route, Scope};
+use crate::secrets;
 use crate::sync::Settings;
 use crate::sync::transfer::{Run, Transfer};
 
@@ -23,14 +26,18 @@ impl Worker {
     ) -> Option<Transfer> {
         let engine = &self.context.engine;
         let options = self.context.options();
-        let Settings { agent, data_dir, bandwidth_limit, .. } = &engine.settings;
+        let Settings { agent, data_dir, secrets_dir, bandwidth_limit, .. } = &engine.settings;
         let to = match &self.to.route {
             task::Route::Agent(peer) => {
                 End::Agent { sync: &self.context.sync, node: &peer.node, agent, data_dir }
             }
             task::Route::Remote(remote) => {
                 let limits = [self.to.limit.rate(), self.context.limit.rate(), *bandwidth_limit];
-                End::Remote { remote, secrets: data_dir, rate: limits.into_iter().flatten().min() }
+                let rate = limits.into_iter().flatten().min();
+                if let Err(why) = look_for_secrets(secrets_dir, remote).await {
+                    return Some(Transfer::not_begun(Exit::Config, why));
+                }
+                End::Remote { remote, secrets: secrets_dir, rate }
             }
         };
         let route = Route {
@@ -56,6 +63,10 @@ impl Worker {
             rsync: &engine.settings.rsync,
             source: &self.context.source,
             args: rsync::argv(&route, form),
+            remote: match to {
+                End::Agent { .. } => None,
+                End::Remote { remote, secrets, .. } => Some((remote, secrets)),
+            },
             input,
             progress: &follow,
         };
@@ -73,4 +84,10 @@ impl Worker {
         drop(status);
         Some(ended)
     }
+}
+
+async fn look_for_secrets(dir: &Path, remote: &Remote) -> Result<(), String> {
+    let (dir, remote) = (dir.to_owned(), remote.clone());
+    let checked = tokio::task::spawn_blocking(move || secrets::check(&dir, &remote)).await;
+    checked.unwrap_or_else(|error| Err(error.to_string()))
 }

@@ -80,6 +80,24 @@ fn dates_as_people_and_programs_write_them() {
 }
 
 #[test]
+fn the_manual_shows_what_is_understood() {
+    let manual = include_str!("../../../../../docs/schedules.md");
+    let (_, dates) = manual.split_once("Read are, among others,").unwrap();
+    let lines = dates.trim_start_matches('\n').lines().take_while(|line| line.starts_with("    "));
+    let examples: Vec<&str> =
+        lines.flat_map(|line| line.split("   ")).map(str::trim).filter(|e| !e.is_empty()).collect();
+    assert!(examples.len() > 8, "{examples:?}");
+    for example in examples {
+        understood(example, "UTC");
+    }
+    let (_, rules) = manual.split_once("## The rule: eight fields").unwrap();
+    let rules = rules.trim_start().lines().take_while(|line| !line.is_empty());
+    for rule in rules {
+        rule.parse::<lockstep_model::schedule::Rule>().unwrap();
+    }
+}
+
+#[test]
 fn home_is_where_a_date_without_a_zone_belongs() {
     assert_eq!(
         understood("2014-05-7 18:00", "america/los_angeles"),
