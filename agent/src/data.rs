@@ -143,8 +143,11 @@ impl Server<'_> {
                     () = admission.withdrawn.cancelled() => return,
                     took = changes::take(&mut stream, dir) => took,
                 };
-                if let Err(error) = took {
-                    tracing::warn!(sync = %header.sync, %error, "what changed could not be taken in");
+                match took {
+                    Ok(()) => admission.target.note_told(),
+                    Err(error) => {
+                        tracing::warn!(sync = %header.sync, %error, "what changed could not be taken in");
+                    }
                 }
             }
             Op::Offer(offer) => {

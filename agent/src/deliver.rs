@@ -16,7 +16,7 @@ pub const PENDING_MAX: usize = 20_000;
 /// What a target does not have yet, beyond its cursor.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Pending {
-    /// Path and whether all below it may differ.
+    /// Path and whether all that is there may differ, whatever it looks like.
     paths: BTreeMap<RelPath, bool>,
     full: bool,
     /// Last sequence taken in.
@@ -247,6 +247,8 @@ pub struct Lists {
     pub deep: bool,
     /// These directories with all below them.
     pub subtrees: Vec<RelPath>,
+    /// These, which are no directories, also where they look the same.
+    pub contents: Vec<RelPath>,
 }
 
 /// Turns pending paths into what rsync can be told: a name below a directory that is gone stands
@@ -283,14 +285,20 @@ pub fn resolve(
         if excludes.cover(&name, found != Look::Other) {
             continue;
         }
-        deep |= found == Look::Nothing && (subtree || name != *path);
+        let is_itself = name == *path;
+        deep |= found == Look::Nothing && (subtree || !is_itself);
         let entry = names.entry(name).or_insert((found, false));
-        entry.1 |= subtree && found == Look::Directory;
+        // A name stands for itself or for what is below it, never for both.
+        entry.1 |= subtree && found != Look::Nothing && (found == Look::Directory || is_itself);
     }
     let mut lists = Lists { deep, ..Lists::default() };
     for (name, (found, subtree)) in names {
         if found == Look::Nothing {
             lists.gone.push(name);
+            continue;
+        }
+        if subtree && found == Look::Other {
+            lists.contents.push(name);
             continue;
         }
         if subtree && !lists.subtrees.last().is_some_and(|outer| is_within(&name, outer)) {

@@ -42,6 +42,9 @@ pub enum End<'a> {
 pub enum Scope {
     /// Exactly the listed names, directories without what is in them.
     Batch,
+    /// Exactly the listed names, files also where they look the same. They are known to differ, so
+    /// that no checksum is asked for first: it would read both sides once more.
+    Contents,
     /// The listed directories with all that is in them.
     Subtrees,
     /// Everything.
@@ -82,7 +85,7 @@ impl Form {
 }
 
 pub fn argv(route: &Route<'_>, form: Form) -> Vec<OsString> {
-    let recursive = form.scope != Scope::Batch;
+    let recursive = !matches!(form.scope, Scope::Batch | Scope::Contents);
     let mut args: Vec<OsString> =
         options::flags(route.transfer, recursive).into_iter().map(Into::into).collect();
     let mut add = |options: &[&str]| args.extend(options.iter().map(OsString::from));
@@ -90,10 +93,11 @@ pub fn argv(route: &Route<'_>, form: Form) -> Vec<OsString> {
     let removes = form.delete && counted;
     // `--delete-after` keeps everything when the source had read errors; plain `--delete` does not.
     match form.scope {
-        Scope::Batch => {
+        Scope::Batch | Scope::Contents => {
             let missing = removes || (form.delete && form.power == Power::Names);
             add(&["--from0", "--files-from=-"]);
             add(&[if missing { "--delete-missing-args" } else { "--ignore-missing-args" }]);
+            add(if form.scope == Scope::Contents { &["--ignore-times"] } else { &[] });
         }
         Scope::Subtrees => {
             add(&["--from0", "--files-from=-", "--ignore-missing-args"]);
@@ -283,7 +287,7 @@ mod tests {
     fn nothing_is_removed_unless_it_was_counted_or_named() {
         use Power::{Count, Most, Names, Nothing};
         let powers = [Nothing, Names, Count, Most(Some(5)), Most(None)];
-        for scope in [Scope::Batch, Scope::Subtrees, Scope::Pass] {
+        for scope in [Scope::Batch, Scope::Contents, Scope::Subtrees, Scope::Pass] {
             for (power, delete) in powers.into_iter().flat_map(|p| [(p, true), (p, false)]) {
                 let form = Form { scope, delete, power };
                 let words = words(form, "/s");
@@ -292,7 +296,8 @@ mod tests {
                 assert_eq!(has("--force"), counted, "{form:?}");
                 assert_eq!(has("--dry-run"), power == Count);
                 assert_eq!(has("--max-delete=5"), power == Most(Some(5)));
-                let named = scope == Scope::Batch && power == Names;
+                let named = matches!(scope, Scope::Batch | Scope::Contents) && power == Names;
+                assert_eq!(has("--ignore-times"), scope == Scope::Contents);
                 assert_eq!(has("--delete"), delete && (counted || named), "{form:?}");
                 let fills = words.iter().any(|word| word.ends_with("'--pass'"));
                 assert!(!(fills && has("--delete")), "{form:?}");

@@ -257,7 +257,6 @@ impl SyncEngine {
         let options = SyncOptions {
             once: false,
             marker: None,
-            ignore: Vec::new(),
             hooks: Vec::new(),
             remove_source_files: false,
             ..spec.options

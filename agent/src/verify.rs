@@ -16,7 +16,7 @@ mod walk;
 pub mod wire;
 
 pub use below::Filter;
-pub use compare::{Compare, CompareError, Progress, compare};
+pub use compare::{Compare, CompareError, Of, Progress, compare};
 pub use content::RATE_MIN;
 pub use entry::Keep;
 pub use finding::{FINDINGS_MAX, Finding, Findings};

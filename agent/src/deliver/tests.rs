@@ -150,6 +150,7 @@ fn resolve_in(
     };
     let mut names = text(lists.names);
     names.extend(text(lists.gone).into_iter().map(|gone| format!("{gone} (gone)")));
+    names.extend(text(lists.contents).into_iter().map(|name| format!("{name} (content)")));
     (names, text(lists.subtrees))
 }
 
@@ -161,7 +162,7 @@ fn paths_resolve_to_what_rsync_can_be_told() {
         (&[("a", false), ("d", false), ("d/f", false)], &[], &["a", "d", "d/f"], &[]),
         (&[("d/gone", false)], &[], &["d/gone (gone)"], &[]),
         (&[("gone/x/y", false), ("gone/x", true), ("gone", true)], &[], &["gone (gone)"], &[]),
-        (&[("link/x", false)], &[], &["link"], &[]),
+        (&[("link/x", true)], &[], &["link"], &[]),
         (
             &[("d", true), ("d/sub", true), ("empty", true)],
             &[],
@@ -170,7 +171,7 @@ fn paths_resolve_to_what_rsync_can_be_told() {
         ),
         (&[("a", false), ("d/f", false)], &["/d"], &["a"], &[]),
         (&[("cache/gone", false), ("a", false)], &["cache/"], &["a"], &[]),
-        (&[("gone", false), ("a", true)], &[], &["a", "gone (gone)"], &[]),
+        (&[("gone", false), ("a", true)], &[], &["gone (gone)", "a (content)"], &[]),
         (&[("a", false)], &["*"], &[], &[]),
     ];
     for (paths, excludes, names, subtrees) in cases {
@@ -211,7 +212,8 @@ proptest! {
             .flat_map(|t| t.match_indices('/').map(|(at, _)| &t[..at]))
             .filter(|d| !tree.contains(d))
             .collect();
-        let names: Vec<_> = names.iter().map(|n| n.trim_end_matches(" (gone)").to_owned()).collect();
+        let plain = |name: &String| name.split(" (").next().unwrap_or_default().to_owned();
+        let names: Vec<_> = names.iter().map(plain).collect();
         for name in names.iter().chain(&subtrees) {
             for (at, _) in name.match_indices('/') {
                 prop_assert!(dirs.contains(&name[..at]), "{} in {:?}", name, tree);

@@ -36,7 +36,8 @@ pub enum Change {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Changed {
     pub path: RelPath,
-    /// A directory was deleted here; if there is one again, all below it may differ.
+    /// All that is here may differ, whatever it looks like: what is below a directory, such as one
+    /// that was deleted and made again, or the content of a file.
     pub subtree: bool,
 }
 

@@ -127,6 +127,7 @@ pub fn allowed(options: &SyncOptions, filled: bool) -> String {
         "dirs",
         "force",
         "ignore-missing-args",
+        "ignore-times",
         "stats",
         "max-delete",
         "no-msgs2stderr",

@@ -102,7 +102,7 @@ impl Shared {
     }
 
     pub fn record(&self) -> Record {
-        self.status().record
+        self.status().record.clone()
     }
 
     pub fn set_record(&self, record: Record) {
@@ -211,7 +211,7 @@ impl Shared {
             eta: estimate.and_then(|estimate| estimate.left),
             done_percent: estimate.map(|estimate| estimate.percent),
             verified_at: status.record.verified_at,
-            drift: status.record.drift,
+            drift: status.record.drift(),
         }
     }
 }

@@ -112,6 +112,7 @@ impl Targets {
             turn: Mutex::default(),
             busy: tokio::sync::Mutex::default(),
             filled: watch::Sender::new(filled),
+            told: watch::Sender::new(false),
             hooks: OnceLock::new(),
             reports: self.reports.clone(),
         });
@@ -124,6 +125,15 @@ impl Targets {
     /// Whether the copy is complete, as that changes; ends with the assignment.
     pub fn filled(&self, sync: &SyncName) -> Option<watch::Receiver<bool>> {
         Some(self.lock().get(sync)?.target.filled.subscribe())
+    }
+
+    /// Until everything that was brought to the copy is told as well; at once at the source.
+    pub async fn delivery_told(&self, sync: &SyncName) -> Result<(), String> {
+        let Some(mut told) = self.lock().get(sync).map(|a| a.target.told.subscribe()) else {
+            return Ok(());
+        };
+        let told = told.wait_for(|told| *told).await;
+        told.map(drop).map_err(|_| "the sync was stopped".to_owned())
     }
 
     /// What the node says of those it feeds.
@@ -213,6 +223,8 @@ pub struct Target {
     /// Held while a push runs.
     busy: tokio::sync::Mutex<()>,
     filled: watch::Sender<bool>,
+    /// All that was brought was told as well, as a relay has to know.
+    told: watch::Sender<bool>,
     hooks: OnceLock<Hooks>,
     reports: Reports,
 }
@@ -310,6 +322,11 @@ impl Target {
             state.mark = Some(mark);
         }
         self.note_place(mark.acked).await?;
+        // A fill is declared before it is told, and a lag beside deliveries; else its feeder speaks
+        // up between deliveries.
+        if !mark.filled && mark.lag.is_none() {
+            self.note_told();
+        }
         self.publish();
         Ok(())
     }
@@ -331,6 +348,11 @@ impl Target {
     pub fn allow(&self, entries: u64) {
         let mut state = self.lock();
         state.allowed = state.allowed.saturating_add(entries);
+    }
+
+    /// Its feeder has told everything that it brought.
+    pub fn note_told(&self) {
+        self.told.send_replace(true);
     }
 
     async fn happened(&self, event: HookEvent) {
@@ -383,6 +405,7 @@ impl Target {
     /// Ends the push before, if one still runs. None when that one does not end, or when an even
     /// newer push came meanwhile.
     pub async fn take_turn(&self) -> Option<Turn<'_>> {
+        self.told.send_replace(false);
         let superseded = CancellationToken::new();
         {
             let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);

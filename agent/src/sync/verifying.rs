@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use lockstep_model::sync::DeliveryState;
 use lockstep_model::task::{Outcome, OutcomeKind, Peer, SyncVerify};
-use lockstep_model::{Millis, NodeName};
+use lockstep_model::{Millis, NodeName, Timestamp};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +23,8 @@ use super::shared::Shared;
 use super::source::Orders;
 use crate::data::header::{Answer, Header, Op};
 use crate::journal::{RelPath, is_rel_path};
-use crate::verify::{Compare, FINDINGS_MAX, Findings, Progress, compare};
+use crate::verify::{Compare, FINDINGS_MAX, Findings, Of, Progress, compare};
+use record::Part;
 pub use record::Record;
 pub use terms::Terms;
 
@@ -41,8 +42,15 @@ const SETTLE_MAX: Duration = Duration::from_secs(600);
 const SETTLE_TICK: Duration = Duration::from_secs(1);
 /// How long a comparison of metadata may take.
 const COMPARE_MAX: Duration = Duration::from_secs(6 * 3600);
-/// How long a comparison of contents may take.
-const SCRUB_MAX: Duration = Duration::from_secs(7 * 86_400);
+/// A comparison of contents is repaired and recorded piece by piece, each of so many seconds.
+const SLICE_SECS: u64 = 600;
+/// How long one piece may take.
+const SLICE_MAX: Duration = Duration::from_secs(86_400);
+/// How often what differs is brought before it is given up: when the first time became a complete
+/// pass, that has not looked into files.
+const REPAIRS_MAX: usize = 2;
+/// Most findings that one line names.
+const NAMES_MAX: usize = 3;
 /// How often it is looked whose turn it is.
 const TICK: Duration = Duration::from_secs(2);
 /// How soon after the last comparison a copy has its turn to which a run broke off.
@@ -61,11 +69,47 @@ pub struct Copy {
 
 /// How a copy is to be compared.
 struct Ask {
+    of: Of,
     /// Bytes of content per second; None: metadata only.
     content: Option<u64>,
     repair: bool,
-    /// None: everything.
-    paths: Option<Vec<RelPath>>,
+}
+
+/// What was found, and what of it could not be repaired.
+struct Verified {
+    found: Findings,
+    left: Findings,
+}
+
+impl Verified {
+    fn append(&mut self, later: Self) {
+        self.found.append(later.found);
+        self.left.append(later.left);
+    }
+
+    fn part(&self, ask: &Ask) -> Part {
+        let Self { found, left } = self;
+        Part {
+            is_first: ask.of == Of::Tree,
+            content: ask.content.is_some(),
+            found: found.list.len() as u64,
+            left: left.list.len().max(usize::from(left.truncated)) as u64,
+            left_contents: left.list.iter().filter(|finding| finding.is_content()).count() as u64,
+            next: found.next.clone(),
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        let Self { found, left } = self;
+        if left.is_clean() {
+            return Outcome::new(OutcomeKind::Ok, found.to_string());
+        }
+        let names: Vec<String> =
+            left.list.iter().take(NAMES_MAX).map(ToString::to_string).collect();
+        let more = if left.list.len() > NAMES_MAX { " and more" } else { "" };
+        let why = format!("{found}; still there after a repair: {}{more}", names.join(", "));
+        Outcome::new(OutcomeKind::Failed, why)
+    }
 }
 
 /// Where the records of a sync's copies are, below its state directory.
@@ -81,31 +125,49 @@ pub async fn carry_out(
     cancel: &CancellationToken,
 ) -> Outcome {
     let SyncVerify { target, content, repair, paths, .. } = order;
-    let failed = |why: String| Outcome::new(OutcomeKind::Failed, why);
     let run = async {
-        let ask = Ask {
-            content: content.then_some(CONTENT_RATE),
-            repair: *repair,
-            paths: (!paths.is_empty()).then(|| rel_paths(paths)).transpose()?,
+        let of = match paths.is_empty() {
+            true => Of::Tree,
+            false => Of::Paths(rel_paths(paths)?),
         };
+        let is_whole = of == Of::Tree;
+        let content = content.then_some(CONTENT_RATE);
+        let mut ask = Ask { of, content, repair: *repair };
         let copies = orders.copies().await?;
         let copy = copies.into_iter().find(|copy| copy.peer.node == *target);
         let copy = copy.ok_or_else(|| format!("{target} is no target with an agent"))?;
         let _turn = copy.context.engine.verifies.acquire().await.map_err(|e| e.to_string())?;
-        verify(orders, &copy, ask, Some(progress)).await
-    };
-    let ended = tokio::select! {
-        () = cancel.cancelled() => return Outcome::new(OutcomeKind::Cancelled, "cancelled"),
-        ended = run => ended,
-    };
-    match ended {
-        Ok(findings) => {
-            for finding in &findings.list {
+        let mut all = Verified { found: Findings::default(), left: Findings::default() };
+        loop {
+            let verified = verify(orders, &copy, &ask, Some(progress)).await?;
+            for finding in &verified.found.list {
                 let _ = progress.send(finding.to_string()).await;
             }
-            Outcome::new(OutcomeKind::Ok, findings.to_string())
+            match ask.of {
+                Of::Contents(_) => all.append(verified),
+                _ => all = verified,
+            }
+            match all.found.next.clone() {
+                Some(next) if *repair || !all.found.truncated => ask.of = Of::Contents(next),
+                _ => break,
+            }
         }
-        Err(why) => failed(why),
+        if !repair {
+            if is_whole {
+                ask.of = Of::Tree;
+                let part = all.part(&ask);
+                note(&copy, |record, _| record.note_found(true, part.found)).await;
+                if all.found.is_clean() {
+                    note(&copy, |record, now| record.note_repaired(part, now)).await;
+                }
+            }
+            all.left = Findings::default();
+        }
+        Ok(all.outcome())
+    };
+    tokio::select! {
+        () = cancel.cancelled() => Outcome::new(OutcomeKind::Cancelled, "cancelled"),
+        ended = run => ended.unwrap_or_else(|why: String| Outcome::new(OutcomeKind::Failed, why)),
     }
 }
 
@@ -121,47 +183,79 @@ fn rel_paths(paths: &[Vec<u8>]) -> Result<Vec<RelPath>, String> {
     paths.iter().map(one).collect()
 }
 
-/// Compares one copy, has it repaired if asked, and records what was found.
+/// Compares one copy or a part of it, and if asked has it repaired and records what was found.
 async fn verify(
     orders: &Orders,
     copy: &Copy,
-    ask: Ask,
+    ask: &Ask,
     progress: Option<&mpsc::Sender<String>>,
-) -> Result<Findings, String> {
-    let Copy { context, peer, shared } = copy;
-    let limit = if ask.content.is_some() { SCRUB_MAX } else { COMPARE_MAX };
-    let (is_whole, is_scrub, repair) = (ask.paths.is_none(), ask.content.is_some(), ask.repair);
+) -> Result<Verified, String> {
+    let limit = if ask.content.is_some() { SLICE_MAX } else { COMPARE_MAX };
+    let compare = |of| async move {
+        let compared = compare_with(orders, copy, ask.content, of, progress);
+        tokio::time::timeout(limit, compared).await.map_err(|_| "it took too long".to_owned())?
+    };
     // Runs that break off from now on count anew.
-    let doubtful = std::mem::take(&mut shared.status().doubtful);
-    let compared = tokio::time::timeout(limit, compare_with(orders, copy, ask, progress)).await;
-    let compared = compared.unwrap_or_else(|_| Err("it took too long".to_owned()));
-    let cleared = is_whole && compared.as_ref().is_ok_and(|found| repair || found.is_clean());
-    shared.status().doubtful |= doubtful && !cleared;
-    let findings = compared?;
-    if repair && !findings.is_clean() {
-        let (sync, target) = (&context.sync, &peer.node);
-        tracing::warn!(%sync, %target, %findings, "a copy differs from its source and is repaired");
-        shared.mend(&findings.change(), (context.engine.now)());
-        settled(orders.clone(), copy.clone()).await.map_err(|why| format!("repair: {why}"))?;
+    let status = || copy.shared.status();
+    let doubtful = ask.of == Of::Tree && std::mem::take(&mut status().doubtful);
+    let found = compare(ask.of.clone()).await;
+    let cleared = found.as_ref().is_ok_and(|found| ask.repair || found.is_clean());
+    status().doubtful |= doubtful && !cleared;
+    let found = found?;
+    let mut verified = Verified { left: found.clone(), found };
+    if !ask.repair {
+        return Ok(verified);
     }
-    if is_whole {
-        let now = (context.engine.now)();
-        let mut record = shared.record();
-        record.compared_at = Some(now);
-        record.scrubbed_at = if is_scrub { Some(now) } else { record.scrubbed_at };
-        record.drift = findings.list.len() as u64;
-        if findings.is_clean() || repair {
-            record.verified_at = Some(now);
+    let records = matches!(ask.of, Of::Tree | Of::Contents(_));
+    if records {
+        let Part { is_first, found, .. } = verified.part(ask);
+        note(copy, |record, _| record.note_found(is_first, found)).await;
+    }
+    if !verified.found.is_clean() {
+        repair(orders, copy, ask, &mut verified, compare).await?;
+    }
+    if records {
+        let part = verified.part(ask);
+        note(copy, |record, now| record.note_repaired(part, now)).await;
+    }
+    Ok(verified)
+}
+
+/// Has what was found brought and looks at it again.
+async fn repair<F: Future<Output = Result<Findings, String>>>(
+    orders: &Orders,
+    copy: &Copy,
+    ask: &Ask,
+    Verified { found, left }: &mut Verified,
+    compare: impl Fn(Of) -> F,
+) -> Result<(), String> {
+    let (sync, target) = (&copy.context.sync, &copy.peer.node);
+    tracing::warn!(%sync, %target, findings = %found, "a copy differs from its source and is repaired");
+    for _ in 0..REPAIRS_MAX {
+        copy.shared.mend(&left.change(), (copy.context.engine.now)());
+        let unsettled = |why: String| format!("{found}; repair: {why}");
+        settled(orders.clone(), copy.clone()).await.map_err(unsettled)?;
+        // What is not listed can be anywhere.
+        let of = match left.truncated {
+            true => ask.of.clone(),
+            false => Of::Found(std::mem::take(&mut left.list)),
+        };
+        *left = compare(of).await?;
+        if left.is_clean() {
+            break;
         }
-        note(copy, record).await;
     }
-    Ok(findings)
+    if !left.is_clean() {
+        tracing::warn!(%sync, %target, findings = %left, "a copy still differs after its repair");
+    }
+    Ok(())
 }
 
 async fn compare_with(
     orders: &Orders,
     copy: &Copy,
-    ask: Ask,
+    content: Option<u64>,
+    of: Of,
     progress: Option<&mpsc::Sender<String>>,
 ) -> Result<Findings, String> {
     let Copy { context, peer, shared } = copy;
@@ -171,6 +265,9 @@ async fn compare_with(
     }
     if matches!(shared.status().state, DeliveryState::Initial | DeliveryState::Filling) {
         return Err("it has not been filled yet".to_owned());
+    }
+    if context.engine.targets.filled(&context.sync).is_some_and(|filled| !*filled.borrow()) {
+        return Err("the copy that it is fed from is not complete".to_owned());
     }
     let mut stream = context.engine.dial.dial(peer).await?;
     let header = Header { sync: context.sync.clone(), op: Op::Verify };
@@ -193,18 +290,21 @@ async fn compare_with(
         side: &options.terms.side(&context.source, true),
         key,
         extras: options.terms.extras,
-        content: ask.content,
+        content,
         most: FINDINGS_MAX,
-        paths: ask.paths,
+        of,
+        slice_bytes: content.unwrap_or(0).saturating_mul(SLICE_SECS),
         settle: &settle,
         progress: &told,
     };
     compare(stream, &what).await.map_err(|error| error.to_string())
 }
 
-/// Until a target has everything that is in the source now.
+/// Until a target has everything that is in the source now. Where the source is a copy itself, all
+/// that was brought to it before is told first.
 async fn settled(orders: Orders, copy: Copy) -> Result<(), String> {
     let wait = async {
+        copy.context.engine.targets.delivery_told(&copy.context.sync).await?;
         let now = orders.now().await?;
         let mut standing = orders.standing();
         loop {
@@ -228,9 +328,12 @@ async fn settled(orders: Orders, copy: Copy) -> Result<(), String> {
     tokio::time::timeout(SETTLE_MAX, wait).await.map_err(late)?
 }
 
-async fn note(copy: &Copy, record: Record) {
+/// Changes what is recorded of a copy, now.
+async fn note(copy: &Copy, change: impl FnOnce(&mut Record, Timestamp)) {
     let Copy { context, peer, shared } = copy;
-    shared.set_record(record);
+    let mut record = shared.record();
+    change(&mut record, (context.engine.now)());
+    shared.set_record(record.clone());
     context.changed.notify_one();
     let file = record_file(context, &peer.node);
     let save = move || {
@@ -259,7 +362,7 @@ impl Schedule {
         }
     }
 
-    fn last(self, record: &mut Record) -> &mut Option<lockstep_model::Timestamp> {
+    fn last(self, record: &mut Record) -> &mut Option<Timestamp> {
         match self {
             Self::Verify => &mut record.compared_at,
             Self::Scrub => &mut record.scrubbed_at,
@@ -302,9 +405,7 @@ impl Schedule {
     /// A copy that was never compared has its turn one interval later.
     async fn is_due(self, copy: &Copy, every: Millis) -> bool {
         let now = (copy.context.engine.now)();
-        let mut record = copy.shared.record();
-        let last = self.last(&mut record);
-        match *last {
+        match *self.last(&mut copy.shared.record()) {
             Some(at) => {
                 let every = match self {
                     Self::Verify if copy.shared.status().doubtful => every.min(DOUBTFUL_EVERY),
@@ -315,20 +416,24 @@ impl Schedule {
                 record::due_at(at, every, seed.into()) <= now
             }
             None => {
-                *last = Some(now);
-                note(copy, record).await;
+                note(copy, |record, now| *self.last(record) = Some(now)).await;
                 false
             }
         }
     }
 
-    async fn take_turn(self, orders: &Orders, copy: &Copy) -> Result<Findings, String> {
+    async fn take_turn(self, orders: &Orders, copy: &Copy) -> Result<Verified, String> {
         let engine = &copy.context.engine;
-        let (turns, content) = match self {
-            Self::Verify => (&engine.verifies, None),
-            Self::Scrub => (&engine.scrubs, Some(SCRUB_RATE)),
+        let ask = |content, of| Ask { of, content, repair: true };
+        let (turns, ask) = match self {
+            Self::Verify => (&engine.verifies, ask(None, Of::Tree)),
+            // One piece, and the others have their turn.
+            Self::Scrub => {
+                let next = copy.shared.record().next.map_or(Of::Tree, Of::Contents);
+                (&engine.scrubs, ask(Some(SCRUB_RATE), next))
+            }
         };
         let _turn = turns.acquire().await.map_err(|error| error.to_string())?;
-        verify(orders, copy, Ask { content, repair: true, paths: None }, None).await
+        verify(orders, copy, &ask, None).await
     }
 }

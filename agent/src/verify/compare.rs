@@ -1,12 +1,14 @@
 //! The source's side of a comparison: asks, compares with its own tree, goes down where sums differ,
 //! and looks again at what differs once the target has caught up. It changes nothing.
 
+mod contents;
+
 use std::collections::HashMap;
 
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::content::{Files, join};
+use super::content::join;
 use super::entry::{Attr, Entry, KEY_LEN, Kind};
 use super::finding::{self, FINDINGS_MAX, Finding, Findings};
 use super::peer::Peer;
@@ -25,8 +27,18 @@ const BUCKET_ENTRIES: u64 = 64;
 const QUEUE_MAX: usize = 1_000_000;
 /// Most times that the target is waited for; what differs first then is left to the next comparison.
 const ROUNDS_MAX: usize = 4;
-/// Bytes of files whose contents are asked for at once.
-const CONTENTS_BYTES: u64 = 64 << 20;
+
+/// What is compared.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Of {
+    Tree,
+    /// These and what is below them.
+    Paths(Vec<RelPath>),
+    /// The contents alone of the files after this one; empty: of all.
+    Contents(RelPath),
+    /// What was found before.
+    Found(Vec<Finding>),
+}
 
 /// One comparison.
 pub struct Compare<'a> {
@@ -39,8 +51,9 @@ pub struct Compare<'a> {
     pub content: Option<u64>,
     /// Most findings, at least 1; looking for more is given up. At most [`FINDINGS_MAX`].
     pub most: usize,
-    /// Only these and what is below them; None: everything.
-    pub paths: Option<Vec<RelPath>>,
+    pub of: Of,
+    /// Of a whole tree's contents, bytes after which the rest is left to the next comparison.
+    pub slice_bytes: u64,
     /// Ends when the target has all that changed on the source before it was called.
     pub settle: &'a (dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync),
     /// Called every few seconds.
@@ -157,21 +170,30 @@ impl<S: AsyncRead + AsyncWrite> Comparison<'_, S> {
         self.found = Findings::default();
         self.candidates.clear();
         self.queue.clear();
-        match &self.what.paths {
-            None => self.look_at_tree().await?,
-            Some(paths) => self.look_at(paths).await?,
+        let content = self.what.content;
+        match &self.what.of {
+            Of::Tree => {
+                self.look_at_tree().await?;
+                self.compare_contents(vec![[].into()], [].into()).await
+            }
+            Of::Contents(after) => self.compare_contents(vec![[].into()], after.clone()).await,
+            Of::Paths(paths) => {
+                self.look_at(paths, content, true).await?;
+                let dirs = self.queue.clone();
+                self.go_down_all().await?;
+                self.compare_contents(dirs, [].into()).await
+            }
+            Of::Found(before) => {
+                let pick = |wanted: fn(&Finding) -> bool| -> Vec<RelPath> {
+                    before.iter().filter(|f| wanted(f)).map(|f| f.path.clone()).collect()
+                };
+                let single = |f: &Finding| !f.is_content() && !f.is_whole();
+                self.look_at(&pick(Finding::is_content), content, false).await?;
+                self.look_at(&pick(single), None, false).await?;
+                self.look_at(&pick(Finding::is_whole), None, true).await?;
+                self.go_down_all().await
+            }
         }
-        let roots = match &self.what.paths {
-            None => vec![[].into()],
-            Some(_) => self.queue.clone(),
-        };
-        self.go_down_all().await?;
-        if let Some(rate) = self.what.content
-            && !self.found.truncated
-        {
-            self.compare_contents(roots, rate).await?;
-        }
-        Ok(())
     }
 
     fn is_full(&mut self) -> bool {
@@ -195,7 +217,8 @@ impl<S: AsyncRead + AsyncWrite> Comparison<'_, S> {
         let [Answer::Tree { sum: theirs, walked: there }] = answers[..] else { return Err(odd()) };
         (self.found.source, self.found.target) = (walked, there);
         if sum != theirs {
-            self.look_at(&[[].into()]).await?;
+            self.look_at(&[[].into()], None, true).await?;
+            self.go_down_all().await?;
         }
         Ok(())
     }
@@ -218,30 +241,29 @@ impl<S: AsyncRead + AsyncWrite> Comparison<'_, S> {
         }
     }
 
-    /// At these paths, and remembers which are directories on both sides.
-    async fn look_at(&mut self, paths: &[RelPath]) -> Result<(), CompareError> {
+    /// At these paths, and with `deep` remembers which are directories on both sides.
+    async fn look_at(
+        &mut self,
+        paths: &[RelPath],
+        content: Option<u64>,
+        deep: bool,
+    ) -> Result<(), CompareError> {
         for paths in paths.chunks(LOOK_MAX) {
-            for (path, own, theirs) in self.look(paths.to_vec(), self.what.content).await? {
+            for (path, own, theirs) in self.look(paths.to_vec(), content).await? {
                 let entry = match own {
                     Seen::Entry(entry, _) => Some(entry),
                     _ => None,
                 };
+                if deep && is_dir(own) && is_dir(theirs) {
+                    self.queue.push(path.clone());
+                }
                 if own == theirs {
-                    if entry.is_some_and(|entry| entry.kind == Kind::Dir) {
-                        self.queue.push(path);
-                    }
                     continue;
                 }
                 let cause = match (own, theirs) {
                     (Seen::Unreadable, _) | (_, Seen::Unreadable) => Cause::Unreadable,
                     (Seen::Entry(own, _), Seen::Entry(theirs, _)) if own == theirs => {
                         Cause::Content
-                    }
-                    (Seen::Entry(own, _), Seen::Entry(theirs, _))
-                        if (own.kind, theirs.kind) == (Kind::Dir, Kind::Dir) =>
-                    {
-                        self.queue.push(path.clone());
-                        Cause::Entry
                     }
                     (Seen::Entry(own, _), Seen::Entry(theirs, _)) if own.kind == theirs.kind => {
                         Cause::Entry
@@ -370,45 +392,6 @@ impl<S: AsyncRead + AsyncWrite> Comparison<'_, S> {
                 self.suspect(join(dir, &name), None, Cause::Whole);
             }
         }
-    }
-
-    /// Of all files below these directories that are alike otherwise.
-    async fn compare_contents(
-        &mut self,
-        dirs: Vec<RelPath>,
-        rate: u64,
-    ) -> Result<(), CompareError> {
-        let mut files = Files::below(dirs);
-        while let Some((rest, found)) = self.view.next_files(files).await {
-            files = rest;
-            let mut batch: Vec<RelPath> = Vec::new();
-            let mut bytes = 0;
-            for (path, entry) in found {
-                if batch.len() == LOOK_MAX || bytes > CONTENTS_BYTES {
-                    self.compare_batch(std::mem::take(&mut batch), rate).await?;
-                    bytes = 0;
-                }
-                batch.push(path);
-                bytes = bytes.saturating_add(entry.size);
-            }
-            if !batch.is_empty() {
-                self.compare_batch(batch, rate).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn compare_batch(&mut self, batch: Vec<RelPath>, rate: u64) -> Result<(), CompareError> {
-        for (path, own, theirs) in self.look(batch, Some(rate)).await? {
-            let (Seen::Entry(own, hash), Seen::Entry(theirs, other)) = (own, theirs) else {
-                continue;
-            };
-            self.found.contents += u64::from(hash.is_some() && other.is_some());
-            if own == theirs && hash != other {
-                self.suspect(path, Some(own), Cause::Content);
-            }
-        }
-        Ok(())
     }
 
     /// Looks again at all that differed; what changed on the source meanwhile is on its way.

@@ -33,13 +33,24 @@ pub struct Finding {
 impl Finding {
     /// What brings the target's copy in order; None when nothing delivered could.
     fn repair(&self) -> Option<Changed> {
-        let whole = match self.kind {
+        let subtree = self.is_whole() || self.is_content();
+        let repairable = self.kind != Kind::Unreadable;
+        repairable.then(|| Changed { path: self.path.clone(), subtree })
+    }
+
+    /// With all that is below it.
+    pub fn is_whole(&self) -> bool {
+        let is_whole = match self.kind {
             Kind::Missing => true,
             Kind::Differs(attrs) => attrs.has(Attr::Type),
-            Kind::Extra => false,
-            Kind::Unreadable => return None,
+            Kind::Extra | Kind::Unreadable => false,
         };
-        Some(Changed { path: self.path.clone(), subtree: whole && self.is_dir })
+        is_whole && self.is_dir
+    }
+
+    /// A file that looks the same and is not: rsync sends it only when told to look inside.
+    pub fn is_content(&self) -> bool {
+        matches!(self.kind, Kind::Differs(attrs) if attrs.has(Attr::Content))
     }
 }
 
@@ -71,6 +82,8 @@ pub struct Findings {
     pub target: Walked,
     /// Files whose content was compared.
     pub contents: u64,
+    /// Contents of the files after this one were not compared yet; empty: of none.
+    pub next: Option<RelPath>,
 }
 
 impl Findings {
@@ -101,10 +114,14 @@ impl Findings {
         Change::Batch(self.list.iter().filter_map(Finding::repair).collect())
     }
 
-    /// Files that look the same and are not: rsync sends them only when told to look inside.
-    pub fn contents(&self) -> impl Iterator<Item = &RelPath> {
-        let differs = |finding: &&Finding| matches!(finding.kind, Kind::Differs(attrs) if attrs.has(Attr::Content));
-        self.list.iter().filter(differs).map(|finding| &finding.path)
+    /// Takes in what a later part of the same comparison found.
+    pub fn append(&mut self, later: Self) {
+        let Self { list, truncated, source: _, target: _, contents, next } = later;
+        self.truncated |= truncated || self.list.len() + list.len() > FINDINGS_MAX;
+        self.list.extend(list);
+        self.list.truncate(FINDINGS_MAX);
+        self.contents += contents;
+        self.next = next;
     }
 }
 
@@ -141,7 +158,7 @@ mod tests {
     #[test]
     fn findings_have_one_form_and_become_changes() {
         let size = Attrs::of(Attr::Mtime).and(Attr::Size);
-        let of_type = Attrs::of(Attr::Type);
+        let [of_type, of_content] = [Attr::Type, Attr::Content].map(Attrs::of);
         let table = [
             (finding(b"a/b", Kind::Missing, true), "missing a/b", Some(true)),
             (finding(b"a", Kind::Missing, false), "missing a", Some(false)),
@@ -153,6 +170,7 @@ mod tests {
             ),
             (finding(b"d", Kind::Differs(of_type), true), "differs(type) d", Some(true)),
             (finding(b"u", Kind::Unreadable, true), "unreadable u", None),
+            (finding(b"c", Kind::Differs(of_content), false), "differs(content) c", Some(true)),
         ];
         for (finding, text, subtree) in table {
             assert_eq!(finding.to_string(), text);

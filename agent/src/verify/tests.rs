@@ -34,6 +34,8 @@ struct Asked {
     content: Option<u64>,
     most: Option<usize>,
     paths: Option<Vec<RelPath>>,
+    of: Option<Of>,
+    slice_bytes: Option<u64>,
 }
 
 async fn compare_with(
@@ -54,7 +56,8 @@ async fn compare_with(
         extras: !asked.no_extras,
         content: asked.content,
         most: asked.most.unwrap_or(FINDINGS_MAX),
-        paths: asked.paths,
+        of: asked.of.unwrap_or_else(|| asked.paths.map_or(Of::Tree, Of::Paths)),
+        slice_bytes: asked.slice_bytes.unwrap_or(u64::MAX),
         settle: &settle,
         progress: &|_| {},
     };
@@ -219,6 +222,96 @@ fn only_contents_tell_what_metadata_hides() {
     assert_eq!(after(tree, edit, Asked::default()), [""; 0]);
     let asked = Asked { content: Some(1 << 30), ..Asked::default() };
     assert_eq!(after(tree, edit, asked), ["differs(content) a/b/c/file"]);
+}
+
+#[test]
+fn contents_are_compared_piece_by_piece() {
+    let (_dir, source, target) = two();
+    for root in [&source, &target] {
+        for dir in ["a", "b/c", "d"] {
+            fs::create_dir_all(root.join(dir)).unwrap();
+            for name in ["one", "two"] {
+                fs::write(root.join(dir).join(name), "one").unwrap();
+            }
+        }
+        stamp_all(root);
+    }
+    for flipped in ["a/two", "b/c/one", "d/two"] {
+        fs::write(target.join(flipped), "two").unwrap();
+        stamp(&target.join(flipped), 1_000_000);
+    }
+    let mut all = Findings { next: Some([].into()), ..Findings::default() };
+    let mut pieces = 0;
+    while let Some(next) = all.next.take() {
+        let of = if pieces == 0 { Of::Tree } else { Of::Contents(next) };
+        let asked = Asked {
+            content: Some(1 << 30),
+            of: Some(of),
+            slice_bytes: Some(1),
+            ..Asked::default()
+        };
+        all.append(found(&source, &target, asked));
+        pieces += 1;
+    }
+    assert_eq!((pieces, all.contents), (3, 6), "a directory each");
+    let expected = ["a/two", "b/c/one", "d/two"].map(|path| format!("differs(content) {path}"));
+    assert_eq!(lines(&all), expected);
+
+    // What was found is looked at again, and nothing else.
+    for mended in ["b/c/one", "d/two"] {
+        fs::write(target.join(mended), "one").unwrap();
+        stamp(&target.join(mended), 1_000_000);
+    }
+    fs::remove_file(target.join("a/one")).unwrap();
+    let of = Some(Of::Found(all.list));
+    let again = found(&source, &target, Asked { content: Some(1 << 30), of, ..Asked::default() });
+    assert_eq!(lines(&again), ["differs(content) a/two"]);
+}
+
+#[test]
+fn attributes_and_acls_are_compared_where_they_are_kept() {
+    use rustix::fs::{XattrFlags, removexattr, setxattr};
+    // A user of number 1 may read: version 2, then tag, rights and number of each entry.
+    let entries: [(u16, u16, u32); 5] =
+        [(1, 6, u32::MAX), (2, 4, 1), (4, 4, u32::MAX), (16, 4, u32::MAX), (32, 4, u32::MAX)];
+    let mut acl = 2u32.to_le_bytes().to_vec();
+    for (tag, rights, number) in entries {
+        acl.extend([tag.to_le_bytes(), rights.to_le_bytes()].concat());
+        acl.extend(number.to_le_bytes());
+    }
+    let (_dir, source, target) = two();
+    for root in [&source, &target] {
+        tree(root);
+        fs::set_permissions(root.join("a/top"), PermissionsExt::from_mode(0o644)).unwrap();
+        stamp_all(root);
+    }
+    let give = |path: &Path, name: &str, value: &[u8]| {
+        setxattr(path, name, value, XattrFlags::empty()).unwrap();
+    };
+    give(&source.join("a/top"), "user.kind", b"one");
+    give(&target.join("a/top"), "user.kind", b"two");
+    give(&source.join("empty"), "user.only", b"");
+    give(&target.join("a/b/c/file"), "user.more", b"1");
+    give(&target.join("a/top"), "system.posix_acl_access", &acl);
+    give(&target.join("a"), "system.posix_acl_default", &acl);
+    // rsync's own, and the kernel's.
+    give(&target.join("a/b"), "user.rsync.%stat", b"x");
+    give(&target.join("a/b"), "trusted.x", b"x");
+    let compare = |xattrs, acls| {
+        let keep = Keep { xattrs, acls, ..Keep::ARCHIVE };
+        let sides = [&source, &target].map(|root| Side { keep, ..side(root) });
+        let compared = compare_with(&sides[0], &sides[1], Asked::default(), &|| {});
+        let mut found = lines(&runtime().block_on(compared).unwrap());
+        found.iter_mut().for_each(|line| *line = line.replace("differs(xattrs) ", ""));
+        found
+    };
+    assert_eq!(compare(false, false), [""; 0]);
+    assert_eq!(compare(true, false), ["a/b/c/file", "a/top", "empty"]);
+    assert_eq!(compare(false, true), ["a", "a/top"]);
+    assert_eq!(compare(true, true), ["a", "a/b/c/file", "a/top", "empty"]);
+    give(&target.join("a/top"), "user.kind", b"one");
+    removexattr(target.join("a/top"), "system.posix_acl_access").unwrap();
+    assert_eq!(compare(true, true), ["a", "a/b/c/file", "empty"]);
 }
 
 #[test]
@@ -401,7 +494,8 @@ proptest! {
             garbage.write_all(&said).await.unwrap();
             garbage.shutdown().await.unwrap();
             let what = Compare {
-                side: &side(&source), key: [9; KEY_LEN], extras: true, content: None, most: FINDINGS_MAX, paths: None,
+                side: &side(&source), key: [9; KEY_LEN], extras: true, content: None, most: FINDINGS_MAX,
+                of: Of::Tree, slice_bytes: u64::MAX,
                 settle: &|| Box::pin(async { Ok(()) }), progress: &|_| {},
             };
             compare(here, &what).await.unwrap_err();

@@ -3,6 +3,8 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
 
 use lockstep_agent::sync::SyncEngine;
 use lockstep_model::sync::{DeletePolicy, DeliveryState};
@@ -11,7 +13,8 @@ use lockstep_model::{KeyHash, Millis};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::fleet::{Fleet, SYNC, eventually, is_ok};
+use crate::fleet::{Fleet, SYNC, engine, eventually, is_ok};
+use crate::relay::Tree;
 
 struct Asked<'a> {
     content: bool,
@@ -21,6 +24,8 @@ struct Asked<'a> {
 
 const SHOW: Asked<'static> = Asked { content: false, repair: false, paths: &[] };
 const REPAIR: Asked<'static> = Asked { repair: true, ..SHOW };
+const SHOW_CONTENT: Asked<'static> = Asked { content: true, ..SHOW };
+const REPAIR_CONTENT: Asked<'static> = Asked { content: true, ..REPAIR };
 
 async fn verify(master: &SyncEngine, target: &str, asked: Asked<'_>) -> (Outcome, Vec<String>) {
     let (progress, mut lines) = mpsc::channel(1024);
@@ -112,9 +117,10 @@ async fn a_copy_is_compared_by_its_schedule() {
     fleet.apply().await;
     tamper(&fleet, "web1");
     let drift = || fleet.delivery("web1").filter(|delivery| delivery.drift == 4);
-    let found = eventually("the drift to be found", drift).await;
-    assert!(found.verified_at.is_some());
+    eventually("the drift to be found", drift).await;
     fleet.converged("web1").await;
+    let verified = || drift().filter(|delivery| delivery.verified_at.is_some());
+    eventually("it to count as repaired", verified).await;
     fleet.end().await;
 }
 
@@ -154,4 +160,198 @@ async fn only_the_source_may_ask() {
     let (outcome, told) = verify(&fleet.master, "web1", SHOW).await;
     assert!(why(outcome).contains("another key") && told.is_empty());
     fleet.end().await;
+}
+
+/// Other content of the same size and time, which nothing but reading tells.
+fn flip(file: &Path) {
+    let at = fs::metadata(file).unwrap().modified().unwrap();
+    let flipped: Vec<u8> = fs::read(file).unwrap().iter().map(|byte| byte ^ 1).collect();
+    fs::write(file, flipped).unwrap();
+    fs::File::options().write(true).open(file).unwrap().set_modified(at).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_only_looks_the_same_is_repaired() {
+    let fleet = filled(&["web1"]).await;
+    let copy = fleet.www("web1").join("a/b/one");
+    flip(&copy);
+    let (outcome, told) = verify(&fleet.master, "web1", REPAIR).await;
+    assert!(is_ok(&outcome) && told.is_empty(), "metadata do not tell: {told:?}");
+    let (outcome, told) = verify(&fleet.master, "web1", SHOW_CONTENT).await;
+    assert!(is_ok(&outcome), "{}", outcome.message);
+    assert_eq!(told, ["differs(content) a/b/one"]);
+    let verified = || fleet.delivery("web1").unwrap().verified_at.unwrap();
+    let before = verified();
+
+    let (outcome, told) = verify(&fleet.master, "web1", REPAIR_CONTENT).await;
+    assert!(is_ok(&outcome), "{}", outcome.message);
+    assert_eq!(told, ["differs(content) a/b/one"]);
+    assert_eq!(fs::read(&copy).unwrap(), b"one");
+    fleet.converged("web1").await;
+    eventually("it to count as verified", || (verified() > before).then_some(())).await;
+    let (outcome, told) = verify(&fleet.master, "web1", SHOW_CONTENT).await;
+    assert!(told.is_empty() && outcome.message.starts_with("equal: "), "{}", outcome.message);
+    fleet.end().await;
+}
+
+/// Somebody on the target flips it back whenever it was repaired.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_repair_does_not_bring_is_said() {
+    let fleet = filled(&["web1"]).await;
+    let (outcome, _) = verify(&fleet.master, "web1", REPAIR).await;
+    assert!(is_ok(&outcome), "{}", outcome.message);
+    let verified = || fleet.delivery("web1").unwrap().verified_at;
+    let before = verified();
+    assert!(before.is_some());
+    let (copy, stop) = (fleet.www("web1").join("c/one"), CancellationToken::new());
+    flip(&copy);
+    let vandal = tokio::spawn({
+        let (copy, stop) = (copy.clone(), stop.clone());
+        async move {
+            while !stop.is_cancelled() {
+                if fs::read(&copy).is_ok_and(|content| content == b"one") {
+                    flip(&copy);
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        }
+    });
+    let (outcome, told) = verify(&fleet.master, "web1", REPAIR_CONTENT).await;
+    assert_eq!(told, ["differs(content) c/one"]);
+    assert_eq!(outcome.kind, OutcomeKind::Failed);
+    assert!(
+        outcome.message.ends_with("still there after a repair: differs(content) c/one"),
+        "{}",
+        outcome.message
+    );
+    // Also after a comparison that cannot see it.
+    let (outcome, _) = verify(&fleet.master, "web1", REPAIR).await;
+    assert!(outcome.message.starts_with("equal: "), "{}", outcome.message);
+    let warned = || {
+        fleet
+            .report()
+            .filter(|report| report.warnings.iter().any(|w| w.contains("1 entries of web1")))
+    };
+    eventually("the source to warn", warned).await;
+    assert_eq!((fleet.delivery("web1").unwrap().drift, verified()), (1, before));
+
+    stop.cancel();
+    vandal.await.unwrap();
+    let (outcome, _) = verify(&fleet.master, "web1", REPAIR_CONTENT).await;
+    assert!(is_ok(&outcome), "{}", outcome.message);
+    let fine = || fleet.report().filter(|report| report.warnings.is_empty());
+    eventually("the warning to end", fine).await;
+    assert!(verified() > before);
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scrub_goes_on_where_it_was() {
+    let mut fleet = filled(&["web1"]).await;
+    fleet.options.scrub_every = Some(Millis::from_secs(10));
+    fleet.apply().await;
+    let (early, late) = (fleet.www("web1").join("a/b/one"), fleet.www("web1").join("c/one"));
+    let repaired =
+        |file: &Path| fs::read(file).is_ok_and(|content| content == b"one").then_some(());
+    flip(&early);
+    eventually("the schedule to repair", || repaired(&early)).await;
+
+    // An agent that ended between the two.
+    fleet.master.shut_down().await;
+    let record = fleet.dir.path().join("master1/sync").join(SYNC).join("verified/web1");
+    assert!(record.exists());
+    let next: String = b"b/gone".iter().map(|byte| format!("{byte:02x}")).collect();
+    fs::write(&record, format!("1 1 1 0 0 0 /{next}\n")).unwrap();
+    flip(&early);
+    flip(&late);
+    fleet.master = engine(fleet.dir.path(), "master1").await;
+    fleet.apply().await;
+    eventually("the rest to be repaired", || repaired(&late)).await;
+    assert!(repaired(&early).is_none(), "it began again");
+    eventually("the next round", || repaired(&early)).await;
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attributes_and_acls_are_repaired_where_they_are_kept() {
+    use rustix::fs::{XattrFlags, getxattr, setxattr};
+    let acl: Vec<u8> = [
+        &2u32.to_le_bytes()[..],
+        &[1, 0, 6, 0, 255, 255, 255, 255],
+        &[2, 0, 4, 0, 1, 0, 0, 0],
+        &[4, 0, 4, 0, 255, 255, 255, 255],
+        &[16, 0, 4, 0, 255, 255, 255, 255],
+        &[32, 0, 4, 0, 255, 255, 255, 255],
+    ]
+    .concat();
+    let mut fleet = filled(&["web1"]).await;
+    fleet.options.transfer.xattrs = true;
+    fleet.options.transfer.acls = true;
+    fleet.assign("web1").await;
+    fleet.apply().await;
+    let set = |path: &Path, name: &str, value: &[u8]| {
+        setxattr(path, name, value, XattrFlags::empty()).unwrap();
+    };
+    set(&fleet.src("c/two"), "user.kind", b"one");
+    set(&fleet.src("a"), "user.kind", b"one");
+    let (outcome, _) = verify(&fleet.master, "web1", REPAIR).await;
+    assert!(is_ok(&outcome), "{}", outcome.message);
+    let www = fleet.www("web1");
+    set(&www.join("c/two"), "user.kind", b"two");
+    set(&www.join("a"), "user.more", b"");
+    set(&www.join("c/one"), "system.posix_acl_access", &acl);
+    // The rights of the group's owner are the mask's; the mode must not tell.
+    set(&fleet.src("c/one"), "system.posix_acl_access", &[&acl[..14], &[6], &acl[15..]].concat());
+    let (outcome, told) = verify(&fleet.master, "web1", REPAIR).await;
+    assert!(is_ok(&outcome), "{}", outcome.message);
+    assert_eq!(told, ["differs(xattrs) a", "differs(xattrs) c/two"]);
+    let mut value = [0; 64];
+    let len = getxattr(www.join("c/two"), "user.kind", &mut value[..]).unwrap();
+    assert_eq!(&value[..len], b"one");
+    assert!(getxattr(www.join("a"), "user.more", &mut value[..]).is_err());
+    let (outcome, told) = verify(&fleet.master, "web1", SHOW).await;
+    assert!(outcome.message.starts_with("equal: ") && told.is_empty(), "{told:?}");
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_relay_a_copy_is_compared_by_whoever_feeds_it() {
+    let mut tree = Tree::new(&["relay", "leaf"], None).await;
+    let edges = [("relay", "m"), ("leaf", "relay")];
+    // Only the source drops events, and all leave the names out of comparisons.
+    tree.options.ignore = vec!["*.bak".parse().unwrap()];
+    tree.shape(&edges).await;
+    tree.state("relay", "leaf", DeliveryState::Idle).await;
+    for name in ["one", "two"] {
+        fs::write(tree.www("m").join(name), name).unwrap();
+    }
+    tree.same(&["relay", "leaf"]).await;
+    let (source, relay) = (&tree.engines["m"], &tree.engines["relay"]);
+    let (outcome, _) = verify(source, "leaf", SHOW).await;
+    assert!(outcome.message.contains("leaf is no target"), "{}", outcome.message);
+
+    flip(&tree.www("leaf").join("one"));
+    fs::remove_file(tree.www("leaf").join("two")).unwrap();
+    let (outcome, told) = verify(relay, "leaf", REPAIR_CONTENT).await;
+    assert!(is_ok(&outcome), "{}", outcome.message);
+    assert!(told.contains(&"differs(content) one".to_owned()), "{told:?}");
+    assert!(told.contains(&"missing two".to_owned()), "{told:?}");
+    tree.same(&["leaf"]).await;
+    let verified = || tree.delivery("relay", "leaf")?.verified_at;
+    eventually("the relay to say so", verified).await;
+
+    // What is repaired on a relay goes on with its content.
+    for node in ["relay", "leaf"] {
+        flip(&tree.www(node).join("one"));
+    }
+    let (outcome, told) = verify(source, "relay", REPAIR_CONTENT).await;
+    assert!(is_ok(&outcome), "{}", outcome.message);
+    assert_eq!(told, ["differs(content) one"]);
+    tree.same(&["relay", "leaf"]).await;
+
+    tree.options.verify_every = Some(Millis::from_secs(10));
+    tree.shape(&edges).await;
+    fs::write(tree.www("leaf").join("two"), "edited").unwrap();
+    tree.same(&["leaf"]).await;
+    tree.end().await;
 }

@@ -36,14 +36,14 @@ fn listen(dir: &Path, node: &str, engine: &SyncEngine, caller: &str) {
 }
 
 /// The source `m` and copies that feed each other as they are told.
-struct Tree {
+pub struct Tree {
     dir: TempDir,
-    engines: BTreeMap<&'static str, SyncEngine>,
-    options: SyncOptions,
+    pub engines: BTreeMap<&'static str, SyncEngine>,
+    pub options: SyncOptions,
 }
 
 impl Tree {
-    async fn new(nodes: &[&'static str], limit: Option<DeleteLimit>) -> Self {
+    pub async fn new(nodes: &[&'static str], limit: Option<DeleteLimit>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("peers")).unwrap();
         let options = SyncOptions {
@@ -61,12 +61,12 @@ impl Tree {
         tree
     }
 
-    fn www(&self, node: &str) -> PathBuf {
+    pub fn www(&self, node: &str) -> PathBuf {
         self.dir.path().join(format!("{node}-www"))
     }
 
     /// Who feeds whom from now on: each after its feeder.
-    async fn shape(&self, edges: &[(&str, &str)]) {
+    pub async fn shape(&self, edges: &[(&str, &str)]) {
         let path = |node: &str| self.www(node).to_str().unwrap().parse().unwrap();
         let fed_by = |node: &str| {
             let fed = edges.iter().filter(|(_, feeder)| *feeder == node);
@@ -98,7 +98,7 @@ impl Tree {
         listen(self.dir.path(), node, &self.engines[node], feeder);
     }
 
-    async fn same(&self, nodes: &[&str]) {
+    pub async fn same(&self, nodes: &[&str]) {
         for node in nodes {
             let what = format!("{node} to be like the source");
             let same = || differences(&self.www("m"), &self.www(node)).is_empty().then_some(());
@@ -107,7 +107,7 @@ impl Tree {
     }
 
     /// What a node says of one that it feeds.
-    fn delivery(&self, feeder: &str, node: &str) -> Option<Delivery> {
+    pub fn delivery(&self, feeder: &str, node: &str) -> Option<Delivery> {
         let reports = self.engines[feeder].reports().subscribe();
         let report = reports.borrow().get(&SYNC.parse().unwrap()).cloned()?;
         let source = match report {
@@ -117,7 +117,7 @@ impl Tree {
         source.deliveries.into_iter().find(|d| d.target.as_str() == node)
     }
 
-    async fn state(&self, feeder: &str, node: &str, state: DeliveryState) -> Delivery {
+    pub async fn state(&self, feeder: &str, node: &str, state: DeliveryState) -> Delivery {
         let what = format!("{node} to be {}", state.as_str());
         let is = |d: &Delivery| d.state == state;
         eventually(&what, || self.delivery(feeder, node).filter(is)).await
@@ -146,7 +146,7 @@ impl Tree {
         panic!("no rename was ever carried over as one");
     }
 
-    async fn end(self) {
+    pub async fn end(self) {
         for engine in self.engines.values() {
             engine.shut_down().await;
         }

@@ -276,5 +276,20 @@ fn a_diff_tells_and_a_verify_mends() -> Result<()> {
     let mended = fleet.ctl(&["sync", "verify", "www", "--content", "--wait"])?.ok()?;
     assert!(mended.contains("run.sh"), "{mended}");
     fleet.check_in_step("master1", "web1")?;
+
+    // As long and as old, and not the same.
+    let copy = fleet.www("web1")?.join("assets/css/site.css");
+    let at = fs::metadata(&copy)?.modified()?;
+    fs::write(&copy, "BODY {}\n")?;
+    fs::File::options().write(true).open(&copy)?.set_modified(at)?;
+    fleet.ctl(&["sync", "diff", "www"])?.ok()?;
+    let by_content = ["sync", "diff", "www", "--content"];
+    let differs = fleet.ctl(&by_content)?;
+    assert_eq!(differs.status.code(), Some(DIFFERS), "{differs}");
+    assert_eq!(differs.stdout, "web1  differs     assets/css/site.css  (content)\n", "{differs}");
+    let mended = fleet.ctl(&["sync", "verify", "www", "--content", "--wait"])?.ok()?;
+    assert!(mended.contains("site.css"), "{mended}");
+    assert_eq!(fs::read_to_string(&copy)?, "body {}\n");
+    fleet.ctl(&by_content)?.ok()?;
     Ok(())
 }

@@ -161,3 +161,25 @@ fn names_that_are_gone_are_removed_only_where_the_policy_says_so() {
         assert_eq!(!dir.path().join("to/gone").exists(), removed, "{delete}");
     }
 }
+
+/// What a comparison of contents found is sent though size and time are the same.
+#[test]
+fn a_listed_file_may_be_sent_though_it_looks_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    tree(dir.path());
+    let plain = options(&[]);
+    let flags = flags(&plain.transfer, false);
+    fs::write(dir.path().join("list"), b"./d/a\0./b\0").unwrap();
+    let list = format!("--files-from={}", dir.path().join("list").display());
+    let listed = ["--from0", "--ignore-missing-args", &list];
+    assert!(push(dir.path(), &flags, &plain, &listed).status.success());
+    let copy = dir.path().join("to/d/a");
+    let at = fs::metadata(&copy).unwrap().modified().unwrap();
+    fs::write(&copy, vec![1u8; 200_000]).unwrap();
+    fs::File::options().write(true).open(&copy).unwrap().set_modified(at).unwrap();
+    for (more, content) in [(&[][..], 1), (&["--ignore-times"], 0)] {
+        let out = push(dir.path(), &flags, &plain, &[&listed[..], more].concat());
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        assert_eq!(fs::read(&copy).unwrap(), vec![content; 200_000], "{more:?}");
+    }
+}

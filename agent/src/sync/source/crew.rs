@@ -222,6 +222,15 @@ impl Crew {
         self.workers.values().filter_map(copy).collect()
     }
 
+    /// Of copies that differ whatever is brought to them.
+    pub fn warnings(&self) -> Vec<String> {
+        let warning = |worker: &Member| {
+            let (left, node) = (worker.shared.record().left(), &worker.to.node);
+            (left > 0).then(|| format!("{left} entries of {node} still differ after a repair"))
+        };
+        self.workers.values().filter_map(warning).collect()
+    }
+
     /// Targets that are no further than `acked` give up the single changes for a pass.
     pub fn need_pass(&self, acked: u64) {
         let last = self.workers.values().filter(|worker| worker.shared.acked() <= acked);

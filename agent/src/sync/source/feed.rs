@@ -69,11 +69,20 @@ impl Feed {
 
     /// Writes that anything may have changed.
     pub async fn append_full(&mut self, now: Timestamp) -> Result<(), String> {
+        self.append(now, Change::Full).await.map(drop)
+    }
+
+    /// An entry that only marks a place.
+    pub async fn append_nothing(&mut self, now: Timestamp) -> Result<u64, String> {
+        self.append(now, Change::Batch(Vec::new())).await
+    }
+
+    async fn append(&mut self, now: Timestamp, change: Change) -> Result<u64, String> {
         let journal = self.journal.clone();
-        let append = move || Appender::open(&journal)?.append(now, Change::Full);
+        let append = move || Appender::open(&journal)?.append(now, change);
         let seq = on_disk(append).await?;
         self.tally.note_own(seq);
-        Ok(())
+        Ok(seq)
     }
 
     /// Gives up what all have passed; how many segments are left.

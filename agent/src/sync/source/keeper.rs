@@ -211,9 +211,11 @@ impl Keeper {
                     Some(_) => {
                         self.canaries.ask(&self.context.source, self.delay, now, answer).await;
                     }
+                    // An entry of its own: whoever is past it has also what waited without one.
                     None => {
                         let doubt = Some("nothing is watched here".to_owned());
-                        let _ = answer.send(Ok(Now { seq: self.sluice.given_upto(), doubt }));
+                        let seq = self.feed.append_nothing(now).await;
+                        let _ = answer.send(seq.map(|seq| Now { seq, doubt }));
                     }
                 }
             }
@@ -230,7 +232,9 @@ impl Keeper {
 
     fn set_rules(&mut self, spec: &SyncSource) {
         let options = &spec.options;
-        self.sluice.set(&options.ignore, options.marker.as_ref());
+        // What the source of a relay ignores has not been told to it.
+        let ignored = if self.is_relay { &[] } else { &options.ignore[..] };
+        self.sluice.set(ignored, options.marker.as_ref());
         let record = &self.marker_record;
         let marker =
             |name: &FilePath| Marker::new(&self.context.source, name.as_str(), record.clone());
@@ -424,6 +428,7 @@ impl Keeper {
         let head = self.sluice.given_upto();
         let mut warnings = self.alarms.lines((self.context.engine.now)());
         warnings.append(&mut self.hooks.problems());
+        warnings.extend(self.crew.warnings());
         warnings.truncate(SourceReport::WARNINGS_MAX);
         let report = SourceReport { engine, problem, warnings, head, deliveries };
         let Context { engine, sync, .. } = &*self.context;

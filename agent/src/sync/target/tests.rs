@@ -1,7 +1,8 @@
 //! Who is let in, what survives a new assignment, and what confines a receiver.
 
 use super::*;
-use lockstep_model::KeyHash;
+use futures_util::FutureExt;
+use lockstep_model::{KeyHash, Timestamp};
 
 fn principal(subject: Subject, key: u8) -> Principal {
     Principal { subject, key_hash: KeyHash([key; 32]) }
@@ -38,6 +39,28 @@ fn only_the_source_of_the_assignment_gets_in() {
     }
     targets.assign(&spec(None), dir.path());
     assert!(targets.admit(&sync, &principal(master(), 1)).is_err());
+}
+
+#[tokio::test]
+async fn a_relay_knows_whether_it_was_told_all_that_was_brought_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let targets = Targets::new(Reports::default());
+    let sync: SyncName = "webroot".parse().unwrap();
+    let is_told = || targets.delivery_told(&sync).now_or_never().is_some();
+    assert!(is_told(), "at the source");
+    targets.assign(&spec(Some(1)), dir.path());
+    assert!(!is_told(), "nobody knows what an agent before this one was told");
+    let master = principal(Subject::Node("master1".parse().unwrap()), 1);
+    let target = targets.admit(&sync, &master).unwrap().target;
+    let mark = |filled, lag| Mark { filled, changed: true, acked: 0, at: Timestamp(1), lag };
+    target.note(mark(false, Some(Millis(5)))).await.unwrap();
+    assert!(!is_told(), "it tells its lag while it delivers");
+    target.note(mark(false, None)).await.unwrap();
+    assert!(is_told());
+    drop(target.take_turn().await.unwrap());
+    assert!(!is_told(), "a delivery has ended and is not told yet");
+    target.note_told();
+    assert!(is_told());
 }
 
 #[test]

@@ -111,7 +111,7 @@ impl Worker {
     ) -> Option<Result<Remains, Done>> {
         let options = self.context.options();
         let mut remains = Remains::default();
-        let Lists { names: present, gone, deep, subtrees } = lists;
+        let Lists { names: present, gone, deep, subtrees, contents } = lists;
         let gone: &[RelPath] = if delete { gone } else { &[] };
         // While a hold stands it is not counted with each new change.
         let waits = self.removals.hold().is_some() && (self.late.has_paths() || self.cursor.full);
@@ -127,16 +127,21 @@ impl Worker {
             false => (Power::Nothing, present.clone()),
         };
         let mut counted: Vec<RelPath> = Vec::new();
-        if !listed.is_empty() {
-            let form = Form { scope: Scope::Batch, delete, power };
-            let ended = self.transfer(form, &listed, None, stop).await?;
-            if quick && matches!(ended.exit, Exit::Ok | Exit::Partial | Exit::Vanished) {
+        let runs = [(Scope::Batch, power, &listed), (Scope::Contents, Power::Nothing, contents)];
+        for (scope, power, listed) in runs {
+            if listed.is_empty() {
+                continue;
+            }
+            let ended = self.transfer(Form { scope, delete, power }, listed, None, stop).await?;
+            if power == Power::Names
+                && matches!(ended.exit, Exit::Ok | Exit::Partial | Exit::Vanished)
+            {
                 // Without --force rsync counts nothing here.
                 let removed = gone.len() as u64;
                 self.removals.finish(By::Batch, removed, options.limit.as_ref(), now);
                 self.save_removals().await;
             }
-            counted.clone_from(&ended.blocked);
+            counted.extend_from_slice(&ended.blocked);
             if let Err(done) = remains.take(ended) {
                 return Some(Err(done));
             }

@@ -59,7 +59,7 @@ async fn start(
     run::start(client, run, What::Verify(verify)).await
 }
 
-/// What comparisons found, when all of them could be carried out.
+/// What comparisons found, when all of them, and their repairs, could be carried out.
 struct Followed {
     /// Targets that were not equal to the source.
     differ: Vec<String>,
@@ -126,7 +126,7 @@ async fn read(client: &Client, tasks: &[v1::Task]) -> Result<Followed, Failure> 
     }
     match failed.is_empty() {
         true => Ok(Followed { differ }),
-        false => Err(Failure::failed(format!("not compared: {}", failed.join("; ")))),
+        false => Err(Failure::failed(failed.join("; "))),
     }
 }
 
