@@ -18,6 +18,7 @@ use lockstep_model::sync::{
     Delivery, DeliveryState, EngineState, SourceReport, SyncOptions, SyncReport, TargetReport,
 };
 use lockstep_model::task::{Outcome, OutcomeKind, Peer, Receiver, SyncSource, SyncTarget};
+use lockstep_model::{KeyHash, Timestamp};
 use lockstep_transport::clock;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
