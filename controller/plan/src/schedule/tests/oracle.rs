@@ -126,3 +126,41 @@ fn the_given_vectors() {
 fn random_vectors() {
     assert_eq!(hold(RANDOM), (800, [0, 0, 4, 6]));
 }
+
+/// What the version of the oracle gave that the oldest of the replaced tools used, all from one
+/// moment on: by the manual of that tool and by running it.
+#[test]
+fn the_older_versions_vectors() {
+    for (rule, expected) in [
+        ("minute=*", "08-13T10:21:00 08-13T10:22:00"),
+        ("minute=*/5", "08-13T10:25:00 08-13T10:30:00"),
+        ("hour=*/2", "08-13T12:00:00 08-13T14:00:00"),
+        ("hour=*/2 minute=*", "08-13T10:21:00 08-13T10:22:00"),
+        ("day=1 minute=20", "09-01T00:20:00 09-01T01:20:00"),
+        ("day_of_week=mon-fri hour=5 minute=30", "08-14T05:30:00 08-15T05:30:00 08-18T05:30:00"),
+        ("day_of_week=sun,wed", "08-17T00:00:00 08-20T00:00:00 08-24T00:00:00"),
+        ("day=last", "08-31T00:00:00 09-30T00:00:00"),
+        ("day=last sun", "08-31T00:00:00 09-28T00:00:00 10-26T00:00:00"),
+        (
+            "month=6-8,11-12 day=3rd fri hour=0-3",
+            "08-15T00:00:00 08-15T01:00:00 08-15T02:00:00 08-15T03:00:00 11-21T00:00:00",
+        ),
+        ("day=5th fri", "08-29T00:00:00 10-31T00:00:00 01-30T00:00:00"),
+        ("week=40", "09-29T00:00:00 09-30T00:00:00 10-01T00:00:00"),
+        ("week=*/13 day_of_week=0", "09-29T00:00:00 12-29T00:00:00 03-30T00:00:00"),
+        ("minute=7/10", "08-13T10:27:00 08-13T10:37:00"),
+        (
+            "minute=10-20/3",
+            "08-13T11:10:00 08-13T11:13:00 08-13T11:16:00 08-13T11:19:00 08-13T12:10:00",
+        ),
+        ("year=2016 month=2 day=29", "02-29T00:00:00"),
+        // Refused there for the blanks inside.
+        ("minute=5,10 ,15", "08-13T11:05:00 08-13T11:10:00 08-13T11:15:00"),
+    ] {
+        let count = expected.split(' ').count();
+        let found = fires(rule, "UTC", "2014-08-13T10:20:37Z", count);
+        let found: Vec<&str> = found.iter().map(|text| &text[5..19]).collect();
+        assert_eq!(found.join(" "), expected, "{rule}");
+    }
+    assert_eq!(fires("year=2016 month=2 day=29", "UTC", "2014-08-13T10:20:37Z", 9).len(), 1);
+}
