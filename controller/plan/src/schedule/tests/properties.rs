@@ -102,7 +102,7 @@ fn walk(timetable: &Timetable<'_>, from: i64) -> Vec<i64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
     #[test]
     fn a_walk_through_every_second_finds_the_same(rule in rule(), (zone, from) in select(&PLACES[..])) {
