@@ -4,12 +4,13 @@
 use lockstep_model::node::NodeAdmin;
 use lockstep_model::record::{Record, Write};
 use lockstep_model::sync::TargetAt;
-use lockstep_model::task::{OutcomeKind, Slot, Task};
+use lockstep_model::task::{OutcomeKind, Slot, Task, TaskSpec};
 use lockstep_model::{Millis, NodeName};
 
 use crate::World;
 use crate::draft::{Draft, NewTask};
-use crate::members::{feeder, members_of};
+use crate::members::feeder;
+use crate::syncs::Desired;
 use crate::tasks::{is_due, is_of_lost_past, part, superseded, wait_for_node};
 
 /// A complete pass over a large directory takes hours.
@@ -17,9 +18,9 @@ pub const RUN_LIMIT: Millis = Millis::from_secs(24 * 3600);
 /// Tries of one run, the first included.
 pub const RUN_ATTEMPTS_MAX: u32 = 5;
 
-pub(crate) fn keep(draft: &mut Draft<'_>, node: &NodeName, slot: &Slot) {
+pub(crate) fn keep(draft: &mut Draft<'_>, desired: &Desired, node: &NodeName, slot: &Slot) {
     let Some(newest) = draft.world.newest(node, slot) else { return };
-    let moot = is_moot(draft.world, newest);
+    let moot = is_moot(draft.world, desired, newest);
     let again = |attempt| NewTask {
         node: node.clone(),
         spec: newest.spec.clone(),
@@ -62,7 +63,7 @@ pub(crate) fn keep(draft: &mut Draft<'_>, node: &NodeName, slot: &Slot) {
 }
 
 /// Whether nobody can want it any more.
-fn is_moot(world: &World, task: &Task) -> bool {
+fn is_moot(world: &World, desired: &Desired, task: &Task) -> bool {
     let slot = task.slot();
     let Some(sync) = world.syncs().get(slot.sync()).map(|sync| &sync.value) else { return true };
     let works = |name: &NodeName| {
@@ -73,11 +74,15 @@ fn is_moot(world: &World, task: &Task) -> bool {
         Slot::Sync(_) => return false,
         Slot::Barrier(_) => task.node == sync.source.node,
         Slot::Resync(_, target) | Slot::Verify(_, target) | Slot::Unhold(_, target) => {
-            let member = members_of(world, sync).into_iter().find(|member| member.node == target);
-            member.is_some_and(|member| match &*member.at {
-                TargetAt::Remote(_) => task.node == sync.source.node,
-                TargetAt::Node(_) => works(target) && task.node == *feeder(world, sync, target),
-            })
+            match sync.target(target).map(|target| &target.at) {
+                Some(TargetAt::Remote(_)) => task.node == sync.source.node,
+                _ => {
+                    let part = (target.clone(), Slot::Sync(sync.name.clone()));
+                    matches!(desired.get(&part), Some(TaskSpec::SyncTarget(_)))
+                        && works(target)
+                        && task.node == *feeder(world, sync, target)
+                }
+            }
         }
     };
     !wanted || !works(&task.node)
