@@ -222,12 +222,7 @@ fn sync() -> impl Strategy<Value = Sync> {
 
 fn receiver() -> impl Strategy<Value = Receiver> {
     let route = prop_oneof![peer().prop_map(Route::Agent), remote().prop_map(Route::Remote)];
-    (name(), route, rate(), any::<bool>()).prop_map(|(node, route, bwlimit, is_relay)| Receiver {
-        node,
-        route,
-        bwlimit,
-        is_relay,
-    })
+    (name(), route, rate()).prop_map(|(node, route, bwlimit)| Receiver { node, route, bwlimit })
 }
 
 fn peer() -> impl Strategy<Value = Peer> {

@@ -5,6 +5,7 @@ mod balancer;
 mod changes;
 mod commands;
 mod orders;
+mod relays;
 mod targets;
 mod trust;
 mod typed;

@@ -18,7 +18,7 @@ pub struct Reach {
 
 impl From<&Receiver> for Reach {
     fn from(receiver: &Receiver) -> Self {
-        let Receiver { node, route, bwlimit, is_relay: _ } = receiver;
+        let Receiver { node, route, bwlimit } = receiver;
         let limit = Limiter::new(bwlimit.map(Rate::bytes_per_s));
         Self { node: node.clone(), route: route.clone(), limit }
     }

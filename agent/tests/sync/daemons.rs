@@ -56,7 +56,7 @@ pub fn secret(dir: &Path, name: &str, text: &str) {
 
 pub fn receiver(name: &str, url: &str) -> Receiver {
     let route = Route::Remote(url.parse().unwrap());
-    Receiver { node: name.parse().unwrap(), route, bwlimit: None, is_relay: false }
+    Receiver { node: name.parse().unwrap(), route, bwlimit: None }
 }
 
 pub struct Sshd {

@@ -4,11 +4,11 @@
 use lockstep_model::id::quote;
 use lockstep_model::node::{NodeAdmin, NodeHealth};
 use lockstep_model::reason::Reason;
-use lockstep_model::sync::{Delivery, DeliveryState, EngineState, Sync};
+use lockstep_model::sync::{Delivery, DeliveryState, EngineState, Sync, SyncReport};
 use lockstep_model::{Code, NodeName, Reject, SyncName, TaskId, Timestamp};
 
 use crate::World;
-use crate::members::{Uses, involves, nodes};
+use crate::members::{Uses, feeder, involves, nodes};
 use crate::tasks::{part, waiting_for};
 
 /// `reasons` are those of the last plan. Subjects are `sync/webroot`, `sync/webroot/web1`,
@@ -171,6 +171,9 @@ fn reported(world: &World, uses: &Uses<'_>, sync: &Sync) -> Vec<Reason> {
         found.push(reason(format!("sync/{}/{node}", sync.name), "reported", text));
     };
     for node in nodes(world, uses, sync) {
+        if let Some(text) = waits_for(world, sync, node) {
+            say(node, text);
+        }
         let Some(report) = world.seen(node).and_then(|seen| seen.sync(&sync.name)) else {
             continue;
         };
@@ -184,7 +187,9 @@ fn reported(world: &World, uses: &Uses<'_>, sync: &Sync) -> Vec<Reason> {
                 say(node, format!("{node}: {}", report.problem));
             }
             report.warnings.iter().for_each(|text| say(node, format!("{node}: {text}")));
-            for delivery in &report.deliveries {
+            // One that was a relay may not know yet that it is none any more.
+            let fed = |of: &&Delivery| feeder(world, sync, &of.target) == node;
+            for delivery in report.deliveries.iter().filter(fed) {
                 if let Some(text) = trouble(node, delivery) {
                     say(&delivery.target, text);
                 }
@@ -206,6 +211,30 @@ fn reported(world: &World, uses: &Uses<'_>, sync: &Sync) -> Vec<Reason> {
     found
 }
 
+/// Whom of those between the source and a target it waits for.
+fn waits_for(world: &World, sync: &Sync, node: &NodeName) -> Option<String> {
+    let reported = |node: &NodeName| Some(&world.seen(node)?.sync(&sync.name)?.report);
+    let mut relay = feeder(world, sync, node);
+    // So many steps that a tree has no more.
+    for _ in world.nodes() {
+        if *relay == sync.source.node || node == relay {
+            return None;
+        }
+        let above = feeder(world, sync, relay);
+        let says = |why: &str| Some(format!("{node} waits for {relay}, which feeds it: {why}"));
+        if reported(relay).and_then(SyncReport::target).is_some_and(|report| !report.filled) {
+            return says(&format!("{relay} has not got its first complete copy yet"));
+        }
+        let deliveries = reported(above).and_then(SyncReport::source).map(|r| &r.deliveries);
+        let delivery = deliveries.into_iter().flatten().find(|d| d.target == *relay);
+        if let Some(why) = delivery.and_then(|delivery| trouble(above, delivery)) {
+            return says(&why);
+        }
+        relay = above;
+    }
+    None
+}
+
 fn trouble(source: &NodeName, delivery: &Delivery) -> Option<String> {
     let Delivery { target, state, lag, last_error, .. } = delivery;
     let fine = matches!(state, DeliveryState::Idle | DeliveryState::Syncing | DeliveryState::Dirty);
@@ -222,267 +251,4 @@ fn reason(subject: String, rule: &'static str, text: String) -> Reason {
 }
 
 #[cfg(test)]
-mod tests {
-    use expect_test::{Expect, expect};
-    use lockstep_model::observation::Observation;
-    use lockstep_model::request::{NodeAction, Request};
-    use lockstep_model::sync::{SourceReport, SyncReport, TargetReport};
-    use lockstep_model::task::OutcomeKind;
-    use lockstep_model::{Millis, Revision};
-
-    use super::*;
-    use crate::tests::dsl::{Lab, create_sync};
-
-    fn check(lab: &mut Lab, subject: &str, expected: Expect) {
-        let plan = lab.settle();
-        let shown: Vec<String> = match explain(&lab.world, &plan.reasons, subject, lab.now) {
-            Ok(found) => {
-                found.iter().map(|r| format!("{} {}: {}\n", r.subject, r.rule, r.text)).collect()
-            }
-            Err(refusal) => vec![format!("{:?}: {refusal}\n", refusal.code)],
-        };
-        expected.assert_eq(&shown.concat());
-    }
-
-    fn delivery(target: &str, state: DeliveryState, last_error: &str) -> Delivery {
-        Delivery {
-            target: target.parse().unwrap(),
-            state,
-            acked: 3,
-            lag: Millis(4000),
-            last_success_at: None,
-            last_error: last_error.to_owned(),
-            sent_bytes: 0,
-            waiting_paths: Some(0),
-            eta: None,
-            done_percent: None,
-            verified_at: None,
-            drift: 0,
-        }
-    }
-
-    fn troubled() -> Lab {
-        let mut lab = Lab::with_nodes(&["m", "w1", "w2"]);
-        lab.ask(create_sync("a", "m:/a", &["w1:/a", "w2:/a"]));
-        lab.ask(create_sync("b", "m:/b", &["w2:/b"]));
-        lab.work(&["m"]);
-        lab.end_one("w1", OutcomeKind::Failed, "/a is a file");
-        lab.disconnect("w2");
-        let source = SyncReport::Source(SourceReport {
-            engine: EngineState::Held,
-            problem: "/a is empty".to_owned(),
-            warnings: Vec::new(),
-            head: 9,
-            deliveries: vec![
-                delivery("w1", DeliveryState::Idle, ""),
-                delivery("w2", DeliveryState::Failing, "connection refused"),
-            ],
-        });
-        let target = SyncReport::Target(TargetReport::default());
-        for (node, report) in [("m", source), ("w1", target)] {
-            let sync = "a".parse().unwrap();
-            lab.observe(node, Observation::Sync { sync, report: Some(report) });
-        }
-        lab
-    }
-
-    #[test]
-    fn each_subject_has_its_reasons() {
-        let mut lab = troubled();
-        check(
-            &mut lab,
-            "sync/a",
-            expect![[r#"
-                sync/a/w1 retry: w1: try 1 of sync-target ended failed at 2026-11-21T00:00:00Z: /a is a file; it is tried again
-                sync/a/w2 assign: w2 is not connected since 2026-11-21T00:00:00Z (link lost); sync-target 12.2 is carried out when it returns
-                sync/a/m reported: m: the watcher is held: /a is empty
-                sync/a/w2 reported: delivery from m to w2 is failing, 4s behind: connection refused
-                sync/a/w1 reported: w1 has not got its first complete copy yet
-                node/w2 health: w2 is unavailable since 2026-11-21T00:00:00Z: not connected: link lost
-            "#]],
-        );
-        check(
-            &mut lab,
-            "sync/b",
-            expect![[r#"
-                sync/b/w2 assign: w2 is not connected since 2026-11-21T00:00:00Z (link lost); sync-target 14.1 is carried out when it returns
-                node/w2 health: w2 is unavailable since 2026-11-21T00:00:00Z: not connected: link lost
-            "#]],
-        );
-        check(
-            &mut lab,
-            "sync/a/w2",
-            expect![[r#"
-                sync/a/w2 assign: w2 is not connected since 2026-11-21T00:00:00Z (link lost); sync-target 12.2 is carried out when it returns
-                sync/a/w2 reported: delivery from m to w2 is failing, 4s behind: connection refused
-                node/w2 health: w2 is unavailable since 2026-11-21T00:00:00Z: not connected: link lost
-            "#]],
-        );
-        check(
-            &mut lab,
-            "node/w2",
-            expect![[r#"
-            node/w2 health: w2 is unavailable since 2026-11-21T00:00:00Z: not connected: link lost
-            sync/a/w2 assign: w2 is not connected since 2026-11-21T00:00:00Z (link lost); sync-target 12.2 is carried out when it returns
-            sync/b/w2 assign: w2 is not connected since 2026-11-21T00:00:00Z (link lost); sync-target 14.1 is carried out when it returns
-            sync/a/w2 reported: delivery from m to w2 is failing, 4s behind: connection refused
-        "#]],
-        );
-        check(
-            &mut lab,
-            "node/m",
-            expect![[r#"
-            sync/a/m reported: m: the watcher is held: /a is empty
-        "#]],
-        );
-        let task = |lab: &Lab, node: &str| {
-            let node = node.parse().unwrap();
-            format!("task/{}", lab.world.tasks_of(&node).next().unwrap().value.id)
-        };
-        let (failed, live) = (task(&lab, "w1"), task(&lab, "w2"));
-        check(
-            &mut lab,
-            &failed,
-            expect![[r#"
-            task/12.1 task: w1 ended failed at 2026-11-21T00:00:00Z: /a is a file
-            sync/a/w1 retry: w1: try 1 of sync-target ended failed at 2026-11-21T00:00:00Z: /a is a file; it is tried again
-        "#]],
-        );
-        check(
-            &mut lab,
-            &live,
-            expect![[r#"
-            task/12.2 task: w2 is not connected since 2026-11-21T00:00:00Z (link lost); sync-target 12.2 is carried out when it returns
-        "#]],
-        );
-        lab.act("w1", NodeAction::Drain);
-        check(
-            &mut lab,
-            "sync/a/w1",
-            expect![[r#"
-            sync/a/w1 node_draining: w1 is draining: its copy stays in step and load balancers are told NOT_SERVING; lockstepctl node resume w1
-            sync/a/w1 assign: w1 has not confirmed sync-target 19.0, given at 2026-11-21T00:00:00Z
-            sync/a/w1 reported: w1 has not got its first complete copy yet
-        "#]],
-        );
-        check(
-            &mut lab,
-            "node/w1",
-            expect![[r#"
-            node/w1 admin: w1 is draining: lockstepctl node resume w1 ends it
-            sync/a/w1 node_draining: w1 is draining: its copy stays in step and load balancers are told NOT_SERVING; lockstepctl node resume w1
-            sync/a/w1 assign: w1 has not confirmed sync-target 19.0, given at 2026-11-21T00:00:00Z
-            sync/a/w1 reported: w1 has not got its first complete copy yet
-        "#]],
-        );
-        check(
-            &mut lab,
-            "",
-            expect![[r#"
-            sync/a/w1 node_draining: w1 is draining: its copy stays in step and load balancers are told NOT_SERVING; lockstepctl node resume w1
-            sync/a/w1 assign: w1 has not confirmed sync-target 19.0, given at 2026-11-21T00:00:00Z
-            sync/a/w2 assign: w2 is not connected since 2026-11-21T00:00:00Z (link lost); sync-target 12.2 is carried out when it returns
-            sync/b/w2 assign: w2 is not connected since 2026-11-21T00:00:00Z (link lost); sync-target 14.1 is carried out when it returns
-            node/w2 health: w2 is unavailable since 2026-11-21T00:00:00Z: not connected: link lost
-            sync/a/m reported: m: the watcher is held: /a is empty
-            sync/a/w2 reported: delivery from m to w2 is failing, 4s behind: connection refused
-            sync/a/w1 reported: w1 has not got its first complete copy yet
-        "#]],
-        );
-    }
-
-    #[test]
-    fn a_deleted_sync_is_explained_until_it_is_released() {
-        let mut lab = troubled();
-        lab.ask(Request::DeleteSync { sync: "b".parse().unwrap() });
-        lab.work(&["m"]);
-        check(
-            &mut lab,
-            "sync/b",
-            expect![[r#"
-            sync/b/w2 release: w2 is not connected since 2026-11-21T00:00:00Z (link lost); sync-release 19.1 is carried out when it returns
-        "#]],
-        );
-        lab.work(&["w2"]);
-        check(
-            &mut lab,
-            "sync/b",
-            expect![[r#"
-            NotFound: sync b does not exist: see lockstepctl sync list
-        "#]],
-        );
-    }
-
-    #[test]
-    fn unknown_subjects_are_refused() {
-        let mut lab = Lab::with_nodes(&["m"]);
-        check(
-            &mut lab,
-            "sync/x",
-            expect![[r#"
-            NotFound: sync x does not exist: see lockstepctl sync list
-        "#]],
-        );
-        check(
-            &mut lab,
-            "sync/x/m",
-            expect![[r#"
-            NotFound: sync x does not exist: see lockstepctl sync list
-        "#]],
-        );
-        check(
-            &mut lab,
-            "node/x",
-            expect![[r#"
-            NotFound: node x does not exist: see lockstepctl node list
-        "#]],
-        );
-        check(
-            &mut lab,
-            "task/1.0",
-            expect![[r#"
-            NotFound: task 1.0 does not exist or is forgotten: see lockstepctl task list
-        "#]],
-        );
-        check(
-            &mut lab,
-            "task/x",
-            expect![[r#"
-            InvalidArgument: task id: must look like 42.0, not "x"
-        "#]],
-        );
-        check(
-            &mut lab,
-            "node/../x",
-            expect![[r#"
-            InvalidArgument: subject must be sync/NAME, sync/NAME/NODE, node/NAME, task/ID or store, not "node/../x"
-        "#]],
-        );
-        check(&mut lab, "store", expect![]);
-    }
-
-    #[test]
-    fn an_old_store_explains_everything() {
-        let mut lab = troubled();
-        let told = lockstep_model::observation::Told {
-            incarnation: crate::tests::dsl::INCARNATION,
-            revision: Revision(900),
-        };
-        lab.observe("m", Observation::Connected(told));
-        check(
-            &mut lab,
-            "store",
-            expect![[r#"
-            store store_behind: node m was told revision 900, this store is at 17: it is an old copy, and nothing is planned from it. Restore a newer copy, or accept what it lacks as lost: lockstepctl store adopt
-        "#]],
-        );
-        check(
-            &mut lab,
-            "sync/b",
-            expect![[r#"
-                node/w2 health: w2 is unavailable since 2026-11-21T00:00:00Z: not connected: link lost
-                store store_behind: node m was told revision 900, this store is at 17: it is an old copy, and nothing is planned from it. Restore a newer copy, or accept what it lacks as lost: lockstepctl store adopt
-            "#]],
-        );
-    }
-}
+mod tests;

@@ -152,12 +152,7 @@ impl<'a> Part<'a> {
                     None => continue,
                 },
             };
-            receivers.push(Receiver {
-                node: member.node.clone(),
-                route,
-                bwlimit: member.bwlimit,
-                is_relay: self.fed.contains_key(member.node),
-            });
+            receivers.push(Receiver { node: member.node.clone(), route, bwlimit: member.bwlimit });
         }
         receivers
     }

@@ -238,14 +238,12 @@ pub struct Receiver {
     pub node: NodeName,
     pub route: Route,
     pub bwlimit: Option<Rate>,
-    /// It feeds others, and has to be told what changed.
-    pub is_relay: bool,
 }
 
 impl From<Peer> for Receiver {
     fn from(peer: Peer) -> Self {
         let node = peer.node.clone();
-        Self { node, route: Route::Agent(peer), bwlimit: None, is_relay: false }
+        Self { node, route: Route::Agent(peer), bwlimit: None }
     }
 }
 

@@ -170,25 +170,25 @@ impl From<SyncTarget> for v1::SyncTarget {
 impl TryFrom<v1::Receiver> for Receiver {
     type Error = Invalid;
     fn try_from(receiver: v1::Receiver) -> Result<Self, Invalid> {
-        let v1::Receiver { node, route, bwlimit, is_relay } = receiver;
+        let v1::Receiver { node, route, bwlimit } = receiver;
         let route = match required("route", route)? {
             v1::receiver::Route::Agent(peer) => Route::Agent(peer.try_into()?),
             v1::receiver::Route::Remote(text) => Route::Remote(parse("remote", &text)?),
         };
         let bwlimit = rate("bwlimit", bwlimit)?;
-        Ok(Self { node: parse("node", &node)?, route, bwlimit, is_relay })
+        Ok(Self { node: parse("node", &node)?, route, bwlimit })
     }
 }
 
 impl From<Receiver> for v1::Receiver {
     fn from(receiver: Receiver) -> Self {
-        let Receiver { node, route, bwlimit, is_relay } = receiver;
+        let Receiver { node, route, bwlimit } = receiver;
         let route = match route {
             Route::Agent(peer) => v1::receiver::Route::Agent(peer.into()),
             Route::Remote(remote) => v1::receiver::Route::Remote(remote.to_string()),
         };
         let bwlimit = from_rate(bwlimit);
-        Self { node: node.to_string(), route: Some(route), bwlimit, is_relay }
+        Self { node: node.to_string(), route: Some(route), bwlimit }
     }
 }
 

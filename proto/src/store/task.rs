@@ -216,25 +216,25 @@ impl TryFrom<wire::SyncTarget> for SyncTarget {
 
 impl From<&Receiver> for wire::Receiver {
     fn from(receiver: &Receiver) -> Self {
-        let Receiver { node, route, bwlimit, is_relay } = receiver;
+        let Receiver { node, route, bwlimit } = receiver;
         let route = match route {
             Route::Agent(peer) => wire::receiver::Route::Agent(peer.into()),
             Route::Remote(remote) => wire::receiver::Route::Remote(remote.to_string()),
         };
         let bwlimit = from_rate(*bwlimit);
-        Self { node: node.to_string(), route: Some(route), bwlimit, is_relay: *is_relay }
+        Self { node: node.to_string(), route: Some(route), bwlimit }
     }
 }
 
 impl TryFrom<wire::Receiver> for Receiver {
     type Error = Invalid;
     fn try_from(receiver: wire::Receiver) -> Result<Self, Invalid> {
-        let wire::Receiver { node, route, bwlimit, is_relay } = receiver;
+        let wire::Receiver { node, route, bwlimit } = receiver;
         let route = match route.ok_or_else(|| missing("route"))? {
             wire::receiver::Route::Agent(peer) => Route::Agent(peer.try_into()?),
             wire::receiver::Route::Remote(text) => Route::Remote(parse("remote", &text)?),
         };
-        Ok(Self { node: parse("node", &node)?, route, bwlimit: Rate::new(bwlimit), is_relay })
+        Ok(Self { node: parse("node", &node)?, route, bwlimit: Rate::new(bwlimit) })
     }
 }
 

@@ -130,10 +130,6 @@ fn relays_feed_those_behind_them_and_a_dead_one_gives_them_up() {
     let (mut lab, heads) = relays();
     let before = parents(&lab);
     expect!["w1<m w2<m w3<w1 w4<w1 w5<w2 w6<w2"].assert_eq(&shown(&before));
-    let source = lab.world.newest(&"m".parse().unwrap(), &Slot::Sync("a".parse().unwrap()));
-    let TaskSpec::SyncSource(spec) = &source.unwrap().spec else { panic!() };
-    assert!(spec.receivers.iter().all(|to| to.is_relay));
-
     lab.disconnect("w1");
     lab.settle();
     assert_eq!(parents(&lab), before, "a short absence moves nobody");
@@ -153,6 +149,30 @@ fn relays_feed_those_behind_them_and_a_dead_one_gives_them_up() {
     lab.settle();
     lab.work(&["m", "w1", "w2", "w3", "w4", "w5", "w6"]);
     assert_eq!(parents(&lab), after, "its return moves nobody");
+}
+
+#[test]
+fn a_target_moves_on_when_its_next_feeder_goes_too() {
+    let (mut lab, heads) = relays();
+    let mut away = BTreeSet::new();
+    let mut fed_by = vec![parents(&lab)["w3"].clone()];
+    for _ in 0..2 {
+        let feeder = parents(&lab)["w3"].clone();
+        lab.disconnect(&feeder);
+        away.insert(feeder);
+        lab.settle();
+        lab.pass(20);
+        lab.settle();
+        let rest = heads.iter().map(String::as_str).filter(|head| !away.contains(*head));
+        lab.work(&["m"].into_iter().chain(rest).collect::<Vec<_>>());
+        let now = parents(&lab);
+        assert!(now.values().all(|feeder| !away.contains(feeder)), "{}", shown(&now));
+        fed_by.push(now["w3"].clone());
+        if now["w3"] == "m" {
+            break;
+        }
+    }
+    expect!["w1 m"].assert_eq(&fed_by.join(" "));
 }
 
 #[test]

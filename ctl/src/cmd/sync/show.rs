@@ -1,5 +1,7 @@
 //! A sync as people read it.
 
+use std::collections::BTreeMap;
+
 use lockstep_model::Millis;
 use lockstep_model::rate::Rate;
 use lockstep_proto::v1;
@@ -111,12 +113,40 @@ pub fn targets_with(
         "drift",
         "reason",
     ];
-    let rows: Vec<Vec<String>> =
-        sync.targets.iter().map(|target| cells(sync, target, figure(target))).collect();
+    let rows: Vec<Vec<String>> = in_tree(sync)
+        .into_iter()
+        .map(|(depth, target)| {
+            let mut cells = cells(sync, target, figure(target));
+            if let Some(first) = cells.first_mut() {
+                first.insert_str(0, &"  ".repeat(depth));
+            }
+            cells
+        })
+        .collect();
     match rows.is_empty() {
         true => render::table(&["target", "state"], rows),
         false => render::columns(&header, &rows),
     }
+}
+
+/// Each target below the one that feeds it, and how deep: those that the source feeds are not.
+fn in_tree(sync: &v1::Sync) -> Vec<(usize, &v1::SyncTargetStatus)> {
+    let mut fed: BTreeMap<&str, Vec<&v1::SyncTargetStatus>> = BTreeMap::new();
+    let is_target = |name: &str| sync.targets.iter().any(|target| node(target) == name);
+    for target in &sync.targets {
+        let parent = if is_target(&target.parent) { target.parent.as_str() } else { "" };
+        fed.entry(parent).or_default().push(target);
+    }
+    let mut rows = Vec::new();
+    let mut next: Vec<_> = fed.remove("").into_iter().flatten().rev().map(|t| (0, t)).collect();
+    while let Some((depth, target)) = next.pop() {
+        rows.push((depth, target));
+        let below = fed.remove(node(target)).into_iter().flatten().rev();
+        next.extend(below.map(|target| (depth + 1, target)));
+    }
+    // Told at different times, two may feed each other.
+    rows.extend(fed.into_values().flatten().map(|target| (0, target)));
+    rows
 }
 
 fn cells(sync: &v1::Sync, target: &v1::SyncTargetStatus, figure: String) -> Vec<String> {
@@ -157,15 +187,47 @@ fn eta(delivery: &v1::Delivery) -> String {
     left.into_iter().chain(done).collect::<Vec<_>>().join(" ")
 }
 
-/// What the target is measured by: the journal of the source. A relay's own is not told here.
+/// What the target is measured by, also behind a relay: the journal of the source. None while the
+/// relay does not know how far that is.
 fn head(sync: &v1::Sync, target: &v1::SyncTargetStatus) -> Option<u64> {
     let source = sync.source.as_ref().map_or("", |source| &source.node);
-    let fed_by_source = target.parent.is_empty() || target.parent == source;
-    sync.source_report.as_ref().map(|report| report.head).filter(|_| fed_by_source)
+    let is_behind_relay = !target.parent.is_empty() && target.parent != source;
+    let is_known = target.delivery.as_ref().is_some_and(|delivery| delivery.acked > 0);
+    let head = sync.source_report.as_ref().map(|report| report.head);
+    head.filter(|_| is_known || !is_behind_relay)
 }
 
 pub fn place(target: &v1::SyncTargetStatus) -> String {
     let at = target.target.as_ref().map_or("", |target| &target.at);
     let sign = if at.starts_with('/') { ':' } else { '=' };
     format!("{}{sign}{at}", node(target))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_target_stands_below_the_one_that_feeds_it() {
+        let target = |node: &str, parent: &str| v1::SyncTargetStatus {
+            target: Some(v1::Target { node: node.to_owned(), at: "/x".to_owned(), bwlimit: 0 }),
+            parent: parent.to_owned(),
+            ..Default::default()
+        };
+        let edges = [
+            ("w1", "w3"),
+            ("w2", "m"),
+            ("w3", "m"),
+            ("w4", "w1"),
+            ("w5", "w2"),
+            ("w6", "gone"),
+            ("w7", "w8"),
+            ("w8", "w7"),
+        ];
+        let targets = edges.map(|(node, parent)| target(node, parent)).to_vec();
+        let sync = v1::Sync { targets, ..Default::default() };
+        let rows: Vec<String> =
+            in_tree(&sync).into_iter().map(|(depth, t)| format!("{depth} {}", node(t))).collect();
+        assert_eq!(rows, ["0 w2", "1 w5", "0 w3", "1 w1", "2 w4", "0 w6", "0 w8", "0 w7"]);
+    }
 }

@@ -165,6 +165,10 @@ fn changes(sync: &v1::Sync, said: &HashMap<String, String>) -> Vec<(String, Stri
             }
             None => line.push_str(" paths=all"),
         }
+        let source = sync.source.as_ref().map_or("", |source| &source.node);
+        if !target.parent.is_empty() && target.parent != source {
+            let _ = write!(line, " from={}", target.parent);
+        }
         if !target.applied {
             line.push_str(" not-applied");
         }

@@ -17,7 +17,7 @@ const BITS_PER_S: u64 = 200_000_000;
 const FANOUT: [&str; 2] = ["--fanout", "3"];
 
 const FULL_BYTES: usize = 1 << 30;
-const QUICK_BYTES: usize = 32 << 20;
+const QUICK_BYTES: usize = 64 << 20;
 
 pub fn measure(figures: &mut Figures, quick: bool) -> Result<()> {
     let bytes = if quick { QUICK_BYTES } else { FULL_BYTES };
