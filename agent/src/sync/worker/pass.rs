@@ -61,6 +61,7 @@ impl Worker {
                 self.moved_upto = Some(taken.upto());
                 self.context.remember(source).await;
                 if is_fill {
+                    // Without a turn of its own: behind other fills, changes would wait for it.
                     self.count_others(stop).await;
                 }
             }
