@@ -11,6 +11,7 @@ use lockstep_model::sync::FilePath;
 
 use super::context::Context;
 use crate::deliver::{Facts, Lists, Look, Pending, Source, resolve};
+use crate::journal::RelPath;
 
 pub async fn examine(context: &Context, pass_due: bool) -> Facts {
     let path = context.source.clone();
@@ -29,6 +30,20 @@ pub async fn list(context: &Arc<Context>, pending: Pending) -> Lists {
         resolve(&pending, &context.options().excludes, look)
     });
     listed.await.unwrap_or_default()
+}
+
+/// Those of `gone` that are directories by now: rsync may have found them there, and then what they
+/// had before is still on the target.
+pub async fn come_back(context: &Arc<Context>, gone: &[RelPath]) -> Vec<RelPath> {
+    if gone.is_empty() {
+        return Vec::new();
+    }
+    let (context, mut gone) = (context.clone(), gone.to_vec());
+    let looked = tokio::task::spawn_blocking(move || {
+        gone.retain(|path| look_at(&context.source, path) == Look::Directory);
+        gone
+    });
+    looked.await.unwrap_or_default()
 }
 
 fn look_at_source(path: &Path, sentinel: Option<&FilePath>) -> Source {

@@ -8,9 +8,10 @@ use std::sync::atomic::Ordering;
 
 use lockstep_agent::journal::{Change, Reader};
 use lockstep_model::sync::{DeliveryState, EngineState};
+use lockstep_model::task::SyncSource;
 use tokio_util::sync::CancellationToken;
 
-use crate::fleet::{self, Fleet, SYNC, children, eventually, kill};
+use crate::fleet::{self, Fleet, SYNC, children, eventually, is_ok, kill};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_head_that_is_down_holds_nobody_up_and_catches_up() {
@@ -84,6 +85,31 @@ async fn what_a_killed_receiver_leaves_goes_by_itself() {
     }
     fleet.state("web1", DeliveryState::Failing).await;
     assert!(unfinished().is_some(), "it died before it could tidy up");
+    fleet.rate.store(0, Ordering::Relaxed);
+    fleet.converged("web1").await;
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_comes_back_during_a_delivery_loses_what_it_had() {
+    let fleet = Fleet::filled(&["web1"]).await;
+    fs::create_dir(fleet.src("d")).unwrap();
+    fs::write(fleet.src("d/old"), "1").unwrap();
+    fleet.converged("web1").await;
+    fleet.state("web1", DeliveryState::Idle).await;
+    let paused = |paused| fleet.master.apply_source(SyncSource { paused, ..fleet.spec() });
+    assert!(is_ok(&paused(true).await));
+    fs::remove_dir_all(fleet.src("d")).unwrap();
+    let noise: Vec<u8> =
+        (0..2u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    fs::write(fleet.src("big"), noise).unwrap();
+    let all_told = || fleet.delivery("web1").filter(|d| d.waiting_paths >= Some(3));
+    eventually("the journal to know", all_told).await;
+    fleet.rate.store(4 << 10, Ordering::Relaxed);
+    assert!(is_ok(&paused(false).await));
+    eventually("an rsync", || fleet.children("files-from").first().copied()).await;
+    fs::create_dir(fleet.src("d")).unwrap();
+    fs::write(fleet.src("d/new"), "2").unwrap();
     fleet.rate.store(0, Ordering::Relaxed);
     fleet.converged("web1").await;
     fleet.end().await;

@@ -12,7 +12,7 @@ use crate::guard::By;
 use crate::journal::RelPath;
 use crate::rsync::exit::Exit;
 use crate::rsync::{Form, Power, Scope};
-use crate::sync::look::list;
+use crate::sync::look::{come_back, list};
 use crate::sync::transfer::Transfer;
 
 /// What a batch did not bring over.
@@ -79,6 +79,11 @@ impl Worker {
         if !matches!(told, Some(Done::Through)) {
             self.shared.pending().put_back(taken);
             return told;
+        }
+        let removed = if delete { &lists.gone[..] } else { &[] };
+        for path in come_back(&self.context, removed).await {
+            self.shared.pending().include(path, true);
+            all = false;
         }
         // All names count as failed when one cannot be found among what was asked for.
         let is_known = |name: &RelPath| taken.paths().any(|(path, _)| concerns(name, path));
