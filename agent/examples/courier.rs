@@ -1,12 +1,12 @@
-//! Stands in for the agent's binary in the tests of the sync engine: the dispatcher by its name,
+//! Stands in for the agent's binary in the tests of the sync engine: what lsyncd calls, by its name,
 //! and `rsh`. Nothing else of the agent runs here.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use std::path::PathBuf;
 
 use clap::Parser;
-use lockstep_agent::dispatch;
 use lockstep_agent::rsh::{RshArgs, run};
+use lockstep_agent::{classic, dispatch};
 use lockstep_transport::clock;
 
 #[derive(Parser)]
@@ -27,6 +27,10 @@ fn main() {
     let argv0 = args.next().unwrap_or_default();
     if let Some(dir) = dispatch::state_dir(&argv0) {
         let code = dispatch::run(dir, args, std::io::stdin().lock(), clock::now());
+        std::process::exit(code.into())
+    }
+    if let Some(dir) = classic::unit_dir(&argv0) {
+        let code = classic::run(dir, args, std::io::stdin().lock(), clock::now());
         std::process::exit(code.into())
     }
     let Args { data_dir, command: Command::Rsh(args) } = Args::parse();

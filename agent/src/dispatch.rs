@@ -20,13 +20,20 @@ pub const POKE: &str = "poke.sock";
 pub const JOURNAL: &str = "journal";
 /// lsyncd keeps its events and calls again after this exit code.
 pub const TRY_AGAIN: u8 = 12;
+/// The argument by which lsyncd says that paths follow on standard input.
+pub const BATCH: &str = "--include-from=-";
 /// Most bytes of path list taken; a longer one is recorded as "anything may have changed".
 const INPUT_MAX: usize = 64 << 20;
 
 /// The state directory, when the program was called as the dispatcher.
 pub fn state_dir(argv0: &OsStr) -> Option<&Path> {
+    called_as(argv0, NAME)
+}
+
+/// The directory of the symlink by which the program was called, if that has this name.
+pub fn called_as<'a>(argv0: &'a OsStr, name: &str) -> Option<&'a Path> {
     let path = Path::new(argv0);
-    (path.file_name()? == NAME).then(|| path.parent()).flatten()
+    (path.file_name()? == name).then(|| path.parent()).flatten()
 }
 
 /// The whole dispatcher; returns its exit code.
@@ -57,19 +64,24 @@ enum DispatchError {
 fn record(
     state_dir: &Path,
     args: impl IntoIterator<Item = OsString>,
-    mut stdin: impl Read,
+    stdin: impl Read,
     now: Timestamp,
 ) -> Result<(), DispatchError> {
-    // All of it, whatever it is: lsyncd dies of SIGPIPE when its reader leaves early.
-    let mut input = Vec::new();
-    stdin.by_ref().take(INPUT_MAX as u64).read_to_end(&mut input)?;
-    let excess = io::copy(&mut stdin, &mut io::sink())?;
-    let batch = args.into_iter().any(|arg| arg == "--include-from=-");
-    let change = if batch && excess == 0 { parse(&input) } else { Change::Full };
+    let batch = args.into_iter().any(|arg| arg == BATCH);
+    let change = read_change(batch, stdin)?;
     // An empty batch too: the agent counts entries against the calls that lsyncd saw succeed.
     Appender::open(&state_dir.join(JOURNAL))?.append(now, change)?;
     poke(state_dir);
     Ok(())
+}
+
+/// What lsyncd tells on standard input; `batch` when its arguments say that paths stand there.
+pub fn read_change(batch: bool, mut stdin: impl Read) -> io::Result<Change> {
+    // All of it, whatever it is: lsyncd dies of SIGPIPE when its reader leaves early.
+    let mut input = Vec::new();
+    stdin.by_ref().take(INPUT_MAX as u64).read_to_end(&mut input)?;
+    let excess = io::copy(&mut stdin, &mut io::sink())?;
+    Ok(if batch && excess == 0 { parse(&input) } else { Change::Full })
 }
 
 /// Best effort: an agent that is away reads the journal when it is back.
@@ -114,13 +126,13 @@ fn unescape(item: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Absolute path of the dispatcher's symlink of a sync, made to point at `agent`.
-pub fn install(state_dir: &Path, agent: &Path) -> io::Result<PathBuf> {
-    let link = state_dir.join(NAME);
+/// Absolute path of the symlink of this name in `dir`, made to point at `agent`.
+pub fn install(dir: &Path, name: &str, agent: &Path) -> io::Result<PathBuf> {
+    let link = dir.join(name);
     if std::fs::read_link(&link).is_ok_and(|to| to == agent) {
         return Ok(link);
     }
-    let fresh = state_dir.join("lockstep-dispatch.new");
+    let fresh = dir.join(format!("{name}.new"));
     let _ = std::fs::remove_file(&fresh);
     std::os::unix::fs::symlink(agent, &fresh)?;
     std::fs::rename(&fresh, &link)?;

@@ -2,6 +2,7 @@
 //! controller is away. `main.rs` is only the command line.
 
 pub mod backoff;
+pub mod classic;
 pub mod config;
 pub mod cursor;
 pub mod data;

@@ -16,7 +16,9 @@ const DELAYS_MAX: u32 = 200;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config<'a> {
     pub source: &'a Path,
-    /// Absolute path of the dispatcher.
+    /// What lsyncd calls the target in its log.
+    pub target: &'a str,
+    /// Absolute path of what it calls in place of rsync.
     pub dispatcher: &'a Path,
     /// Whole seconds count.
     pub delay: Millis,
@@ -25,8 +27,9 @@ pub struct Config<'a> {
 /// One sync whose rsync is the dispatcher: lsyncd only tells what changed. Deletes are always
 /// told; whether they reach a target is decided at delivery, and so are excludes.
 pub fn render(config: &Config<'_>) -> String {
-    let Config { source, dispatcher, delay } = config;
+    let Config { source, target, dispatcher, delay } = config;
     let source = quote(source);
+    let target = quote(Path::new(target));
     let dispatcher = quote(dispatcher);
     let delay = delay.0 / 1000;
     format!(
@@ -38,7 +41,7 @@ pub fn render(config: &Config<'_>) -> String {
 sync {{
     default.rsync,
     source = {source},
-    target = \"lockstep::journal\",
+    target = {target},
     delay = {delay},
     maxDelays = {DELAYS_MAX},
     maxProcesses = 1,
@@ -97,6 +100,7 @@ mod tests {
     fn a_configuration_is_data_in_a_fixed_frame() {
         let config = Config {
             source: Path::new("/srv/www"),
+            target: "lockstep::journal",
             dispatcher: Path::new("/var/lib/x/lockstep-dispatch"),
             delay: Millis(2999),
         };
@@ -109,7 +113,7 @@ mod tests {
             sync {
                 default.rsync,
                 source = "\047srv\047www",
-                target = "lockstep::journal",
+                target = "lockstep\058\058journal",
                 delay = 2,
                 maxDelays = 200,
                 maxProcesses = 1,

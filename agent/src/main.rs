@@ -12,7 +12,7 @@ use clap::{ArgMatches, FromArgMatches};
 use lockstep_agent::config::{self, CONTROLLER_PORT, ConfigError, DATA_DIR, TABLE};
 use lockstep_agent::join::{Wish, join};
 use lockstep_agent::run::Agent;
-use lockstep_agent::{dispatch, rsh, status};
+use lockstep_agent::{classic, dispatch, rsh, status};
 use lockstep_model::HostPort;
 use lockstep_transport::settings::{CONFIG_VARIABLE, EXIT_SETTINGS};
 use lockstep_transport::token::{JoinToken, TOKEN_MAX};
@@ -26,6 +26,9 @@ fn main() -> ExitCode {
     let called = args.next().unwrap_or_default();
     if let Some(state_dir) = dispatch::state_dir(&called) {
         return dispatch::run(state_dir, args, std::io::stdin().lock(), clock::now()).into();
+    }
+    if let Some(dir) = classic::unit_dir(&called) {
+        return classic::run(dir, args, std::io::stdin().lock(), clock::now()).into();
     }
     let matches = cli::command().get_matches();
     match work(&matches) {

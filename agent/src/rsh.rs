@@ -8,7 +8,7 @@ use std::path::Path;
 
 use lockstep_model::{NodeName, SyncName};
 
-use crate::data::call::{Call, connect, read_verdict, send};
+use crate::data::call::{Call, SOCKET, connect, read_verdict, send};
 use crate::data::header::{Header, Op};
 use crate::rsync::exit::RSH_UNREACHABLE;
 
@@ -39,7 +39,7 @@ pub enum RshError {
 pub fn run(args: RshArgs, data_dir: &Path) -> Result<(), RshError> {
     let RshArgs { sync, pass, node, command: _ } = args;
     let call = Call { header: Header { sync, op: Op::Push { pass } }, node };
-    let mut agent = connect(data_dir)?;
+    let mut agent = connect(data_dir, SOCKET)?;
     send(&agent, &call, io::stdin().as_fd(), io::stdout().as_fd())?;
     match read_verdict(&mut agent)?.as_str() {
         "" => Ok(()),

@@ -147,7 +147,7 @@ impl SyncEngine {
         let host = Host::open(&settings.data_dir.join("run")).await?;
         let reports = Reports::default();
         let lanes = Lanes::new(settings.bandwidth_limit);
-        let listener = call::listen(&settings.data_dir)?;
+        let listener = call::listen(&settings.data_dir, call::SOCKET)?;
         let exchange = Exchange::open(listener, lanes.clone(), dial.clone())?;
         Ok(Self(Arc::new(Engine {
             settings,
@@ -353,7 +353,7 @@ impl SyncEngine {
 
     /// The journal's entry up to which everything is told that is in the source when it is asked.
     pub async fn now(&self, sync: &SyncName) -> Result<u64, String> {
-        self.orders(sync).await?.now().await.map(|now| now.seq)
+        self.orders(sync).await?.now(None).await.map(|now| now.seq)
     }
 
     /// Ends when so many targets, or all, have everything that is in the source when it is asked.

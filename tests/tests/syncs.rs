@@ -3,6 +3,7 @@
 
 mod balancer;
 mod changes;
+mod classic;
 mod commands;
 mod orders;
 mod relays;

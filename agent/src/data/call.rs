@@ -16,8 +16,8 @@ use rustix::net::{
 
 use super::header::{HEADER_MAX, Header, HeaderError};
 
-/// In the data directory.
-const SOCKET: &str = "rsh.sock";
+/// Of `rsh`, in the data directory.
+pub const SOCKET: &str = "rsh.sock";
 /// Calls that wait to be taken.
 const BACKLOG_MAX: i32 = 64;
 /// Longest call and longest verdict, in bytes.
@@ -49,26 +49,26 @@ impl Call {
 }
 
 /// The agent's side. One agent at a time has a data directory, so what stands there is left over.
-pub fn listen(data_dir: &Path) -> io::Result<UnixListener> {
-    let dir = open(data_dir)?;
-    match rustix::fs::unlinkat(&dir, SOCKET, rustix::fs::AtFlags::empty()) {
+pub fn listen(dir: &Path, name: &str) -> io::Result<UnixListener> {
+    let dir = open(dir)?;
+    match rustix::fs::unlinkat(&dir, name, rustix::fs::AtFlags::empty()) {
         Ok(()) | Err(rustix::io::Errno::NOENT) => {}
         Err(error) => return Err(error.into()),
     }
     let socket = socket(SocketFlags::NONBLOCK)?;
-    rustix::net::bind(&socket, &address(dir.as_fd())?)?;
+    rustix::net::bind(&socket, &address(dir.as_fd(), name)?)?;
     // Before it listens nobody can connect.
     let owner_only = Mode::RUSR | Mode::WUSR;
-    rustix::fs::chmodat(&dir, SOCKET, owner_only, rustix::fs::AtFlags::empty())?;
+    rustix::fs::chmodat(&dir, name, owner_only, rustix::fs::AtFlags::empty())?;
     rustix::net::listen(&socket, BACKLOG_MAX)?;
     Ok(socket.into())
 }
 
-/// The side of `rsh`.
-pub fn connect(data_dir: &Path) -> io::Result<UnixStream> {
-    let dir = open(data_dir)?;
+/// The caller's side.
+pub fn connect(dir: &Path, name: &str) -> io::Result<UnixStream> {
+    let dir = open(dir)?;
     let socket = socket(SocketFlags::empty())?;
-    rustix::net::connect(&socket, &address(dir.as_fd())?)?;
+    rustix::net::connect(&socket, &address(dir.as_fd(), name)?)?;
     Ok(socket.into())
 }
 
@@ -83,8 +83,18 @@ fn socket(flags: SocketFlags) -> io::Result<OwnedFd> {
 }
 
 /// A socket's path has at most 107 bytes, a data directory's many more.
-fn address(dir: BorrowedFd<'_>) -> io::Result<SocketAddrUnix> {
-    Ok(SocketAddrUnix::new(format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd()))?)
+fn address(dir: BorrowedFd<'_>, name: &str) -> io::Result<SocketAddrUnix> {
+    Ok(SocketAddrUnix::new(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd()))?)
+}
+
+/// Whether a process of the agent's own user calls.
+pub fn is_own(stream: &tokio::net::UnixStream) -> bool {
+    let uid = stream.peer_cred().ok().map(|cred| cred.uid());
+    let own = uid == Some(rustix::process::geteuid().as_raw());
+    if !own {
+        tracing::warn!(target: "audit", ?uid, "refused a local call of another user");
+    }
+    own
 }
 
 /// Hands over where rsync reads and writes; the agent has them from then on.
@@ -163,15 +173,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let deep = dir.path().join("d".repeat(200)).join("e".repeat(200));
         std::fs::create_dir_all(&deep).unwrap();
-        let listener = listen(&deep).unwrap();
+        let listener = listen(&deep, SOCKET).unwrap();
         let mode = std::fs::metadata(deep.join(SOCKET)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         // An agent that was killed left it.
         drop(listener);
-        let listener = listen(&deep).unwrap();
+        let listener = listen(&deep, SOCKET).unwrap();
         listener.set_nonblocking(false).unwrap();
 
-        let mut ours = connect(&deep).unwrap();
+        let mut ours = connect(&deep, SOCKET).unwrap();
         let (mut theirs, _) = listener.accept().unwrap();
         let (mut process, handed) = UnixStream::pair().unwrap();
         send(&ours, &call(), handed.as_fd(), handed.as_fd()).unwrap();

@@ -35,8 +35,6 @@ pub struct Context {
     pub options: watch::Sender<Arc<Options>>,
     /// What was renamed.
     pub trail: Trail,
-    /// True once changes are watched, or cannot be: a pass before would be done again.
-    pub gate: watch::Sender<bool>,
     /// What bounds all deliveries of the sync together.
     pub limit: Limiter,
     /// Counts the runs that may have brought something to a target.
@@ -112,7 +110,6 @@ impl Context {
             device_file,
             device: Mutex::new(device),
             options: watch::Sender::new(Arc::new(Options::new(spec, None))),
-            gate: watch::Sender::new(false),
             limit: Limiter::new(None),
             brought: AtomicU64::new(0),
             changed: Arc::default(),

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lockstep_model::sync::{Delivery as Report, DeliveryState};
 use lockstep_model::{Millis, NodeName, Timestamp};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::cursor::Cursor;
@@ -20,6 +20,8 @@ pub struct Shared {
     pending: Mutex<Pending>,
     status: Mutex<Status>,
     pub wake: Notify,
+    /// True once changes are watched, or cannot be: a pass before would be done again.
+    pub gate: watch::Sender<bool>,
 }
 
 pub struct Status {
@@ -34,6 +36,8 @@ pub struct Status {
     pub sent_bytes: u64,
     /// Paths that failed or are held.
     pub late_paths: usize,
+    /// Everything up to this sequence was tried: it is there, waits apart, or a pass is owed.
+    pub tried_upto: u64,
     /// Something was brought of which the target was not told by a mark.
     pub unmarked: bool,
     /// Of comparisons with the source.
@@ -62,6 +66,7 @@ impl Shared {
             last_error: String::new(),
             sent_bytes: 0,
             late_paths: 0,
+            tried_upto: cursor.acked,
             unmarked: false,
             record: Record::default(),
             doubtful: false,
@@ -74,6 +79,7 @@ impl Shared {
             pending: Mutex::new(Pending::after(cursor.acked)),
             status: Mutex::new(status),
             wake: Notify::new(),
+            gate: watch::Sender::new(false),
         }
     }
 
@@ -90,6 +96,43 @@ impl Shared {
         entries.iter().for_each(|entry| pending.absorb(entry, now));
         drop(pending);
         self.wake.notify_one();
+    }
+
+    /// Has a change delivered that only this target is told of; its sequence among this target's.
+    pub fn tell(&self, change: Change, now: Timestamp) -> u64 {
+        let mut pending = self.pending();
+        let seq = pending.upto() + 1;
+        pending.absorb(&Entry { seq, at: now, change }, now);
+        drop(pending);
+        self.wake.notify_one();
+        seq
+    }
+
+    /// What became of everything up to `seq`: true when all of it is there, false when something
+    /// of it waits for a later try, None while it is not known.
+    pub fn outcome(&self, seq: u64) -> Option<bool> {
+        let status = self.status();
+        match status.complete && status.acked >= seq {
+            true => Some(true),
+            false => (status.tried_upto >= seq).then_some(false),
+        }
+    }
+
+    /// Everything that this target was told of is there.
+    pub fn has_all(&self) -> bool {
+        let upto = self.pending().upto();
+        self.complete_upto().is_some_and(|acked| acked >= upto)
+    }
+
+    /// Notes what was tried; between two deliveries.
+    pub fn note_tried(&self, late_paths: usize) {
+        let tried = {
+            let pending = self.pending();
+            (!pending.has_paths() && !pending.is_full()).then(|| pending.upto())
+        };
+        let mut status = self.status();
+        status.late_paths = late_paths;
+        status.tried_upto = tried.unwrap_or(status.tried_upto);
     }
 
     /// Has what a comparison found delivered.

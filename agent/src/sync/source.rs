@@ -1,8 +1,9 @@
-//! Being a source: one lsyncd, one journal, one worker per target. This is the outside of it, what
+//! Being a source: one lsyncd and one journal, or an lsyncd per target; one worker per target. This is the outside of it, what
 //! the engine holds; `keeper` is the loop behind it. It decides nothing about deliveries.
 
 mod barrier;
 pub mod canary;
+mod classic;
 mod crew;
 mod feed;
 mod keeper;
@@ -56,7 +57,8 @@ pub fn forget(dir: &Path) -> Result<(), String> {
 enum Command {
     Apply(Box<SyncSource>, oneshot::Sender<Result<(), String>>),
     Order(NodeName, Order),
-    Now(canary::Answer),
+    /// Of one target; None: of all together.
+    Now(Option<NodeName>, canary::Answer),
     Copies(oneshot::Sender<Vec<Copy>>),
 }
 
@@ -107,6 +109,7 @@ impl Handle {
             || self.spec.path != spec.path
             || self.spec.options.delay != spec.options.delay
             || self.spec.options.once != spec.options.once
+            || self.spec.options.engine != spec.options.engine
             || self.spec.generation != spec.generation
     }
 
@@ -148,11 +151,12 @@ pub struct Orders {
 }
 
 impl Orders {
-    /// The place of everything that was in the source before this was asked.
-    pub async fn now(&self) -> Result<Now, String> {
+    /// The place of everything that was in the source before this was asked, among what `target` is
+    /// told, or all targets are.
+    pub async fn now(&self, target: Option<&NodeName>) -> Result<Now, String> {
         let (answer, answered) = oneshot::channel();
         let stopped = || "the sync was stopped".to_owned();
-        self.commands.send(Command::Now(answer)).await.map_err(|_| stopped())?;
+        self.commands.send(Command::Now(target.cloned(), answer)).await.map_err(|_| stopped())?;
         answered.await.unwrap_or_else(|_| Err(stopped()))
     }
 

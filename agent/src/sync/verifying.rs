@@ -305,7 +305,7 @@ async fn compare_with(
 async fn settled(orders: Orders, copy: Copy) -> Result<(), String> {
     let wait = async {
         copy.context.engine.targets.delivery_told(&copy.context.sync).await?;
-        let now = orders.now().await?;
+        let now = orders.now(Some(&copy.peer.node)).await?;
         let mut standing = orders.standing();
         loop {
             match standing.borrow_and_update().get(&copy.peer.node) {

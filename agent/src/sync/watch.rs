@@ -10,11 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use lockstep_model::sync::EngineState;
 use lockstep_model::{Millis, SyncName, Timestamp};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::classic::{self, DELIVERED, PARTIAL};
 use crate::host::{Child, Host, Program};
 use crate::inotify::count;
 use crate::inotify::place::{Place, Places};
@@ -44,6 +46,20 @@ pub enum WatchState {
     Failing(String),
 }
 
+impl WatchState {
+    /// In a report, and why.
+    pub fn engine(&self) -> (EngineState, String) {
+        match self {
+            Self::Starting(last) if last.is_empty() => (EngineState::Starting, String::new()),
+            // It may fail again the same way.
+            Self::Starting(last) => (EngineState::Failing, last.clone()),
+            Self::Still => (EngineState::Still, String::new()),
+            Self::Watching => (EngineState::Watching, String::new()),
+            Self::Failing(why) => (EngineState::Failing, why.clone()),
+        }
+    }
+}
+
 /// Everything one lsyncd needs.
 #[derive(Clone)]
 pub struct Watch {
@@ -51,6 +67,8 @@ pub struct Watch {
     pub host: Host,
     pub lsyncd: PathBuf,
     pub source: PathBuf,
+    /// What lsyncd calls the target.
+    pub target: String,
     pub dispatcher: PathBuf,
     pub config_file: PathBuf,
     pub delay: Millis,
@@ -172,8 +190,8 @@ impl Watch {
     }
 
     fn start(&self) -> Result<Child, String> {
-        let config =
-            Config { source: &self.source, dispatcher: &self.dispatcher, delay: self.delay };
+        let Self { source, target, dispatcher, delay, .. } = self;
+        let config = Config { source, target, dispatcher, delay: *delay };
         std::fs::write(&self.config_file, render(&config))
             .map_err(|e| format!("cannot write {}: {e}", self.config_file.display()))?;
         let program = Program {
@@ -225,7 +243,7 @@ impl Watch {
             Ok(Err(error)) => End::Failed(format!("cannot wait for lsyncd: {error}")),
             Ok(Ok(status)) => {
                 let refused = |what| Limits::read().refused(what, self.places.held());
-                let said = remark.refused.map(refused).or(remark.error);
+                let said = remark.refused.map(refused).or(remark.strange).or(remark.error);
                 End::Failed(said.unwrap_or_else(|| format!("lsyncd ended with {status}")))
             }
         }
@@ -235,6 +253,8 @@ impl Watch {
         tracing::debug!(sync = %self.sync, "lsyncd: {line}");
         if let Some(what) = shortage(line) {
             remark.refused = Some(what);
+        } else if line.starts_with(classic::REFUSED) {
+            remark.strange = Some(line.to_owned());
         } else if is_overflow(line) {
             let advice = Limits::read().queue_advice();
             tracing::warn!(sync = %self.sync, advice, "the kernel's queue of changes overflowed: everything is compared again");
@@ -245,7 +265,9 @@ impl Watch {
         }
         // lsyncd says both when the dispatcher has ended, at the earliest.
         let started = line.contains("Startup of ") && line.ends_with(" finished.");
-        if started || line.ends_with("Finished a list after exitcode: 0") {
+        let finished =
+            [DELIVERED, PARTIAL].map(|code| format!("Finished a list after exitcode: {code}"));
+        if started || finished.iter().any(|text| line.ends_with(text)) {
             self.succeeded.fetch_add(1, Ordering::SeqCst);
             self.changed.notify_one();
         }
@@ -266,6 +288,8 @@ async fn other_than(limits: &Limits) {
 #[derive(Default)]
 struct Remark {
     refused: Option<Shortage>,
+    /// A call that its configuration does not cause.
+    strange: Option<String>,
     error: Option<String>,
 }
 

@@ -143,7 +143,7 @@ impl Worker {
             tokio::spawn(lag::tell(context, peer, shared, self.stop.clone()));
         }
         let mut next_mark = Instant::now() + MARK_INTERVAL;
-        let mut gate = self.context.gate.subscribe();
+        let mut gate = self.shared.gate.subscribe();
         let mut options = self.context.options.subscribe();
         loop {
             let paused = options.borrow_and_update().paused;
@@ -331,7 +331,7 @@ impl Worker {
     }
 
     fn note_waiting(&self) {
-        self.shared.status().late_paths = self.late.count();
+        self.shared.note_tried(self.late.count());
         self.context.changed.notify_one();
     }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod attack;
+mod classic;
 mod daemons;
 mod drift;
 mod events;

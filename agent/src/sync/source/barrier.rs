@@ -25,7 +25,7 @@ pub async fn wait(
     let stopped = || Outcome::new(OutcomeKind::Interrupted, "the sync was stopped");
     let failed = |why: String| Outcome::new(OutcomeKind::Failed, why);
     let _ = progress.try_send("waiting for lsyncd to tell everything up to now".to_owned());
-    let now = orders.now().await.map_err(failed)?;
+    let now = orders.now(None).await.map_err(failed)?;
     if let Some(doubt) = &now.doubt {
         let _ = progress.try_send(doubt.clone());
     }

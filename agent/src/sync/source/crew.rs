@@ -231,6 +231,23 @@ impl Crew {
         self.workers.values().filter_map(warning).collect()
     }
 
+    /// The board that a target's worker is told by.
+    pub fn shared(&self, node: &NodeName) -> Option<&Arc<Shared>> {
+        self.workers.get(node).map(|worker| &worker.shared)
+    }
+
+    pub fn nodes(&self) -> impl Iterator<Item = &NodeName> {
+        self.workers.keys()
+    }
+
+    /// Who may be brought something yet.
+    pub fn set_gates(&self, is_open: impl Fn(&NodeName) -> bool) {
+        for (node, worker) in &self.workers {
+            let open = is_open(node);
+            worker.shared.gate.send_if_modified(|now| std::mem::replace(now, open) != open);
+        }
+    }
+
     /// Targets that are no further than `acked` give up the single changes for a pass.
     pub fn need_pass(&self, acked: u64) {
         let last = self.workers.values().filter(|worker| worker.shared.acked() <= acked);

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use lockstep_model::sync::hook::{HookEvent, HookPlace};
+use lockstep_model::sync::options;
 use lockstep_model::sync::{
     DeletePolicy, DeliveryState, EngineState, FilePath, SourceReport, SyncReport,
 };
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::barrier::Standing;
 use super::canary::{self, Canaries, Now};
+use super::classic::{self, Classic};
 use super::crew::Crew;
 use super::feed::Feed;
 use super::marker::Marker;
@@ -41,7 +43,7 @@ use crate::sync::watch::{Watch, WatchState};
 /// How often the journal is looked at without a poke, and reports are made anew.
 const TICK: Duration = Duration::from_secs(1);
 /// How often everything is compared while lsyncd cannot run.
-const BLIND_PASS_INTERVAL: Millis = Millis(60_000);
+pub const BLIND_PASS_INTERVAL: Millis = Millis(60_000);
 /// Most segments of the journal, 1 MiB or one large batch each: a target for which more would have
 /// to be kept gets a pass instead.
 const SEGMENTS_MAX: usize = 64;
@@ -50,6 +52,8 @@ pub struct Keeper {
     context: Arc<Context>,
     feed: Feed,
     crew: Crew,
+    /// In place of the one lsyncd and the journal.
+    classic: Option<Classic>,
     watch: watch::Receiver<WatchState>,
     alarms: Arc<Alarms>,
     /// None when nothing is watched.
@@ -73,6 +77,8 @@ pub struct Keeper {
     told_brought: u64,
     /// When everything was last compared for want of an lsyncd.
     blind_pass_at: Option<Timestamp>,
+    /// lsyncd has begun once; a later start begins with a "full".
+    begun: bool,
     standing: watch::Sender<Standing>,
     stop: CancellationToken,
     problem: String,
@@ -90,7 +96,8 @@ impl Keeper {
         let failed = |error: io::Error| format!("cannot use {}: {error}", dir.display());
         let cursors = dir.join(CURSORS);
         fs::create_dir_all(&cursors).map_err(failed)?;
-        let dispatcher = dispatch::install(&dir, &engine.settings.agent).map_err(failed)?;
+        let dispatcher =
+            dispatch::install(&dir, dispatch::NAME, &engine.settings.agent).map_err(failed)?;
         let context = Arc::new(Context::new(engine, &dir, spec));
         let swept = context.source.clone();
         let _ = tokio::task::spawn_blocking(move || canary::sweep(&swept)).await;
@@ -105,6 +112,7 @@ impl Keeper {
             host: context.engine.host.clone(),
             lsyncd: context.engine.settings.lsyncd.clone(),
             source: context.source.clone(),
+            target: "lockstep::journal".to_owned(),
             dispatcher,
             config_file: dir.join("lsyncd.lua"),
             delay: spec.options.delay,
@@ -115,7 +123,8 @@ impl Keeper {
             alarms: alarms.clone(),
             now: context.engine.now,
         };
-        let watch_task = match spec.options.once || relay.is_some() {
+        let is_classic = spec.options.engine == options::Engine::Classic && relay.is_none();
+        let watch_task = match spec.options.once || is_classic || relay.is_some() {
             true => {
                 state.send_replace(WatchState::Still);
                 None
@@ -125,6 +134,10 @@ impl Keeper {
         let (crew, from) =
             Crew::start(context.clone(), cursors, &spec.receivers, head, stop.child_token());
         crew.set_rates(spec);
+        classic::sweep(&dir);
+        let classic = is_classic.then(|| {
+            Classic::new(context.clone(), spec.options.delay, alarms.clone(), stop.child_token())
+        });
         let feed = Feed::open(journal, from, head, succeeded);
         let changed = context.changed.clone();
         let tell = Arc::new(move || changed.notify_one());
@@ -132,6 +145,7 @@ impl Keeper {
             context,
             feed,
             crew,
+            classic,
             watch,
             alarms,
             watch_task,
@@ -148,6 +162,7 @@ impl Keeper {
             hooks: Hooks::new(Site { tell, ..site.clone() }),
             told_brought: 0,
             blind_pass_at: None,
+            begun: false,
             standing: watch::Sender::default(),
             stop,
             problem: String::new(),
@@ -158,6 +173,7 @@ impl Keeper {
         if keeper.is_relay && *keeper.may_feed.borrow() {
             keeper.context.trail.begin_above(head);
         }
+        keeper.fit_lsyncds().await?;
         Ok(keeper)
     }
 
@@ -186,6 +202,9 @@ impl Keeper {
             }
         }
         drop(commands);
+        if let Some(classic) = self.classic {
+            classic.end().await;
+        }
         self.crew.end().await;
         self.context.trail.stop();
         self.stop.cancel();
@@ -205,14 +224,15 @@ impl Keeper {
                 let _ = answer.send(self.crew.copies());
             }
             Command::Order(target, order) => self.crew.order(&target, order),
-            Command::Now(answer) => {
+            Command::Now(target, answer) => {
                 let now = (self.context.engine.now)();
-                match self.watch_task {
-                    Some(_) => {
+                match (&mut self.classic, &self.watch_task) {
+                    (Some(classic), _) => classic.ask(target.as_ref(), now, answer).await,
+                    (None, Some(_)) => {
                         self.canaries.ask(&self.context.source, self.delay, now, answer).await;
                     }
                     // An entry of its own: whoever is past it has also what waited without one.
-                    None => {
+                    (None, None) => {
                         let doubt = Some("nothing is watched here".to_owned());
                         let seq = self.feed.append_nothing(now).await;
                         let _ = answer.send(seq.map(|seq| Now { seq, doubt }));
@@ -227,7 +247,15 @@ impl Keeper {
         self.set_rules(&spec);
         self.crew.become_these(&spec.receivers, self.sluice.given_upto()).await;
         self.crew.set_rates(&spec);
-        self.note_shape(&spec).await
+        self.note_shape(&spec).await?;
+        self.fit_lsyncds().await
+    }
+
+    async fn fit_lsyncds(&mut self) -> Result<(), String> {
+        match &mut self.classic {
+            Some(classic) => classic.become_these(self.crew.nodes().cloned().collect()).await,
+            None => Ok(()),
+        }
     }
 
     fn set_rules(&mut self, spec: &SyncSource) {
@@ -267,7 +295,11 @@ impl Keeper {
                 continue;
             }
             if before.is_some() {
-                self.feed.append_full((self.context.engine.now)()).await?;
+                let now = (self.context.engine.now)();
+                match &self.classic {
+                    Some(classic) => classic.need_passes(&self.crew, now),
+                    None => self.feed.append_full(now).await?,
+                }
             }
             let name = file.display().to_string();
             let write = move || durable::write(&file, text.as_bytes());
@@ -278,6 +310,11 @@ impl Keeper {
     }
 
     async fn follow_journal(&mut self) -> Result<(), String> {
+        if let Some(classic) = &mut self.classic {
+            classic.follow(&self.crew, &self.sluice, (self.context.engine.now)());
+            self.note_arrival().await;
+            return Ok(());
+        }
         // In this order: an entry is on disk before lsyncd can log its success.
         let succeeded = self.feed.succeeded();
         self.read_journal().await?;
@@ -315,7 +352,11 @@ impl Keeper {
     /// Tells the hooks once everybody has what was brought since they were told.
     async fn note_arrival(&mut self) {
         let brought = self.context.brought.load(Ordering::Relaxed);
-        if brought != self.told_brought && self.crew.have_all(self.sluice.given_upto()) {
+        let everybody_has_all = || match &self.classic {
+            Some(classic) => classic.have_all(&self.crew),
+            None => self.crew.have_all(self.sluice.given_upto()),
+        };
+        if brought != self.told_brought && everybody_has_all() {
             self.told_brought = brought;
             self.hooks.happened(HookEvent::Changed).await;
         }
@@ -400,24 +441,19 @@ impl Keeper {
             changed
         });
         let deliveries = self.crew.report((self.context.engine.now)());
-        let (mut engine, mut problem) = match &*self.watch.borrow_and_update() {
-            WatchState::Starting(last) if last.is_empty() => (EngineState::Starting, String::new()),
-            // It may fail again the same way.
-            WatchState::Starting(last) => (EngineState::Failing, last.clone()),
-            WatchState::Still => (EngineState::Still, String::new()),
-            WatchState::Watching => (EngineState::Watching, String::new()),
-            WatchState::Failing(why) => (EngineState::Failing, why.clone()),
+        let (mut engine, mut problem) = match (&self.classic, &*self.watch.borrow_and_update()) {
+            (Some(classic), _) => classic.state(),
+            (None, state) => state.engine(),
         };
         if engine != EngineState::Failing {
             self.blind_pass_at = None;
         }
-        let is_open = match engine {
-            // Once open it stays so: a later start begins with a "full".
-            EngineState::Starting => *self.context.gate.borrow(),
-            _ => true,
-        };
-        let is_open = is_open && *self.may_feed.borrow_and_update();
-        self.context.gate.send_if_modified(|open| std::mem::replace(open, is_open) != is_open);
+        self.begun |= engine != EngineState::Starting;
+        let is_open = self.begun && *self.may_feed.borrow_and_update();
+        self.crew.set_gates(|node| match &self.classic {
+            Some(classic) => classic.is_open(node),
+            None => is_open,
+        });
         if let Some(held) = deliveries.iter().find(|d| d.state == DeliveryState::Held) {
             engine = EngineState::Held;
             problem.clone_from(&held.last_error);
@@ -425,7 +461,8 @@ impl Keeper {
         if !self.problem.is_empty() {
             problem.clone_from(&self.problem);
         }
-        let head = self.sluice.given_upto();
+        // Without a journal each target has a count of its own.
+        let head = if self.classic.is_some() { 0 } else { self.sluice.given_upto() };
         let mut warnings = self.alarms.lines((self.context.engine.now)());
         warnings.append(&mut self.hooks.problems());
         warnings.extend(self.crew.warnings());

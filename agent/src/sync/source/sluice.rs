@@ -76,7 +76,8 @@ impl Sluice {
         self.held_paths = 0;
     }
 
-    fn strain(&self, entry: &Entry) -> Entry {
+    /// What of an entry matters to targets.
+    pub fn strain(&self, entry: &Entry) -> Entry {
         let mut entry = strain(entry);
         if let Change::Batch(changed) = &mut entry.change {
             changed.retain(|changed| !self.ignores(changed));

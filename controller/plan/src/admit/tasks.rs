@@ -6,6 +6,7 @@ use lockstep_model::node::NodeAdmin;
 use lockstep_model::record::{Actor, Record, TXN_WRITES_MAX, Write};
 use lockstep_model::request::SyncRun;
 use lockstep_model::sync::HookName;
+use lockstep_model::sync::options::Engine;
 use lockstep_model::task::{Ended, Outcome, SyncBarrier, SyncVerify, Task, TaskSpec};
 use lockstep_model::{Code, Invalid, NodeName, Reject, SyncName, TaskId, Timestamp};
 
@@ -110,6 +111,14 @@ pub(super) fn barrier(
     let sync = find(world, name)?;
     check_traceparent(traceparent)?;
     check_enabled(world, &sync.source.node)?;
+    if sync.options.engine == Engine::Classic {
+        let message = format!(
+            "sync {name} has engine=classic, whose lsyncds share no order of changes: look at \
+             lockstepctl sync show {name}, or change it with lockstepctl sync update {name} \
+             --engine journal"
+        );
+        return Err(precondition("no_journal", format!("sync/{name}"), message));
+    }
     let targets = members_of(world, sync).len();
     if at_least.is_some_and(|k| usize::try_from(k).is_ok_and(|k| k == 0 || k > targets)) {
         let problem = format!("must be a number from 1 to the {targets} targets that there are");

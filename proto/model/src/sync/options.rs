@@ -13,6 +13,7 @@ pub struct SyncOptions {
     /// How long lsyncd collects changes before it hands them over, 0 to 600 s in whole seconds.
     pub delay: Millis,
     pub initial: Initial,
+    pub engine: Engine,
     /// One complete pass per target, and no watching.
     pub once: bool,
     /// Changes go over when this file is written, and not as they happen.
@@ -67,6 +68,7 @@ impl Default for SyncOptions {
             filters: Vec::new(),
             delay: Self::DELAY_DEFAULT,
             initial: Initial::Fill,
+            engine: Engine::Journal,
             once: false,
             marker: None,
             priority: Vec::new(),
@@ -112,6 +114,15 @@ words!(Initial, "initial", {
     Fill = "fill",
     /// A new target is taken as complete: it was filled by other means.
     Skip = "skip",
+});
+
+words!(
+    /// Who watches, and where changes wait for targets.
+    Engine, "engine", {
+    /// One lsyncd tells a durable journal, from which every target is served.
+    Journal = "journal",
+    /// One lsyncd per target, in whose memory its changes wait.
+    Classic = "classic",
 });
 
 words!(

@@ -4,7 +4,7 @@ mod text;
 
 use super::filter::Filter;
 use super::hook::Hook;
-use super::options::{Chmod, Chown, DeleteLimit, DeletePolicy, SyncOptions};
+use super::options::{Chmod, Chown, DeleteLimit, DeletePolicy, Engine, SyncOptions};
 use crate::reject::Invalid;
 use crate::setting::text::{
     count, exact_or_none, optional, optional_of, or_none, parsed, shown, within,
@@ -29,6 +29,19 @@ impl Settings for SyncOptions {
         }
         if self.once && self.marker.is_some() {
             return Err(Invalid::new("once", "and marker exclude each other"));
+        }
+        if self.engine == Engine::Classic {
+            let unfit = [
+                ("once", self.once),
+                ("marker", self.marker.is_some()),
+                ("remove-source-files", self.remove_source_files),
+                ("fanout", self.fanout.is_some()),
+            ];
+            if let Some((name, _)) = unfit.into_iter().find(|(_, is_set)| *is_set) {
+                let problem =
+                    format!("classic and {name} exclude each other: {name} needs the journal");
+                return Err(Invalid::new("engine", problem));
+            }
         }
         if self.transfer.inplace && self.transfer.sparse {
             return Err(Invalid::new("inplace", "and sparse exclude each other"));
@@ -68,6 +81,14 @@ const SETTINGS: &[Setting<SyncOptions>] = &[
         parsed,
         shown,
         "fill: a new target gets everything first; skip: it is taken as complete"
+    ),
+    one!(
+        "engine",
+        "WHICH",
+        engine,
+        parsed,
+        shown,
+        "journal: one lsyncd, and a journal from which all targets are served; classic: an lsyncd for each target"
     ),
     flag!("once", once, "One complete pass per target, and no watching"),
     one!(

@@ -71,13 +71,15 @@ fn every_setting_is_read_as_written() {
         SETTINGS.iter().map(|row| row.name).filter(|name| !named.contains(name)).collect();
     assert_eq!(
         unnamed,
-        ["once", "sparse", "remove-source-files"],
+        ["engine", "once", "sparse", "remove-source-files"],
         "each has a sample here or below"
     );
     for name in ["once", "sparse"] {
         let options = read(&[(name, "yes")]).unwrap();
         assert_eq!(again(&options), options);
     }
+    let options = read(&[("engine", "classic")]).unwrap();
+    assert_eq!((again(&options), options.engine), (options, Engine::Classic));
     let options = read(&[("remove-source-files", "yes"), ("delete", "never")]).unwrap();
     assert_eq!(again(&options), options);
 }
@@ -126,6 +128,14 @@ fn what_does_not_fit_is_named() {
         (&[("acls", "maybe")], "acls: must be yes or no"),
         (&[("remove-source-files", "yes")], "remove-source-files: needs delete=never"),
         (&[("once", "yes"), ("marker", "m")], "once: and marker exclude each other"),
+        (&[("engine", "d3")], "engine: must be one of journal, classic"),
+        (&[("engine", "classic"), ("once", "yes")], "engine: classic and once exclude"),
+        (&[("engine", "classic"), ("marker", "m")], "engine: classic and marker exclude"),
+        (&[("engine", "classic"), ("fanout", "3")], "engine: classic and fanout exclude"),
+        (
+            &[("engine", "classic"), ("remove-source-files", "yes"), ("delete", "never")],
+            "engine: classic and remove-source-files exclude",
+        ),
     ] {
         let problem = read(values).unwrap_err();
         assert!(problem.starts_with(says), "{values:?}: {problem}");
