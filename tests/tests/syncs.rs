@@ -7,6 +7,7 @@ mod classic;
 mod commands;
 mod orders;
 mod relays;
+mod remotes;
 mod targets;
 mod trust;
 mod typed;

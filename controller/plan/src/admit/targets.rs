@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use lockstep_model::record::Record;
-use lockstep_model::sync::{COMMENTS_MAX, Comment, Sync, TARGETS_MAX, Target, TargetAt};
+use lockstep_model::sync::remote::Scheme;
+use lockstep_model::sync::{COMMENTS_MAX, Comment, Remote, Sync, TARGETS_MAX, Target, TargetAt};
 use lockstep_model::{Invalid, NodeName, Reject, SyncName};
 
 use super::syncs::{check, check_node, find, list};
@@ -138,18 +139,19 @@ pub(super) fn check_targets(world: &World, sync: &Sync) -> Result<(), Reject> {
         let is_new = before.is_none_or(|before| before.target(&target.node) != Some(target));
         match &target.at {
             TargetAt::Node(_) if is_new => check_node(world, "targets", &target.node)?,
-            TargetAt::Remote(_) if !world.nodes().contains_key(&target.node) => {
-                let message = format!(
-                    "targets: {target} has no agent, and this version delivers to agents only: join \
-                     the machine as a node"
-                );
-                return Err(precondition("no_agent", format!("sync/{}", sync.name), message));
-            }
-            TargetAt::Remote(_) => {
+            TargetAt::Remote(_) if is_new && world.nodes().contains_key(&target.node) => {
                 let problem = format!(
                     "{target}: {0} is a node with an agent: name it {0}:/path, or call this target \
                      otherwise with NAME={1}",
                     target.node, target.at
+                );
+                return Err(Invalid::new("targets", problem).into());
+            }
+            TargetAt::Remote(Remote { scheme: Scheme::Ssh, secret: None, .. }) => {
+                let problem = format!(
+                    "{target}: ssh takes a key here and no password: add ?key=NAME, a file of the \
+                     secrets directory on {}",
+                    sync.source.node
                 );
                 return Err(Invalid::new("targets", problem).into());
             }

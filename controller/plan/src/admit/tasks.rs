@@ -46,10 +46,26 @@ pub(super) fn run(
         let message = format!("sync {name} is paused: lockstepctl sync resume {name} first");
         return Err(precondition("paused", format!("sync/{name}"), message));
     }
-    let wanted: BTreeSet<&NodeName> = match nodes {
+    let mut wanted: BTreeSet<&NodeName> = match nodes {
         [] => members.iter().map(|member| member.node).collect(),
         _ => nodes.iter().collect(),
     };
+    // Those without an agent.
+    let remote: BTreeSet<&NodeName> =
+        members.iter().filter(|m| m.path().is_none()).map(|m| m.node).collect();
+    if matches!(run, SyncRun::Verify { .. }) {
+        let first = wanted.iter().find(|node| remote.contains(*node)).copied();
+        if nodes.is_empty() {
+            wanted.retain(|node| !remote.contains(node));
+        }
+        if let Some(node) = first.filter(|_| !nodes.is_empty() || wanted.is_empty()) {
+            let message = format!(
+                "{node} has no agent: its copy cannot be compared; lockstepctl sync resync {name} \
+                 --target {node} brings whatever differs"
+            );
+            return Err(precondition("no_agent", format!("sync/{name}/{node}"), message));
+        }
+    }
     if wanted.is_empty() {
         let message = format!("sync {name} has no targets: add one first");
         return Err(precondition("no_targets", format!("sync/{name}"), message));
@@ -64,7 +80,7 @@ pub(super) fn run(
     let mut admitted = Admitted::default();
     let (mut new, mut under_way) = (Vec::new(), Vec::new());
     for target in wanted {
-        if world.nodes().contains_key(target) {
+        if !remote.contains(target) {
             check_enabled(world, target)?;
         }
         let (sync_name, to) = (name.clone(), target.clone());

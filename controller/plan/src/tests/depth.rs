@@ -186,10 +186,31 @@ fn a_disabled_relay_gives_up_its_targets_at_once() {
 }
 
 #[test]
-fn a_target_without_an_agent_is_refused_by_its_name() {
+fn a_target_without_an_agent_is_its_sources_alone() {
     let mut lab = Lab::with_nodes(&ALL);
-    let targets = &["web1:/srv", "old=ssh://deploy@10.0.0.9/srv/www?key=deploy"];
-    expect!["FailedPrecondition no_agent sync/webroot: targets: old=ssh://deploy@10.0.0.9:22/srv/www?key=deploy has no agent, and this version delivers to agents only: join the machine as a node"].assert_eq(&lab.refusal(create_sync("webroot", "master1:/srv", targets)));
+    let old = "old=ssh://deploy@10.0.0.9/srv/www?key=deploy";
+    expect!["InvalidArgument invalid targets: targets: h=ssh://h:22/p: ssh takes a key here and no password: add ?key=NAME, a file of the secrets directory on master1"].assert_eq(&lab.refusal(create_sync("y", "master1:/y", &["ssh://h/p"])));
+    lab.ask(create_sync("webroot", "master1:/srv", &["web1:/srv", old]));
+    lab.ask(update("webroot", &[("fanout", "2")]));
+    lab.work(&ALL);
+    let newest = |node: &str| {
+        let slot = Slot::Sync("webroot".parse().unwrap());
+        lab.world.newest(&node.parse().unwrap(), &slot).unwrap().spec.clone()
+    };
+    let TaskSpec::SyncSource(spec) = newest("master1") else { panic!() };
+    let fed: Vec<&str> = spec.receivers.iter().map(|to| to.node.as_str()).collect();
+    assert_eq!(fed, ["old", "web1"]);
+    let TaskSpec::SyncTarget(spec) = newest("web1") else { panic!() };
+    assert_eq!(spec.receivers, [], "a relay feeds agents only");
+
+    let verify = |targets: &[&str]| Request::RunSync {
+        sync: "webroot".parse().unwrap(),
+        targets: targets.iter().map(|node| node.parse().unwrap()).collect(),
+        run: SyncRun::Verify { content: false, repair: false, paths: vec![] },
+        traceparent: None,
+    };
+    expect!["FailedPrecondition no_agent sync/webroot/old: old has no agent: its copy cannot be compared; lockstepctl sync resync webroot --target old brings whatever differs"].assert_eq(&lab.refusal(verify(&["old"])));
+    assert_eq!(lab.ask(verify(&[])).tasks.len(), 1, "the others are compared");
     expect!["InvalidArgument invalid targets: targets: web1=ssh://h:22/p: web1 is a node with an agent: name it web1:/path, or call this target otherwise with NAME=ssh://h:22/p"].assert_eq(&lab.refusal(create_sync("x", "master1:/x", &["web1=ssh://h/p"])));
 }
 

@@ -6,7 +6,7 @@ use lockstep_model::Millis;
 use lockstep_model::rate::Rate;
 use lockstep_proto::v1;
 
-use super::targets::node;
+use super::targets::{has_agent, node};
 use crate::render;
 
 pub fn list(syncs: &[v1::Sync]) -> String {
@@ -156,6 +156,11 @@ fn cells(sync: &v1::Sync, target: &v1::SyncTargetStatus, figure: String) -> Vec<
     let of = |f: &dyn Fn(&v1::Delivery) -> String| delivery.map(f).unwrap_or_default();
     let when = |yes: bool, text: &dyn Fn() -> String| if yes { text() } else { String::new() };
     let filled = target.report.as_ref().map(|report| if report.filled { "yes" } else { "no" });
+    let applied = match target.applied {
+        _ if !has_agent(target) => "no agent",
+        true => "yes",
+        false => "not yet",
+    };
     let bwlimit = target.target.as_ref().and_then(|t| Rate::new(t.bwlimit));
     vec![
         place(target),
@@ -164,7 +169,7 @@ fn cells(sync: &v1::Sync, target: &v1::SyncTargetStatus, figure: String) -> Vec<
         }),
         when(target.parent != source, &|| target.parent.clone()),
         of(&|d| render::word(d.state().as_str_name(), "DELIVERY_STATE_")),
-        if target.applied { "yes" } else { "not yet" }.to_owned(),
+        applied.to_owned(),
         filled.unwrap_or_default().to_owned(),
         of(&|d| head.map_or_else(String::new, |head| head.saturating_sub(d.acked).to_string())),
         of(&|d| d.waiting_paths.map_or("all".to_owned(), |paths| paths.to_string())),
