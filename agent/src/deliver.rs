@@ -228,11 +228,13 @@ pub fn held(facts: &Facts, deletes: bool) -> Option<String> {
     Some(format!("{why}; nothing is deleted on targets"))
 }
 
-/// What is at a path of the source, links not followed.
+/// What is at a path of the source.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Look {
     Nothing,
     Directory,
+    /// A link to a directory, where links are followed: it changes with all below it.
+    Linked,
     Other,
 }
 
@@ -253,7 +255,7 @@ pub struct Lists {
 
 /// Turns pending paths into what rsync can be told: a name below a directory that is gone stands
 /// for that directory, since rsync skips what has no parent; and nothing is listed through a
-/// symlink, which could lead out of the source.
+/// symlink, which could lead out of the source, unless links are followed.
 pub fn resolve(
     pending: &Pending,
     excludes: &Excludes,
@@ -276,7 +278,7 @@ pub fn resolve(
                     found
                 }
             };
-            if found != Look::Directory {
+            if !matches!(found, Look::Directory | Look::Linked) {
                 name = part.into();
                 break;
             }
@@ -289,7 +291,12 @@ pub fn resolve(
         deep |= found == Look::Nothing && (subtree || !is_itself);
         let entry = names.entry(name).or_insert((found, false));
         // A name stands for itself or for what is below it, never for both.
-        entry.1 |= subtree && found != Look::Nothing && (found == Look::Directory || is_itself);
+        entry.1 |= match found {
+            Look::Linked => true,
+            Look::Directory => subtree,
+            Look::Other => subtree && is_itself,
+            Look::Nothing => false,
+        };
     }
     let mut lists = Lists { deep, ..Lists::default() };
     for (name, (found, subtree)) in names {

@@ -19,6 +19,7 @@ pub mod join;
 pub mod journal;
 pub mod ledger;
 pub mod link;
+pub mod links;
 pub mod lock;
 pub mod lsyncd;
 pub mod moves;

@@ -94,8 +94,19 @@ impl Fleet {
 
     /// As [`Fleet::run_agent`], with its health told elsewhere.
     pub fn run_agent_at(&mut self, host: Host, health: SocketAddr) -> Result<()> {
+        self.start_agent(cmd(self.bins.agent()), host, health)
+    }
+
+    /// As [`Fleet::run_agent`], by a program that takes the agent and its arguments.
+    pub fn run_agent_by(&mut self, mut wrapper: Command, host: Host) -> Result<()> {
+        wrapper.arg(self.bins.agent());
+        let health = host.at(AGENT_HEALTH_PORT);
+        self.start_agent(wrapper, host, health)
+    }
+
+    fn start_agent(&mut self, daemon: Command, host: Host, health: SocketAddr) -> Result<()> {
         let name = host.name().to_owned();
-        let member = Member::start(cmd(self.bins.agent()), host, health, &self.flags.agent)?;
+        let member = Member::start(daemon, host, health, &self.flags.agent)?;
         member.wait_ready();
         self.nodes.insert(name, member);
         Ok(())

@@ -5,10 +5,12 @@ mod balancer;
 mod changes;
 mod classic;
 mod commands;
+mod limits;
 mod orders;
 mod relays;
 mod remotes;
 mod targets;
+mod trouble;
 mod trust;
 mod typed;
 

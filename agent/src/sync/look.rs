@@ -1,5 +1,5 @@
 //! Looks at the source directory for the planner: is it there, and what is at these paths. It reads
-//! names and types only, and never follows a link inside the source.
+//! names and types only, and follows a link inside the source only for a sync that wants it so.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lockstep_model::sync::FilePath;
+use lockstep_model::sync::options::Symlinks;
 
 use super::context::Context;
 use crate::deliver::{Facts, Lists, Look, Pending, Source, resolve};
@@ -26,8 +27,10 @@ pub async fn examine(context: &Context, pass_due: bool) -> Facts {
 pub async fn list(context: &Arc<Context>, pending: Pending) -> Lists {
     let context = context.clone();
     let listed = tokio::task::spawn_blocking(move || {
-        let look = |path: &[u8]| look_at(&context.source, path);
-        resolve(&pending, &context.options().excludes, look)
+        let options = context.options();
+        let follow = options.transfer.symlinks == Symlinks::Follow;
+        let look = |path: &[u8]| look_at(&context.source, path, follow);
+        resolve(&pending, &options.excludes, look)
     });
     listed.await.unwrap_or_default()
 }
@@ -77,9 +80,11 @@ fn has(source: &Path, name: &FilePath) -> bool {
     fs::symlink_metadata(source.join(name.as_str())).is_ok()
 }
 
-fn look_at(source: &Path, path: &[u8]) -> Look {
-    match fs::symlink_metadata(source.join(OsStr::from_bytes(path))) {
+fn look_at(source: &Path, path: &[u8], follow: bool) -> Look {
+    let path = source.join(OsStr::from_bytes(path));
+    match fs::symlink_metadata(&path) {
         Ok(found) if found.is_dir() => Look::Directory,
+        Ok(found) if found.is_symlink() && follow && path.is_dir() => Look::Linked,
         Ok(_) => Look::Other,
         // What cannot be looked at is left to rsync, which then says why.
         Err(error)

@@ -6,6 +6,7 @@ pub mod canary;
 mod classic;
 mod crew;
 mod feed;
+mod follower;
 mod keeper;
 mod marker;
 mod reaper;

@@ -10,6 +10,7 @@ mod faults;
 mod fleet;
 mod guard;
 mod lag;
+mod links;
 mod now;
 mod pace;
 mod promises;

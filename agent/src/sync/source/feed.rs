@@ -77,7 +77,8 @@ impl Feed {
         self.append(now, Change::Batch(Vec::new())).await
     }
 
-    async fn append(&mut self, now: Timestamp, change: Change) -> Result<u64, String> {
+    /// Writes what lsyncd did not tell; the entry's sequence.
+    pub async fn append(&mut self, now: Timestamp, change: Change) -> Result<u64, String> {
         let journal = self.journal.clone();
         let append = move || Appender::open(&journal)?.append(now, change);
         let seq = on_disk(append).await?;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use lockstep_model::sync::hook::{HookEvent, HookPlace};
-use lockstep_model::sync::options;
+use lockstep_model::sync::options::{self, Symlinks};
 use lockstep_model::sync::{
     DeletePolicy, DeliveryState, EngineState, FilePath, SourceReport, SyncReport,
 };
@@ -26,6 +26,7 @@ use super::canary::{self, Canaries, Now};
 use super::classic::{self, Classic};
 use super::crew::Crew;
 use super::feed::Feed;
+use super::follower::Follower;
 use super::marker::Marker;
 use super::reaper::{Kept, Reaper};
 use super::sluice::Sluice;
@@ -56,6 +57,8 @@ pub struct Keeper {
     classic: Option<Classic>,
     watch: watch::Receiver<WatchState>,
     alarms: Arc<Alarms>,
+    /// Watches what links point to.
+    follower: Option<Follower>,
     /// None when nothing is watched.
     watch_task: Option<JoinHandle<()>>,
     poke: Option<UnixDatagram>,
@@ -148,6 +151,7 @@ impl Keeper {
             classic,
             watch,
             alarms,
+            follower: None,
             watch_task,
             poke,
             canaries: Canaries::default(),
@@ -197,6 +201,15 @@ impl Keeper {
                 () = poked(self.poke.as_ref()) => {}
                 Ok(()) = self.watch.changed() => {}
                 Ok(()) = self.may_feed.changed() => {}
+                change = Follower::next(&mut self.follower) => {
+                    let now = (self.context.engine.now)();
+                    if let Err(why) = self.feed.append(now, change).await {
+                        tracing::error!(sync = %self.context.sync, why, "cannot note a change");
+                        // A new one begins with all that links point to.
+                        self.follower = None;
+                        self.set_follower(true);
+                    }
+                }
                 () = self.context.changed.notified() => {}
                 _ = tick.tick() => {}
             }
@@ -273,6 +286,7 @@ impl Keeper {
             (_, false) => self.reaper = None,
             (Some(_), true) => {}
         }
+        self.set_follower(options.transfer.symlinks == Symlinks::Follow);
         let names = [&options.marker, &options.sentinel].into_iter().flatten();
         self.kept = Kept {
             excludes: Excludes::new(&options.filters),
@@ -280,6 +294,18 @@ impl Keeper {
         };
         let here = options.hooks.iter().filter(|hook| hook.at == HookPlace::Source);
         self.hooks.set(here.cloned());
+    }
+
+    /// Whoever watches nothing, such as a relay, has no links to follow.
+    fn set_follower(&mut self, follow: bool) {
+        let Context { engine, sync, source, .. } = &*self.context;
+        let start = || {
+            let (places, alarms) = (engine.places.clone(), self.alarms.clone());
+            Follower::start(sync.clone(), source.clone(), self.delay, places, alarms)
+        };
+        let before = self.follower.take().filter(|_| follow);
+        let follow = follow && self.watch_task.is_some();
+        self.follower = before.or_else(|| follow.then(start));
     }
 
     /// Patterns and attributes say what every copy has to look like: when they change, that is the
@@ -367,6 +393,9 @@ impl Keeper {
             let entries = self.feed.next().await?;
             if entries.is_empty() {
                 break;
+            }
+            if let Some(follower) = &self.follower {
+                follower.look_again();
             }
             let given = self.sluice.given_upto();
             let marker = &self.marker;

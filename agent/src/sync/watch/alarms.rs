@@ -15,6 +15,8 @@ pub struct Alarms(Mutex<Inner>);
 struct Inner {
     /// What to do about a limit that is near.
     near: Option<String>,
+    /// Why not all is watched that links point to.
+    links: Option<String>,
     overflow: Option<Overflow>,
 }
 
@@ -32,6 +34,10 @@ impl Alarms {
         let is_news = inner.near != near;
         inner.near = near;
         is_news
+    }
+
+    pub fn set_links(&self, problem: Option<String>) {
+        self.lock().links = problem;
     }
 
     /// Counts one; how many there were.
@@ -57,7 +63,10 @@ impl Alarms {
                  again: {advice}"
             )
         });
-        inner.near.iter().cloned().chain(overflow).collect()
+        let links = inner.links.as_ref().map(|problem| {
+            format!("what links point to is compared every five minutes and not watched: {problem}")
+        });
+        inner.near.iter().cloned().chain(links).chain(overflow).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
