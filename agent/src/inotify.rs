@@ -5,6 +5,7 @@ pub mod count;
 pub mod place;
 
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 
 /// From this share of a limit on it is told, in percent.
@@ -13,6 +14,8 @@ const NEAR_PERCENT: u64 = 80;
 const WATCHES_MIN: u64 = 65_536;
 const INSTANCES_MIN: u64 = 1024;
 const QUEUED_MIN: u64 = 65_536;
+/// Longest limit that is read, in bytes.
+const NUMBER_LEN_MAX: u64 = 32;
 /// Where a limit is kept over reboots.
 const KEPT_IN: &str = "/etc/sysctl.d/60-lockstep.conf";
 
@@ -70,8 +73,11 @@ impl Limits {
 
     fn read_below(sys: &Path) -> Self {
         let read = |key: &'static str| {
-            let text = fs::read_to_string(sys.join(key.replace('.', "/")));
-            let most = text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(u64::MAX);
+            let mut text = String::new();
+            // Bounded, which also spares a look at its size: this is read again and again.
+            let file = fs::File::open(sys.join(key.replace('.', "/")));
+            let read = file.and_then(|file| file.take(NUMBER_LEN_MAX).read_to_string(&mut text));
+            let most = read.ok().and_then(|_| text.trim().parse().ok()).unwrap_or(u64::MAX);
             Limit { key, most }
         };
         // A user namespace has limits of its own beside the machine's. On the machine itself both

@@ -206,7 +206,6 @@ fn a_change_in_a_large_directory_costs_a_few_stats() -> Result<()> {
         anyhow::Ok(())
     });
     fleet.wait_arrives("master1", &["web1"], "many/after")?;
-    fleet.ctl(&["sync", "wait", "www"])?.ok()?;
     strace.signal(rustix::process::Signal::INT)?;
     strace.wait_timeout(SOON)?;
     let text = fs::read_to_string(&log)?;
