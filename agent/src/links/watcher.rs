@@ -102,7 +102,8 @@ fn take(
     let moved = what.intersects(names);
     for Meaning { path, only } in meanings {
         let (path, below) = match only {
-            Some(only) if **only == *name => (path.clone(), moved),
+            // Whatever hangs on a link is looked at with it.
+            Some(only) if **only == *name => (path.clone(), false),
             Some(_) => continue,
             None => (join(path, name).into(), moved && what.contains(ReadFlags::ISDIR)),
         };
@@ -139,7 +140,7 @@ mod tests {
         fs::write(at("out/file"), "2").unwrap();
         assert_eq!(told(), (vec![("app/file".into(), false), ("f".into(), false)], false));
         fs::rename(at("out"), at("away")).unwrap();
-        assert_eq!(told(), (vec![("app".into(), true), ("f".into(), true)], true));
+        assert_eq!(told(), (vec![("app".into(), false), ("f".into(), false)], true));
         let none = watcher.watch(&Survey::default());
         assert!(none.is_ok() && watcher.meanings.is_empty());
     }

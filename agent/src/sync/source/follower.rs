@@ -3,6 +3,8 @@
 //! delivers nothing and writes nothing.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -176,7 +178,10 @@ impl Follow {
         }
         let watched = watcher.as_mut().map_or(Ok(()), |watcher| watcher.watch(&found));
         watched.map_err(|error| error.to_string())?;
-        news.into_iter().for_each(|path| self.add(path, true));
+        for path in news {
+            let below = self.source.join(OsStr::from_bytes(&path)).is_dir();
+            self.add(path, below);
+        }
         self.survey = found;
         match self.survey.is_cut {
             true => Err(format!("they point to more than {MEANINGS_MAX} directories")),
