@@ -149,17 +149,21 @@ fn a_burst_that_overflows_the_kernels_queue_arrives_everywhere() -> Result<()> {
     let net = Net::new()?;
     let targets = ["web1", "web2", "web3", "web4", "web5", "web6"];
     let fleet = Fleet::start(&net, &[&["master1"], &targets[..]].concat())?;
+    let www = fleet.www("master1")?;
+    // There before, so that what happens in them is watched.
+    for dir in 0..40 {
+        fs::create_dir_all(www.join(format!("burst/{dir}")))?;
+    }
     fleet.sync_www("master1", &targets)?;
-    let (www, lsyncd) = (fleet.www("master1")?, fleet.lsyncd("master1")?);
+    fleet.ctl(&["sync", "wait", "www"])?.ok()?;
+    let lsyncd = fleet.lsyncd("master1")?;
     let master = fleet.node("master1")?.host.clone();
     let pid = lsyncd.to_string();
     let signal = |name: &str| master.run(cmd("kill").args([name, &pid]))?.ok();
     // Stopped, so that the queue is certain to overflow.
     signal("-STOP")?;
     for n in 0..40_000 {
-        let dir = www.join(format!("burst/{}", n / 1000));
-        fs::create_dir_all(&dir)?;
-        fs::write(dir.join(n.to_string()), n.to_string())?;
+        fs::write(www.join(format!("burst/{}/{n}", n / 1000)), n.to_string())?;
     }
     signal("-CONT")?;
     for target in targets {
