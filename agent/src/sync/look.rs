@@ -43,7 +43,7 @@ pub async fn come_back(context: &Arc<Context>, gone: &[RelPath]) -> Vec<RelPath>
     }
     let (context, mut gone) = (context.clone(), gone.to_vec());
     let looked = tokio::task::spawn_blocking(move || {
-        gone.retain(|path| look_at(&context.source, path) == Look::Directory);
+        gone.retain(|path| look_at(&context.source, path, false) == Look::Directory);
         gone
     });
     looked.await.unwrap_or_default()

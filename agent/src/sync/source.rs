@@ -9,6 +9,7 @@ mod feed;
 mod follower;
 mod keeper;
 mod marker;
+mod poke;
 mod reaper;
 mod sieve;
 mod sluice;

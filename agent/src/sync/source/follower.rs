@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use lockstep_model::{Millis, SyncName};
+use lockstep_model::Millis;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -21,6 +21,7 @@ use crate::inotify::{Limits, Need};
 use crate::journal::{Change, Changed, RelPath};
 use crate::links::watcher::Watcher;
 use crate::links::{MEANINGS_MAX, Survey, survey};
+use crate::sync::context::Context;
 use crate::sync::watch::alarms::Alarms;
 
 /// Changes that wait for the source; more are collected meanwhile.
@@ -41,13 +42,9 @@ pub struct Follower {
 }
 
 impl Follower {
-    pub fn start(
-        sync: SyncName,
-        source: PathBuf,
-        delay: Millis,
-        places: Places,
-        alarms: Arc<Alarms>,
-    ) -> Self {
+    pub fn start(context: &Context, delay: Millis, alarms: Arc<Alarms>) -> Self {
+        let (sync, source) = (context.sync.clone(), context.source.clone());
+        let places = context.engine.places.clone();
         let (hand_over, changes) = mpsc::channel(CHANGES_MAX);
         let stale = Arc::new(AtomicBool::new(true));
         let stop = CancellationToken::new();

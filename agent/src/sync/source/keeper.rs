@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,7 +16,6 @@ use lockstep_model::sync::{
 use lockstep_model::task::SyncSource;
 use lockstep_model::{Millis, Timestamp};
 use lockstep_transport::durable;
-use tokio::net::UnixDatagram;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +27,7 @@ use super::crew::Crew;
 use super::feed::Feed;
 use super::follower::Follower;
 use super::marker::Marker;
+use super::poke::Poke;
 use super::reaper::{Kept, Reaper};
 use super::sluice::Sluice;
 use super::{CURSORS, Command};
@@ -61,7 +61,7 @@ pub struct Keeper {
     follower: Option<Follower>,
     /// None when nothing is watched.
     watch_task: Option<JoinHandle<()>>,
-    poke: Option<UnixDatagram>,
+    poke: Poke,
     canaries: Canaries,
     /// Fed by another node, and reported as a part of what is said of the copy.
     is_relay: bool,
@@ -104,7 +104,7 @@ impl Keeper {
         let context = Arc::new(Context::new(engine, &dir, spec));
         let swept = context.source.clone();
         let _ = tokio::task::spawn_blocking(move || canary::sweep(&swept)).await;
-        let poke = bind_poke(&dir.join(dispatch::POKE));
+        let poke = Poke::bind(&dir.join(dispatch::POKE));
         let journal = dir.join(dispatch::JOURNAL);
         let head = Feed::head(&journal).await?;
         let (state, watch) = watch::channel(WatchState::Starting(String::new()));
@@ -198,7 +198,7 @@ impl Keeper {
                     Some(command) => self.obey(command).await,
                     None => break,
                 },
-                () = poked(self.poke.as_ref()) => {}
+                () = self.poke.received() => {}
                 Ok(()) = self.watch.changed() => {}
                 Ok(()) = self.may_feed.changed() => {}
                 change = Follower::next(&mut self.follower) => {
@@ -298,14 +298,10 @@ impl Keeper {
 
     /// Whoever watches nothing, such as a relay, has no links to follow.
     fn set_follower(&mut self, follow: bool) {
-        let Context { engine, sync, source, .. } = &*self.context;
-        let start = || {
-            let (places, alarms) = (engine.places.clone(), self.alarms.clone());
-            Follower::start(sync.clone(), source.clone(), self.delay, places, alarms)
-        };
-        let before = self.follower.take().filter(|_| follow);
+        let before = self.follower.take();
+        let start = || Follower::start(&self.context, self.delay, self.alarms.clone());
         let follow = follow && self.watch_task.is_some();
-        self.follower = before.or_else(|| follow.then(start));
+        self.follower = follow.then(|| before.unwrap_or_else(start));
     }
 
     /// Patterns and attributes say what every copy has to look like: when they change, that is the
@@ -394,9 +390,7 @@ impl Keeper {
             if entries.is_empty() {
                 break;
             }
-            if let Some(follower) = &self.follower {
-                follower.look_again();
-            }
+            self.follower.iter().for_each(Follower::look_again);
             let given = self.sluice.given_upto();
             let marker = &self.marker;
             let is_written = || marker.as_ref().is_some_and(Marker::is_written);
@@ -502,23 +496,5 @@ impl Keeper {
             true => engine.targets.set_relay(sync, Some(report)),
             false => engine.reports.publish(sync, SyncReport::Source(report)),
         }
-    }
-}
-
-/// None when the path is too long for a socket: then the tick alone finds new entries.
-fn bind_poke(path: &Path) -> Option<UnixDatagram> {
-    let _ = fs::remove_file(path);
-    UnixDatagram::bind(path)
-        .inspect_err(|error| {
-            tracing::warn!(path = %path.display(), %error, "changes are noticed a second later");
-        })
-        .ok()
-}
-
-async fn poked(socket: Option<&UnixDatagram>) {
-    let mut byte = [0];
-    match socket {
-        Some(socket) => drop(socket.recv(&mut byte).await),
-        None => std::future::pending().await,
     }
 }
