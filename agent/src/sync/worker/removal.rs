@@ -75,6 +75,13 @@ impl Worker {
         }
         if entries == 0 {
             let ended = self.transfer(form(Power::Nothing), names, progress, stop).await?;
+            // What is gone was not counted and so is there still: all of it is tried again.
+            let came = matches!(ended.exit, Exit::Ok | Exit::Partial | Exit::Vanished);
+            if !readable && came && !names.is_empty() {
+                let (failed, error) = (Some(names.to_vec()), counted.error);
+                let ended = Transfer { exit: Exit::Partial, failed, error, ..ended };
+                return Some(Removed::Ran(ended));
+            }
             if readable && delete && scope == Scope::Pass && ended.exit == Exit::Ok {
                 self.removals.note_trimmed();
                 self.save_removals().await;
