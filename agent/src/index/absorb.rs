@@ -98,6 +98,9 @@ impl Index {
         let found: BTreeMap<RelPath, Option<Seen>> =
             names.map(|path| (path.clone(), round.look(path))).collect();
         let mut beside = round.index.replaced(&found);
+        // A file may have been changed under a name that it has no more.
+        let known = found.keys().filter_map(|path| round.index.get(path).copied());
+        let files: Vec<Seen> = known.chain(found.values().flatten().copied()).collect();
         // Before and after directories moved, and what is in them with them.
         let missing = || found.iter().filter(|(_, seen)| seen.is_none()).map(|(path, _)| path);
         round.loose = missing().filter_map(|path| round.index.find(path)).collect();
@@ -111,7 +114,8 @@ impl Index {
         let leaving = round.leaving();
         let (moves, room) = (std::mem::take(&mut round.moves), !round.full);
         self.leaving = leaving;
-        beside.extend(self.other_names(&found).take(BESIDE_MAX));
+        let others = self.names(&files).filter(|path| !found.contains_key(path)).take(BESIDE_MAX);
+        beside.extend(others.map(|path| Changed { path, subtree: false }));
         Absorbed { moves, beside, room }
     }
 
@@ -127,15 +131,10 @@ impl Index {
         replaced.map(|(path, _)| Changed { path: path.clone(), subtree: true }).collect()
     }
 
-    fn other_names(
-        &self,
-        found: &BTreeMap<RelPath, Option<Seen>>,
-    ) -> impl Iterator<Item = Changed> {
-        let files = found.values().flatten().filter(|seen| seen.kind != Kind::Directory);
-        let ids = files.map(|seen| self.links(seen, NAMES_MAX)).filter(|ids| ids.len() > 1);
-        let paths = ids.flatten().map(|id| RelPath::from(self.path(id)));
-        let others = paths.filter(|path| !found.contains_key(path));
-        others.map(|path| Changed { path, subtree: false })
+    /// All names of these.
+    fn names(&self, files: &[Seen]) -> impl Iterator<Item = RelPath> {
+        let files = files.iter().filter(|seen| seen.kind != Kind::Directory);
+        files.flat_map(|seen| self.links(seen, NAMES_MAX)).map(|id| self.path(id).into())
     }
 }
 

@@ -385,6 +385,21 @@ fn moves_are_told_in_an_order_that_works() {
 }
 
 #[test]
+fn a_file_changed_under_a_name_that_is_gone_is_told_under_the_others() {
+    let mut world = World::default();
+    let file = world.fresh(Kind::File);
+    for name in ["a", "b", "c"] {
+        world.tree.insert(name.into(), file);
+    }
+    let mut index = index_of(&world.tree);
+    world.tree.remove(&b"b"[..]);
+    world.touched.push(b"b".to_vec());
+    let (mut names, _) = world.absorb(&mut index, false);
+    names.sort();
+    assert_eq!(names, [b"a".to_vec(), b"b".to_vec(), b"c".to_vec()]);
+}
+
+#[test]
 fn without_a_time_of_birth_only_what_is_unchanged_is_the_same() {
     let old = Seen { sure: false, ..seen(Kind::File, 5) };
     assert!(old.is(&old));
