@@ -11,6 +11,8 @@ pub const RSH_UNREACHABLE: &str = "lockstep rsh: unreachable: ";
 pub const RSH_REFUSED: &str = "lockstep rsh: refused: ";
 pub const RSH_UNFILLED: &str = "lockstep rsh: unfilled: ";
 
+/// How rsync says that it left something which was to be removed.
+const DELETIONS_CUT: &str = "Deletions stopped due to --max-delete limit";
 /// Longest error kept for people, in bytes.
 const TEXT_MAX: usize = 300;
 
@@ -46,6 +48,10 @@ impl Exit {
         }
         if status.signal().is_some() {
             return Self::Killed;
+        }
+        // Trouble with a name would hide it in the exit code.
+        if stderr.lines().any(|line| line.starts_with(DELETIONS_CUT)) {
+            return Self::Transient;
         }
         match status.code() {
             Some(0) => Self::Ok,
@@ -145,6 +151,8 @@ mod tests {
             (20, "", Exit::Transient),
             (23, "", Exit::Partial),
             (24, "", Exit::Vanished),
+            (23, "x\nDeletions stopped due to --max-delete limit (2 skipped)\ny", Exit::Transient),
+            (24, "Deletions stopped due to --max-delete limit (1 skipped)", Exit::Transient),
             (30, "", Exit::Transient),
             (127, "", Exit::Config),
             (255, "", Exit::Transient),
