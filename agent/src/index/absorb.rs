@@ -43,7 +43,7 @@ impl Move {
 pub struct Absorbed {
     pub moves: Vec<Move>,
     /// What changed although its name was not told, or not as what it is: other names of a file,
-    /// and directories in place of others, whose contents went without a word.
+    /// and directories in place of something else, whose contents went without a word.
     pub beside: Vec<Changed>,
     /// False when there is no room for what is new: the index is of no use then.
     pub room: bool,
@@ -119,11 +119,10 @@ impl Index {
         Absorbed { moves, beside, room }
     }
 
-    /// Directories where others were before.
+    /// Directories where something else was before: who missed the step between has more in them.
     fn replaced(&self, found: &BTreeMap<RelPath, Option<Seen>>) -> Vec<Changed> {
         let is_replaced = |path: &[u8], seen: &Seen| {
-            let was = self.get(path).filter(|was| was.kind == Kind::Directory);
-            seen.kind == Kind::Directory && was.is_some_and(|was| !was.is(seen))
+            seen.kind == Kind::Directory && self.get(path).is_some_and(|was| !was.is(seen))
         };
         let replaced = found
             .iter()
