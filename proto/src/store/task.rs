@@ -222,14 +222,14 @@ impl From<&Receiver> for wire::Receiver {
             Route::Remote(remote) => wire::receiver::Route::Remote(remote.to_string()),
         };
         let bwlimit = from_rate(*bwlimit);
-        Self { node: node.to_string(), route: Some(route), bwlimit }
+        Self { node: node.to_string(), route: Some(route), bwlimit, is_relay: false }
     }
 }
 
 impl TryFrom<wire::Receiver> for Receiver {
     type Error = Invalid;
     fn try_from(receiver: wire::Receiver) -> Result<Self, Invalid> {
-        let wire::Receiver { node, route, bwlimit } = receiver;
+        let wire::Receiver { node, route, bwlimit, is_relay: _ } = receiver;
         let route = match route.ok_or_else(|| missing("route"))? {
             wire::receiver::Route::Agent(peer) => Route::Agent(peer.try_into()?),
             wire::receiver::Route::Remote(text) => Route::Remote(parse("remote", &text)?),

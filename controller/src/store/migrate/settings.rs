@@ -27,6 +27,7 @@ pub fn run(raw: &mut Raw) -> Result<(), Invalid> {
                         node: peer.node.clone(),
                         route: Some(wire::receiver::Route::Agent(peer)),
                         bwlimit: 0,
+                        is_relay: false,
                     }));
                     options(&mut source.options)?;
                 }
