@@ -263,9 +263,6 @@ async fn compare_with(
     if let Some(why) = options.terms.unfit {
         return Err(why.to_owned());
     }
-    if matches!(shared.status().state, DeliveryState::Initial | DeliveryState::Filling) {
-        return Err("it has not been filled yet".to_owned());
-    }
     if context.engine.targets.filled(&context.sync).is_some_and(|filled| !*filled.borrow()) {
         return Err("the copy that it is fed from is not complete".to_owned());
     }
