@@ -258,7 +258,7 @@ async fn compare_with(
     of: Of,
     progress: Option<&mpsc::Sender<String>>,
 ) -> Result<Findings, String> {
-    let Copy { context, peer, shared } = copy;
+    let Copy { context, peer, .. } = copy;
     let options = context.options();
     if let Some(why) = options.terms.unfit {
         return Err(why.to_owned());
