@@ -19,11 +19,24 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
-use lockstep_tests::Fleet;
+use anyhow::{Result, ensure};
+use lockstep_proto::v1;
 use lockstep_tests::tree::hard_names;
+use lockstep_tests::{Fleet, until};
 
 const SOON: Duration = Duration::from_secs(30);
+/// For many targets on a busy machine.
+const LATER: Duration = Duration::from_secs(300);
+
+fn wait_idle(fleet: &Fleet) {
+    until(LATER, "every target is idle", || -> Result<()> {
+        let state = |t: &v1::SyncTargetStatus| t.delivery.as_ref().map(v1::Delivery::state);
+        let sync = fleet.show_www()?;
+        let busy = sync.targets.iter().find(|t| state(t) != Some(v1::DeliveryState::Idle));
+        ensure!(busy.is_none(), "{busy:?}");
+        Ok(())
+    });
+}
 
 /// A tree with every kind of entry that a web root may have, and some it should not.
 fn fill(dir: &Path) -> Result<()> {

@@ -6,6 +6,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use lockstep_model::NodeName;
 use rustix::fs::{Mode, OFlags};
@@ -13,6 +15,7 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
+use tokio::sync::Semaphore;
 
 use super::header::{HEADER_MAX, Header, HeaderError};
 
@@ -20,6 +23,8 @@ use super::header::{HEADER_MAX, Header, HeaderError};
 pub const SOCKET: &str = "rsh.sock";
 /// Calls that wait to be taken.
 const BACKLOG_MAX: i32 = 64;
+/// After a failed accept(2), which is almost always a lack of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Longest call and longest verdict, in bytes.
 const CALL_MAX: usize = 2 + HEADER_MAX + 1 + 255;
 const VERDICT_MAX: u64 = 2048;
@@ -87,8 +92,43 @@ fn address(dir: BorrowedFd<'_>, name: &str) -> io::Result<SocketAddrUnix> {
     Ok(SocketAddrUnix::new(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd()))?)
 }
 
+/// Has calls of the agent's own user served until it is dropped, at most so many at once. `of` names
+/// the callers in the log.
+pub async fn take<Serve>(
+    listener: tokio::net::UnixListener,
+    of: &str,
+    calls_max: usize,
+    serve: impl Fn(tokio::net::UnixStream) -> Serve,
+) where
+    Serve: Future<Output = ()> + Send + 'static,
+{
+    let places = Arc::new(Semaphore::new(calls_max));
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::error!(%error, "cannot take a call of {of}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        if !is_own(&stream) {
+            continue;
+        }
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            tracing::error!("refused a call of {of}: too many are open");
+            continue;
+        };
+        let served = serve(stream);
+        tokio::spawn(async move {
+            served.await;
+            drop(place);
+        });
+    }
+}
+
 /// Whether a process of the agent's own user calls.
-pub fn is_own(stream: &tokio::net::UnixStream) -> bool {
+fn is_own(stream: &tokio::net::UnixStream) -> bool {
     let uid = stream.peer_cred().ok().map(|cred| cred.uid());
     let own = uid == Some(rustix::process::geteuid().as_raw());
     if !own {

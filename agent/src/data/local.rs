@@ -10,7 +10,6 @@ use std::time::Duration;
 use lockstep_model::{NodeName, SyncName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
-use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::call::{self, Call};
@@ -24,8 +23,6 @@ use crate::rsync::exit::{RSH_REFUSED, RSH_UNFILLED, RSH_UNREACHABLE};
 const CALLS_MAX: usize = 256;
 /// For the call itself; it is one message.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// After a failed accept(2), which is almost always a lack of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why rsync got no connection or lost it, as the one line that the agent reads again in rsync's
 /// standard error.
@@ -52,38 +49,16 @@ impl Exchange {
     /// Needs a runtime; `listener` is `call::listen`'s.
     pub fn open(listener: UnixListener, lanes: Lanes, dial: Arc<dyn Dial>) -> io::Result<Self> {
         let listener = tokio::net::UnixListener::from_std(listener)?;
-        let task = tokio::spawn(keep(listener, lanes, dial));
+        let take = async move {
+            let serve = |stream| serve(stream, lanes.clone(), dial.clone());
+            call::take(listener, "rsync", CALLS_MAX, serve).await;
+        };
+        let task = tokio::spawn(take);
         Ok(Self { _task: AbortOnDropHandle::new(task) })
     }
 }
 
-async fn keep(listener: tokio::net::UnixListener, lanes: Lanes, dial: Arc<dyn Dial>) {
-    let places = Arc::new(Semaphore::new(CALLS_MAX));
-    loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::error!(%error, "cannot take a call of rsync");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        if !call::is_own(&stream) {
-            continue;
-        }
-        let Ok(place) = places.clone().try_acquire_owned() else {
-            tracing::error!("refused a call of rsync: too many are open");
-            continue;
-        };
-        let (lanes, dial) = (lanes.clone(), dial.clone());
-        tokio::spawn(async move {
-            serve(stream, &lanes, &*dial).await;
-            drop(place);
-        });
-    }
-}
-
-async fn serve(mut stream: UnixStream, lanes: &Lanes, dial: &dyn Dial) {
+async fn serve(mut stream: UnixStream, lanes: Lanes, dial: Arc<dyn Dial>) {
     let received = stream.async_io(Interest::READABLE, || call::receive(&stream));
     let (call, stdin, stdout) = match tokio::time::timeout(CALL_TIMEOUT, received).await {
         Ok(Ok(received)) => received,
@@ -92,7 +67,7 @@ async fn serve(mut stream: UnixStream, lanes: &Lanes, dial: &dyn Dial) {
     };
     let mut byte = [0];
     let ended = tokio::select! {
-        ended = carry(call, stdin, stdout, lanes, dial) => ended,
+        ended = carry(call, stdin, stdout, &lanes, &*dial) => ended,
         // Whoever called is gone, and rsync with it.
         _ = stream.read(&mut byte) => return,
     };

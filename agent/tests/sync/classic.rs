@@ -21,15 +21,7 @@ use crate::fleet::{Fleet, SYNC, eventually, is_ok, kill};
 async fn classic(heads: &[&str]) -> Fleet {
     let mut fleet = Fleet::new().await;
     fleet.options.engine = Engine::Classic;
-    fs::write(fleet.src("first"), "first").unwrap();
-    for head in heads {
-        fleet.add_head(head).await;
-    }
-    fleet.apply().await;
-    for head in heads {
-        fleet.converged(head).await;
-        fleet.state(head, DeliveryState::Idle).await;
-    }
+    fleet.fill(heads).await;
     fleet.watching().await;
     fleet
 }

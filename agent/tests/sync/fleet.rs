@@ -156,16 +156,21 @@ impl Fleet {
     /// With something in the source and these heads filled.
     pub async fn filled(heads: &[&str]) -> Self {
         let mut fleet = Self::new().await;
-        fs::write(fleet.src("first"), "first").unwrap();
-        for head in heads {
-            fleet.add_head(head).await;
-        }
-        fleet.apply().await;
-        for head in heads {
-            fleet.converged(head).await;
-            fleet.state(head, DeliveryState::Idle).await;
-        }
+        fleet.fill(heads).await;
         fleet
+    }
+
+    /// The same, with options as they are by now.
+    pub async fn fill(&mut self, heads: &[&str]) {
+        fs::write(self.src("first"), "first").unwrap();
+        for head in heads {
+            self.add_head(head).await;
+        }
+        self.apply().await;
+        for head in heads {
+            self.converged(head).await;
+            self.state(head, DeliveryState::Idle).await;
+        }
     }
 
     pub fn src(&self, name: &str) -> PathBuf {

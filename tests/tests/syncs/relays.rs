@@ -12,10 +12,8 @@ use anyhow::{Context, Result, ensure};
 use lockstep_proto::v1;
 use lockstep_tests::{Fleet, Net, try_until, until};
 
-use super::SOON;
+use super::{LATER, SOON, wait_idle};
 
-/// For a dozen hosts on two cores.
-const LATER: Duration = Duration::from_secs(120);
 /// Content, and files that nobody touches.
 const LARGE_BYTES: usize = 8 << 20;
 const KEPT: usize = 100;
@@ -44,16 +42,6 @@ fn parents(fleet: &Fleet) -> Result<BTreeMap<String, String>> {
 fn fed_by<'a>(parents: &'a BTreeMap<String, String>, feeder: &str) -> Vec<&'a str> {
     let fed = parents.iter().filter(|(_, parent)| *parent == feeder);
     fed.map(|(child, _)| child.as_str()).collect()
-}
-
-fn wait_idle(fleet: &Fleet) {
-    until(LATER, "every target is idle", || -> Result<()> {
-        let state = |t: &v1::SyncTargetStatus| t.delivery.as_ref().map(v1::Delivery::state);
-        let sync = fleet.show_www()?;
-        let busy = sync.targets.iter().find(|t| state(t) != Some(v1::DeliveryState::Idle));
-        ensure!(busy.is_none(), "{busy:?}");
-        Ok(())
-    });
 }
 
 fn make_tree(fleet: &Fleet, targets: &[&str], fanout: usize) -> Result<()> {

@@ -10,10 +10,8 @@ use lockstep_proto::v1;
 use lockstep_tests::wait::timed;
 use lockstep_tests::{Fleet, Net, until};
 
-use super::{SOON, fill_new};
+use super::{SOON, fill_new, wait_idle};
 
-/// For a hundred targets on two cores.
-const LATER: Duration = Duration::from_secs(300);
 /// A pass over them costs a target that has them all 18 bytes each at least.
 const FILES: usize = 6000;
 /// What a target hears and says while nothing happens: heartbeats, reports, reminders.
@@ -119,13 +117,7 @@ fn one_comes_and_one_goes(count: usize) -> Result<()> {
     }
     let create = fleet.create_www("master1", &targets)?;
     fleet.ctl(&create.iter().map(String::as_str).collect::<Vec<_>>())?.ok()?;
-    until(LATER, "every target is idle", || -> Result<()> {
-        let state = |t: &v1::SyncTargetStatus| t.delivery.as_ref().map(v1::Delivery::state);
-        let sync = fleet.show_www()?;
-        let busy = sync.targets.iter().find(|t| state(t) != Some(v1::DeliveryState::Idle));
-        ensure!(busy.is_none(), "{busy:?}");
-        Ok(())
-    });
+    wait_idle(&fleet);
     fleet.add_node("late")?;
 
     let before = Calm::look(&fleet, &targets)?;

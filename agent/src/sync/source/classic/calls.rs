@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::classic::{DELIVERED, PARTIAL};
-use crate::data::call::is_own;
+use crate::data::call;
 use crate::journal::Change;
 use crate::journal::entry::{BODY_MAX, HEADER_LEN, Step, decode};
 
@@ -18,8 +18,6 @@ use crate::journal::entry::{BODY_MAX, HEADER_LEN, Step, decode};
 pub const CALLS_MAX: usize = 16;
 /// For a call to be read; it is written at once.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
-/// After a failed accept(2), which is almost always a lack of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 pub struct Call {
     pub change: Change,
@@ -29,32 +27,16 @@ pub struct Call {
 
 /// Takes calls until it is dropped. `changed` is told of each.
 pub async fn take(listener: UnixListener, calls: mpsc::Sender<Call>, changed: Arc<Notify>) {
-    let places = Arc::new(Semaphore::new(CALLS_MAX));
-    loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::error!(%error, "cannot take a call of lsyncd");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        if !is_own(&stream) {
-            continue;
-        }
-        let Ok(place) = places.clone().try_acquire_owned() else {
-            tracing::error!("refused a call of lsyncd: too many are open");
-            continue;
-        };
+    let serve = |stream| {
         let (calls, changed) = (calls.clone(), changed.clone());
-        tokio::spawn(async move {
+        async move {
             // A caller that is gone was killed, and what it told is being delivered.
             if let Err(error) = serve(stream, &calls, &changed).await {
                 tracing::debug!(%error, "a call of lsyncd was cut short");
             }
-            drop(place);
-        });
-    }
+        }
+    };
+    call::take(listener, "lsyncd", CALLS_MAX, serve).await;
 }
 
 async fn serve(
