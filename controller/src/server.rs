@@ -225,6 +225,7 @@ fn router(
         .add_service(service!(v1::token_service_server::TokenServiceServer<Api>))
         .add_service(service!(v1::user_service_server::UserServiceServer<Api>))
         .add_service(service!(v1::sync_service_server::SyncServiceServer<Api>))
+        .add_service(service!(v1::schedule_service_server::ScheduleServiceServer<Api>))
         .add_service(service!(v1::task_service_server::TaskServiceServer<Api>))
         .add_service(service!(v1::log_service_server::LogServiceServer<Api>))
         .add_service(service!(v1::store_service_server::StoreServiceServer<Api>))

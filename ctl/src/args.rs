@@ -1,5 +1,6 @@
 //! The words of the command line. What they do is in `cmd`.
 
+pub mod schedule;
 pub mod sync;
 mod work;
 
@@ -10,6 +11,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use lockstep_model::identity::Role;
 use lockstep_model::{HostPort, Invalid, Millis, NodeName, TokenId, UserName};
 
+pub use self::schedule::ScheduleCommand;
 pub use self::sync::SyncCommand;
 pub use self::work::{NodeChange, NodeCommand, TaskCommand, Wait};
 
@@ -111,6 +113,9 @@ pub enum Command {
     /// Directories kept in step.
     #[command(subcommand)]
     Sync(SyncCommand),
+    /// When things happen by themselves.
+    #[command(subcommand)]
+    Schedule(ScheduleCommand),
     /// What nodes were told to do, and what became of it.
     #[command(subcommand)]
     Task(TaskCommand),
@@ -149,6 +154,7 @@ impl Command {
             Self::Token(_) => "token",
             Self::Node(_) => "node",
             Self::Sync(_) => "sync",
+            Self::Schedule(_) => "schedule",
             Self::Task(_) => "task",
             Self::User(_) => "user",
             Self::Watch(_) => "watch",

@@ -6,6 +6,7 @@ use lockstep_proto::v1;
 use lockstep_proto::v1::enrollment_service_client::EnrollmentServiceClient;
 use lockstep_proto::v1::log_service_client::LogServiceClient;
 use lockstep_proto::v1::node_service_client::NodeServiceClient;
+use lockstep_proto::v1::schedule_service_client::ScheduleServiceClient;
 use lockstep_proto::v1::status_service_client::StatusServiceClient;
 use lockstep_proto::v1::store_service_client::StoreServiceClient;
 use lockstep_proto::v1::sync_service_client::SyncServiceClient;
@@ -79,6 +80,7 @@ impl Client {
         enrollment: EnrollmentServiceClient,
         log: LogServiceClient,
         nodes: NodeServiceClient,
+        schedules: ScheduleServiceClient,
         status: StatusServiceClient,
         store: StoreServiceClient,
         syncs: SyncServiceClient,

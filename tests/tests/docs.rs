@@ -12,7 +12,14 @@ use lockstep_tests::{Bins, Fleet, Host, Net, cmd};
 /// Set to write the settings' reference anew instead of comparing it.
 const WRITE: &str = "LOCKSTEP_TEST_WRITE";
 
-const FROM: &str = "docs/from-slavemaster-and-lsyncd.md";
+const PAGES: [&str; 6] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "docs/syncs.md",
+    "docs/schedules.md",
+    "docs/operating.md",
+    "docs/from-slavemaster-and-lsyncd.md",
+];
 
 fn root() -> Result<PathBuf> {
     Ok(Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("tests has a parent")?.to_owned())
@@ -101,6 +108,11 @@ fn the_page_on_syncs_can_be_followed() -> Result<()> {
 }
 
 #[test]
+fn the_page_on_schedules_can_be_followed() -> Result<()> {
+    follow("docs/schedules.md")
+}
+
+#[test]
 fn the_page_on_operating_can_be_followed() -> Result<()> {
     follow("docs/operating.md")
 }
@@ -110,7 +122,7 @@ fn the_page_on_operating_can_be_followed() -> Result<()> {
 fn every_command_that_is_named_exists() -> Result<()> {
     let bins = Bins::find()?;
     let mut checked = 0;
-    for name in ["README.md", "ARCHITECTURE.md", "docs/syncs.md", "docs/operating.md", FROM] {
+    for name in PAGES {
         let text = page(name)?.replace("`", "\n").replace(" | ", "\n");
         for line in text.lines() {
             let line = line.trim().trim_start_matches("$ ").split("# ").last().unwrap_or_default();

@@ -9,6 +9,7 @@ mod house;
 mod identity;
 mod join;
 mod restore;
+mod schedules;
 mod store;
 mod strangers;
 mod syncs;

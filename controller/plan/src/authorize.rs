@@ -60,6 +60,7 @@ pub const POLICY: &[(&str, Allow)] = &[
     ("lockstep.v1.SyncService/ListSettings", Known),
     ("lockstep.v1.SyncService/ListSyncs", Viewer),
     ("lockstep.v1.SyncService/GetSync", Viewer),
+    ("lockstep.v1.ScheduleService/PreviewSchedule", Known),
     ("lockstep.v1.TaskService/ListTasks", Viewer),
     ("lockstep.v1.TaskService/GetTask", Viewer),
     ("lockstep.v1.TaskService/TailTask", Viewer),

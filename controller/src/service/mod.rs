@@ -6,6 +6,7 @@ mod enrollment;
 mod identity;
 mod log;
 mod node;
+mod schedule;
 mod status;
 mod store;
 mod sync;

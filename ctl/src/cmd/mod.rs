@@ -4,6 +4,7 @@ mod context;
 mod log;
 mod login;
 mod node;
+pub mod schedule;
 mod status;
 mod store;
 mod sync;
@@ -53,6 +54,7 @@ async fn dispatch(global: &Global, command: Command) -> Result<(), Failure> {
         Command::Token(command) => token::run(&Client::connect(global).await?, command).await,
         Command::Node(command) => node::run(&Client::connect(global).await?, command).await,
         Command::Sync(command) => sync::run(global, command).await,
+        Command::Schedule(command) => schedule::run(&Client::connect(global).await?, command).await,
         Command::Task(command) => task::run(&Client::connect(global).await?, command).await,
         Command::User(command) => user::run(&Client::connect(global).await?, command).await,
         Command::Watch(watch) => log::watch(&Client::connect(global).await?, watch).await,

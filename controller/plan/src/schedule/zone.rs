@@ -122,18 +122,21 @@ impl Zone {
 
     /// An instant shown back: `2014-05-08T01:00:00Z (2014-05-07 18:00:00 PDT, America/Vancouver)`.
     pub fn show(&self, at: Timestamp) -> String {
-        let seconds = i64::try_from(at.0 / 1000).unwrap_or(i64::MAX);
-        let Some(clock) = self.clock(seconds) else { return at.to_string() };
-        let clock = clock.strftime("%Y-%m-%d %H:%M:%S");
         let name = self.name.as_str();
-        match self.abbreviation(seconds) {
-            _ if self.table == TimeZone::UTC => at.to_string(),
-            _ if fixed_offset(name).is_some() => format!("{at} ({clock} {name})"),
-            short if fixed_offset(&short).is_some() => {
-                format!("{at} ({clock} {}, {name})", self.distance(seconds))
-            }
-            short => format!("{at} ({clock} {short}, {name})"),
+        match self.show_clock(at) {
+            Some(clock) if fixed_offset(name).is_some() => format!("{at} ({clock})"),
+            Some(clock) if self.table != TimeZone::UTC => format!("{at} ({clock}, {name})"),
+            _ => at.to_string(),
         }
+    }
+
+    /// What the clock shows: `2014-05-07 18:00:00 PDT`. None after the year 9999.
+    pub fn show_clock(&self, at: Timestamp) -> Option<String> {
+        let seconds = i64::try_from(at.0 / 1000).ok()?;
+        let clock = self.clock(seconds)?.strftime("%Y-%m-%d %H:%M:%S");
+        let short = self.abbreviation(seconds);
+        let zone = if fixed_offset(&short).is_some() { self.distance(seconds) } else { short };
+        Some(format!("{clock} {zone}"))
     }
 
     /// What clocks there call their distance from UTC at `at`: `PDT`, or in digits.
