@@ -15,6 +15,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Sorted maps on disk and in backups: the same records are the same bytes.
     tonic_prost_build::configure()
         .compile_well_known_types(true)
+        // They carry passwords, and have a Debug of their own in `secrecy`.
+        .skip_debug([
+            ".lockstep.v1.OfferTask",
+            ".lockstep.v1.CreateMirrorRequest",
+            ".lockstep.v1.UpdateMirrorRequest",
+        ])
         .extern_path(".google.protobuf", "::pbjson_types")
         .btree_map(".lockstep.store")
         .compile_fds(descriptors)?;

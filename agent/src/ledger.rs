@@ -118,14 +118,20 @@ impl Ledger {
         self.change(slot, id, |entry| {
             if outcome.kind == OutcomeKind::Ok {
                 match &entry.task.spec {
-                    spec @ (TaskSpec::SyncSource(_) | TaskSpec::SyncTarget(_)) => {
+                    spec @ (TaskSpec::SyncSource(_)
+                    | TaskSpec::SyncTarget(_)
+                    | TaskSpec::MirrorPlace(_)) => {
                         entry.in_force = Some(spec.clone());
                     }
-                    TaskSpec::SyncRelease { .. } => entry.in_force = None,
+                    TaskSpec::SyncRelease { .. } | TaskSpec::MirrorRelease(_) => {
+                        entry.in_force = None;
+                    }
                     TaskSpec::SyncResync { .. }
                     | TaskSpec::SyncVerify(_)
                     | TaskSpec::SyncUnhold { .. }
-                    | TaskSpec::SyncBarrier(_) => {}
+                    | TaskSpec::SyncBarrier(_)
+                    | TaskSpec::MirrorPull(_)
+                    | TaskSpec::MirrorHooks(_) => {}
                 }
             }
             entry.state = State::Ended { outcome, acked: false };

@@ -201,6 +201,13 @@ impl Work for SyncEngine {
                 TaskSpec::SyncSource(spec) => engine.apply_source(spec).await,
                 TaskSpec::SyncTarget(spec) => engine.apply_target(spec).await,
                 TaskSpec::SyncRelease { sync } => engine.release(&sync).await,
+                TaskSpec::MirrorPlace(_)
+                | TaskSpec::MirrorRelease(_)
+                | TaskSpec::MirrorPull(_)
+                | TaskSpec::MirrorHooks(_) => {
+                    let why = "this agent does not mirror yet";
+                    Outcome::new(lockstep_model::task::OutcomeKind::Unsupported, why)
+                }
                 spec @ (TaskSpec::SyncResync { .. }
                 | TaskSpec::SyncVerify(_)
                 | TaskSpec::SyncUnhold { .. }

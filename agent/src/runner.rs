@@ -299,9 +299,13 @@ impl Shared {
     async fn carry_out(&self, task: &Offer, stop: &Stop, output: &Output) -> Option<Outcome> {
         let gate = match task.spec {
             TaskSpec::SyncResync { .. } | TaskSpec::SyncVerify(_) => Some(&self.passes),
-            TaskSpec::SyncSource(_) | TaskSpec::SyncTarget(_) | TaskSpec::SyncRelease { .. } => {
-                Some(&self.ensures)
-            }
+            TaskSpec::SyncSource(_)
+            | TaskSpec::SyncTarget(_)
+            | TaskSpec::SyncRelease { .. }
+            | TaskSpec::MirrorPlace(_)
+            | TaskSpec::MirrorRelease(_) => Some(&self.ensures),
+            // They have a queue of their own, and tell of it.
+            TaskSpec::MirrorPull(_) | TaskSpec::MirrorHooks(_) => None,
             // They only wait, or are over at once.
             TaskSpec::SyncUnhold { .. } | TaskSpec::SyncBarrier(_) => None,
         };

@@ -92,6 +92,10 @@ fn describe_spec(spec: &TaskSpec) -> String {
         | TaskSpec::SyncResync { .. }
         | TaskSpec::SyncVerify(_)
         | TaskSpec::SyncUnhold { .. }
-        | TaskSpec::SyncBarrier(_) => spec.slot().to_string(),
+        | TaskSpec::SyncBarrier(_)
+        | TaskSpec::MirrorPlace(_)
+        | TaskSpec::MirrorRelease(_)
+        | TaskSpec::MirrorPull(_)
+        | TaskSpec::MirrorHooks(_) => spec.slot().to_string(),
     }
 }

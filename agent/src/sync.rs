@@ -180,7 +180,11 @@ impl SyncEngine {
                 | TaskSpec::SyncResync { .. }
                 | TaskSpec::SyncVerify(_)
                 | TaskSpec::SyncUnhold { .. }
-                | TaskSpec::SyncBarrier(_) => continue,
+                | TaskSpec::SyncBarrier(_)
+                | TaskSpec::MirrorPlace(_)
+                | TaskSpec::MirrorRelease(_)
+                | TaskSpec::MirrorPull(_)
+                | TaskSpec::MirrorHooks(_) => continue,
             };
             if outcome.kind != OutcomeKind::Ok {
                 tracing::error!(%slot, why = outcome.message, "cannot take up an assignment");

@@ -1,5 +1,6 @@
 //! Any value that the model allows, for property tests.
 
+mod mirror;
 pub mod schedule;
 
 use lockstep_model::identity::{Role, Subject, Token, TokenFor, User};
@@ -32,7 +33,8 @@ pub fn record() -> impl Strategy<Value = Record> {
         token().prop_map(Record::Token),
         user().prop_map(Record::User),
         sync().prop_map(Record::Sync),
-        task().prop_map(Record::Task),
+        mirror::record().boxed(),
+        task().prop_map(Record::Task).boxed(),
         request_done().prop_map(Record::Request),
     ]
 }
@@ -262,6 +264,7 @@ fn task_spec() -> impl Strategy<Value = TaskSpec> {
                 TaskSpec::SyncVerify(SyncVerify { sync, target, content, repair, paths })
             }
         ),
+        mirror::task_spec().boxed(),
         (name(), option::of(1u32..), option::of(text("[a-z]{1,9}"))).prop_map(
             |(sync, at_least, hook)| {
                 TaskSpec::SyncBarrier(SyncBarrier { sync, at_least, hook })
@@ -281,8 +284,12 @@ fn ended() -> impl Strategy<Value = Ended> {
         OutcomeKind::Lost,
         OutcomeKind::Unsupported,
     ];
-    (timestamp(), select(&KINDS), ".{0,40}")
-        .prop_map(|(at, kind, message)| Ended { at, outcome: Outcome::new(kind, message) })
+    (timestamp(), select(&KINDS), ".{0,40}", option::of(mirror::pulled())).prop_map(
+        |(at, kind, message, pulled)| {
+            let outcome = Outcome { pulled, ..Outcome::new(kind, message) };
+            Ended { at, outcome }
+        },
+    )
 }
 
 fn task() -> impl Strategy<Value = Task> {

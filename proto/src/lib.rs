@@ -27,6 +27,7 @@ pub mod store_v1 {
     include!(concat!(env!("OUT_DIR"), "/lockstep.store.v1.serde.rs"));
 }
 
+mod secrecy;
 mod store;
 
 #[cfg(test)]

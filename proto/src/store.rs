@@ -3,6 +3,8 @@
 
 mod field;
 mod log;
+mod mirror;
+mod mirror_task;
 mod resource;
 mod schedule;
 mod sync;
@@ -22,6 +24,11 @@ impl From<&Record> for wire::Record {
             Record::Token(token) => Kind::Token(token.into()),
             Record::User(user) => Kind::User(user.into()),
             Record::Sync(sync) => Kind::Sync(sync.into()),
+            Record::Mirror(mirror) => Kind::Mirror(mirror.into()),
+            Record::MirrorState(state) => Kind::MirrorState(state.into()),
+            Record::Replica(state) => Kind::Replica(state.into()),
+            Record::Run(run) => Kind::Run(run.into()),
+            Record::Secret(secret) => Kind::Secret(secret.into()),
             Record::Task(task) => Kind::Task(task.into()),
             Record::Request(done) => Kind::Request(done.into()),
         };
@@ -39,6 +46,11 @@ impl TryFrom<wire::Record> for Record {
             Kind::Token(token) => Self::Token(token.try_into()?),
             Kind::User(user) => Self::User(user.try_into()?),
             Kind::Sync(sync) => Self::Sync(sync.try_into()?),
+            Kind::Mirror(mirror) => Self::Mirror(mirror.try_into()?),
+            Kind::MirrorState(state) => Self::MirrorState(state.try_into()?),
+            Kind::Replica(state) => Self::Replica(state.try_into()?),
+            Kind::Run(run) => Self::Run(run.try_into()?),
+            Kind::Secret(secret) => Self::Secret(secret.try_into()?),
             Kind::Task(task) => Self::Task(task.try_into()?),
             Kind::Request(done) => Self::Request(done.try_into()?),
         };

@@ -49,7 +49,16 @@ impl Entry {
 impl TryFrom<v1::OfferTask> for Offer {
     type Error = Invalid;
     fn try_from(offer: v1::OfferTask) -> Result<Self, Invalid> {
-        let v1::OfferTask { id, attempt, run_limit_ms, traceparent, revision: _, spec } = offer;
+        // The password goes another way: what is here is written to disk.
+        let v1::OfferTask {
+            id,
+            attempt,
+            run_limit_ms,
+            traceparent,
+            revision: _,
+            spec,
+            password: _,
+        } = offer;
         let spec = spec.ok_or_else(|| Invalid::new("spec", "is missing"))?;
         // A trace's name is no reason to refuse work.
         let keep = traceparent.len() <= TRACEPARENT_MAX;
@@ -73,6 +82,7 @@ impl From<Offer> for v1::OfferTask {
             traceparent,
             revision: 0,
             spec: Some(spec.into()),
+            password: String::new(),
         }
     }
 }

@@ -235,7 +235,7 @@ async fn a_full_disk_refuses_a_task_and_keeps_nothing_of_it() {
     std::fs::create_dir(dir.path().join("sync+ok")).unwrap();
     std::fs::write(dir.path().join("sync+ok/x"), "").unwrap();
     let said = runner.offer(offer(1, target("ok"))).await;
-    let News::Ended(Outcome { kind: OutcomeKind::Failed, message }) = said else {
+    let News::Ended(Outcome { kind: OutcomeKind::Failed, message, .. }) = said else {
         panic!("{said:?}")
     };
     assert!(message.contains("sync+ok") && message.contains("is the disk full"), "{message}");

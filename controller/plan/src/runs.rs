@@ -65,13 +65,14 @@ pub(crate) fn keep(draft: &mut Draft<'_>, desired: &Desired, node: &NodeName, sl
 /// Whether nobody can want it any more.
 fn is_moot(world: &World, desired: &Desired, task: &Task) -> bool {
     let slot = task.slot();
-    let Some(sync) = world.syncs().get(slot.sync()).map(|sync| &sync.value) else { return true };
+    let Some(sync) = slot.sync().and_then(|sync| world.syncs().get(sync)) else { return true };
+    let sync = &sync.value;
     let works = |name: &NodeName| {
         let node = world.nodes().get(name);
         node.is_some_and(|n| matches!(n.value.admin, NodeAdmin::Enabled | NodeAdmin::Draining))
     };
     let wanted = match &slot {
-        Slot::Sync(_) => return false,
+        Slot::Sync(_) | Slot::Mirror(_) | Slot::Pull(_) | Slot::Hooks(_) => return false,
         Slot::Barrier(_) => task.node == sync.source.node,
         Slot::Resync(_, target) | Slot::Verify(_, target) | Slot::Unhold(_, target) => {
             match sync.target(target).map(|target| &target.at) {

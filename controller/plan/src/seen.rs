@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lockstep_model::mirror::MirrorReport;
 use lockstep_model::node::{NodeAdmin, NodeHealth, NodeReport};
 use lockstep_model::observation::{Observation, Told};
 use lockstep_model::sync::SyncReport;
 use lockstep_model::task::TaskPhase;
-use lockstep_model::{Millis, NodeName, Revision, SyncName, TaskId, Timestamp};
+use lockstep_model::{Millis, MirrorName, NodeName, Revision, SyncName, TaskId, Timestamp};
 
 use crate::members::involves;
 use crate::world::World;
@@ -33,6 +34,7 @@ pub struct Seen {
     /// When warnings came or went.
     pub warned_since: Timestamp,
     syncs: BTreeMap<SyncName, Reported>,
+    mirrors: BTreeMap<MirrorName, MirrorReport>,
     /// Syncs that the agent has a part in and the records give it none: left over from a lost
     /// store, or from an earlier node of that name.
     strays: BTreeSet<SyncName>,
@@ -70,6 +72,7 @@ impl Seen {
             version_since: now,
             warned_since: now,
             syncs: BTreeMap::new(),
+            mirrors: BTreeMap::new(),
             strays: BTreeSet::new(),
             phases: BTreeMap::new(),
         }
@@ -82,6 +85,11 @@ impl Seen {
     /// What it says of a sync it has a part in.
     pub fn sync(&self, sync: &SyncName) -> Option<&Reported> {
         self.syncs.get(sync)
+    }
+
+    /// What it says of a mirror it has a part in.
+    pub fn mirror(&self, mirror: &MirrorName) -> Option<&MirrorReport> {
+        self.mirrors.get(mirror)
     }
 
     /// None: the agent has not confirmed the task.
@@ -138,6 +146,7 @@ impl World {
             Observation::Sync { sync, .. } => {
                 self.syncs().get(sync).is_some_and(|sync| involves(self, &sync.value, node))
             }
+            Observation::Mirror { mirror, .. } => self.mirrors().contains_key(mirror),
             Observation::Task { id, .. } => self.task_at(node, *id).is_some_and(|t| t.is_live()),
             _ => true,
         };
@@ -172,6 +181,14 @@ impl World {
             Observation::Sync { sync, report: None } => {
                 seen.syncs.remove(&sync);
                 seen.strays.remove(&sync)
+            }
+            // No rule reads it; lists do.
+            Observation::Mirror { mirror, report } => {
+                match report.filter(|_| has_part) {
+                    Some(report) => seen.mirrors.insert(mirror, report),
+                    None => seen.mirrors.remove(&mirror),
+                };
+                false
             }
             Observation::Task { id, phase } => {
                 has_part && seen.phases.insert(id, phase) != Some(phase)

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 
 use lockstep_model::node::NodeAdmin;
 use lockstep_model::record::{Record, Write};
-use lockstep_model::task::{Ended, Outcome, OutcomeKind, Slot, Task, TaskPhase, TaskSpec};
+use lockstep_model::task::{
+    Ended, MirrorRelease, Outcome, OutcomeKind, Slot, Task, TaskPhase, TaskSpec,
+};
 use lockstep_model::{Millis, NodeName, TaskId, Timestamp};
 
 use crate::World;
@@ -42,7 +44,15 @@ pub(crate) fn reconcile(draft: &mut Draft<'_>, desired: &Desired) {
 fn release(slot: &Slot) -> Option<TaskSpec> {
     match slot {
         Slot::Sync(sync) => Some(TaskSpec::SyncRelease { sync: sync.clone() }),
-        Slot::Resync(..) | Slot::Verify(..) | Slot::Unhold(..) | Slot::Barrier(_) => None,
+        Slot::Mirror(mirror) => {
+            Some(TaskSpec::MirrorRelease(MirrorRelease { mirror: mirror.clone(), delete: None }))
+        }
+        Slot::Resync(..)
+        | Slot::Verify(..)
+        | Slot::Unhold(..)
+        | Slot::Barrier(_)
+        | Slot::Pull(_)
+        | Slot::Hooks(_) => None,
     }
 }
 
@@ -213,6 +223,9 @@ pub(crate) fn part(slot: &Slot, node: &NodeName) -> String {
             format!("sync/{sync}/{target}")
         }
         Slot::Barrier(sync) => format!("sync/{sync}"),
+        Slot::Mirror(mirror) | Slot::Pull(mirror) | Slot::Hooks(mirror) => {
+            format!("mirror/{mirror}/{node}")
+        }
     }
 }
 

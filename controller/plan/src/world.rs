@@ -4,13 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_model::identity::{Token, User};
+use lockstep_model::mirror::{Mirror, MirrorState, ReplicaState, Run, RunId};
 use lockstep_model::node::Node;
 use lockstep_model::record::{
-    Change, Fleet, Key, Record, RequestDone, RequestId, Versioned, Write,
+    Change, Fleet, Key, Record, RequestDone, RequestId, Secret, Versioned, Write,
 };
 use lockstep_model::sync::Sync;
 use lockstep_model::task::{Slot, Task, TaskSpec};
-use lockstep_model::{NodeName, Revision, SyncName, TaskId, TokenId, UserName};
+use lockstep_model::{MirrorName, NodeName, Revision, SyncName, TaskId, TokenId, UserName};
 
 use crate::members::is_selected;
 use crate::seen::Seen;
@@ -25,6 +26,11 @@ pub struct World {
     tokens: Table<TokenId, Token>,
     users: Table<UserName, User>,
     syncs: Table<SyncName, Sync>,
+    mirrors: Table<MirrorName, Mirror>,
+    mirror_states: Table<MirrorName, MirrorState>,
+    replicas: Table<(MirrorName, NodeName), ReplicaState>,
+    runs: Table<(RunId, NodeName), Run>,
+    secrets: Table<MirrorName, Secret>,
     tasks: Table<(NodeName, TaskId), Task>,
     requests: Table<RequestId, RequestDone>,
     /// Index of `tasks`, oldest first.
@@ -76,6 +82,23 @@ impl World {
                 self.forget_reports(&value.name, Some(&value));
                 self.syncs.insert(value.name.clone(), Versioned { revision, value });
             }
+            Record::Mirror(value) => {
+                self.mirrors.insert(value.name.clone(), Versioned { revision, value });
+            }
+            Record::MirrorState(value) => {
+                self.mirror_states.insert(value.mirror.clone(), Versioned { revision, value });
+            }
+            Record::Replica(value) => {
+                let key = (value.mirror.clone(), value.node.clone());
+                self.replicas.insert(key, Versioned { revision, value });
+            }
+            Record::Run(value) => {
+                let key = (value.id.clone(), value.node.clone());
+                self.runs.insert(key, Versioned { revision, value });
+            }
+            Record::Secret(value) => {
+                self.secrets.insert(value.mirror.clone(), Versioned { revision, value });
+            }
             Record::Request(value) => {
                 self.requests.insert(value.id.clone(), Versioned { revision, value });
             }
@@ -112,6 +135,21 @@ impl World {
             Key::Sync(name) => {
                 self.forget_reports(name, None);
                 self.syncs.remove(name);
+            }
+            Key::Mirror(name) => {
+                self.mirrors.remove(name);
+            }
+            Key::MirrorState(name) => {
+                self.mirror_states.remove(name);
+            }
+            Key::Replica(mirror, node) => {
+                self.replicas.remove(&(mirror.clone(), node.clone()));
+            }
+            Key::Run(id, node) => {
+                self.runs.remove(&(id.clone(), node.clone()));
+            }
+            Key::Secret(name) => {
+                self.secrets.remove(name);
             }
             Key::Request(id) => {
                 self.requests.remove(id);
@@ -167,6 +205,26 @@ impl World {
 
     pub fn nodes(&self) -> &Table<NodeName, Node> {
         &self.nodes
+    }
+
+    pub fn mirrors(&self) -> &Table<MirrorName, Mirror> {
+        &self.mirrors
+    }
+
+    pub fn mirror_states(&self) -> &Table<MirrorName, MirrorState> {
+        &self.mirror_states
+    }
+
+    pub fn replicas(&self) -> &Table<(MirrorName, NodeName), ReplicaState> {
+        &self.replicas
+    }
+
+    pub fn runs(&self) -> &Table<(RunId, NodeName), Run> {
+        &self.runs
+    }
+
+    pub fn secrets(&self) -> &Table<MirrorName, Secret> {
+        &self.secrets
     }
 
     pub fn tokens(&self) -> &Table<TokenId, Token> {
@@ -238,8 +296,13 @@ impl World {
             rows.into_iter().map(row).collect()
         }
         let mut records = all(&self.fleet, Record::Fleet);
+        records.extend(all(self.mirrors.values(), Record::Mirror));
+        records.extend(all(self.mirror_states.values(), Record::MirrorState));
         records.extend(all(self.nodes.values(), Record::Node));
+        records.extend(all(self.replicas.values(), Record::Replica));
         records.extend(all(self.requests.values(), Record::Request));
+        records.extend(all(self.runs.values(), Record::Run));
+        records.extend(all(self.secrets.values(), Record::Secret));
         records.extend(all(self.syncs.values(), Record::Sync));
         records.extend(all(self.tasks.values(), Record::Task));
         records.extend(all(self.tokens.values(), Record::Token));

@@ -312,7 +312,16 @@ impl Driver {
                     let adopted = Goodbye::new("adopted", "the store was adopted: connect anew");
                     self.shared.sessions.say_goodbye(&adopted);
                 }
-                Key::Node(_) | Key::User(_) | Key::Token(_) | Key::Sync(_) | Key::Request(_) => {}
+                Key::Node(_)
+                | Key::User(_)
+                | Key::Token(_)
+                | Key::Sync(_)
+                | Key::Mirror(_)
+                | Key::MirrorState(_)
+                | Key::Replica(..)
+                | Key::Run(..)
+                | Key::Secret(_)
+                | Key::Request(_) => {}
             }
         }
     }
@@ -376,6 +385,15 @@ fn holder(world: &World, key: &Key) -> Option<Principal> {
             let key_hash = world.users().get(name)?.value.key_hash?;
             Some(Principal { subject: Subject::User(name.clone()), key_hash })
         }
-        Key::Fleet | Key::Token(_) | Key::Sync(_) | Key::Task(..) | Key::Request(_) => None,
+        Key::Fleet
+        | Key::Token(_)
+        | Key::Sync(_)
+        | Key::Mirror(_)
+        | Key::MirrorState(_)
+        | Key::Replica(..)
+        | Key::Run(..)
+        | Key::Secret(_)
+        | Key::Task(..)
+        | Key::Request(_) => None,
     }
 }

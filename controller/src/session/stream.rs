@@ -13,6 +13,7 @@ use lockstep_model::record::Actor;
 use lockstep_model::request::Request;
 use lockstep_model::{Code, Invalid, NodeName, Reject, Revision, TaskId};
 use lockstep_proto::convert::agent::{sync_report, task_end, task_update};
+use lockstep_proto::convert::mirror::mirror_update;
 use lockstep_proto::status;
 use lockstep_proto::v1::{self, agent_message, controller_message};
 use tokio::sync::{mpsc, oneshot};
@@ -238,6 +239,7 @@ impl Session {
             }
             Some(Kind::NodeReport(report)) => report.try_into().map(Observation::Node),
             Some(Kind::SyncReport(report)) => sync_report(report),
+            Some(Kind::MirrorUpdate(update)) => mirror_update(update),
             Some(Kind::TaskUpdate(update)) => {
                 task_update(update).map(|(id, phase)| Observation::Task { id, phase })
             }

@@ -24,8 +24,11 @@ pub struct Migration {
 
 /// In order, one for each schema after the first. The log of an older schema is not migrated: it is
 /// compacted away, and stays in the export that is made before.
-pub const MIGRATIONS: &[Migration] =
-    &[Migration { to: 2, name: "syncs have settings and named targets", run: settings::run }];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration { to: 2, name: "syncs have settings and named targets", run: settings::run },
+    // Nothing to change: older programs do not know the records, and are to refuse the store.
+    Migration { to: 3, name: "there may be mirrors", run: |_| Ok(()) },
+];
 
 /// Brings records of schema `from` to `to`; the names of the steps it took.
 pub fn migrate(

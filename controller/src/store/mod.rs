@@ -25,7 +25,7 @@ pub(crate) use self::sled::Opened;
 pub use self::sled::{STORE_DIR, SledStore};
 
 /// Of the records on disk and in exports; each step up has a migration and a fixture.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 
 /// Where records live; `meta/fleet` is the only one below `meta/`.
 pub(crate) const RECORD_PREFIXES: [&str; 7] =

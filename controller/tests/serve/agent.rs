@@ -118,6 +118,6 @@ impl Agent {
 }
 
 pub fn end(id: &str, kind: v1::OutcomeKind) -> Says {
-    let outcome = v1::TaskOutcome { kind: kind.into(), message: String::new() };
+    let outcome = v1::TaskOutcome { kind: kind.into(), ..Default::default() };
     Says::TaskEnd(v1::TaskEnd { id: id.to_owned(), outcome: Some(outcome) })
 }

@@ -85,6 +85,11 @@ name!(
     "sync name"
 );
 name!(
+    /// A project that is mirrored.
+    MirrorName,
+    "mirror name"
+);
+name!(
     /// A person or a program that uses lockstepctl.
     UserName,
     "user name"

@@ -5,6 +5,7 @@ pub mod address;
 pub mod id;
 pub mod identity;
 pub mod label;
+pub mod mirror;
 pub mod node;
 pub mod observation;
 pub mod path;
@@ -12,6 +13,7 @@ pub mod rate;
 pub mod reason;
 pub mod record;
 pub mod reject;
+pub mod removal;
 pub mod request;
 pub mod schedule;
 pub mod setting;
@@ -21,7 +23,8 @@ pub mod time;
 
 pub use address::HostPort;
 pub use id::{
-    FleetName, Incarnation, KeyHash, NodeName, Revision, SyncName, TaskId, TokenId, UserName,
+    FleetName, Incarnation, KeyHash, MirrorName, NodeName, Revision, SyncName, TaskId, TokenId,
+    UserName,
 };
 pub use reject::{Code, Invalid, Reject};
 pub use time::{Millis, Timestamp};

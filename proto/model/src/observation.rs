@@ -1,6 +1,7 @@
 //! What agents say is so. Never desired state; lost at a restart and sent again on reconnect.
 
-use crate::id::{Incarnation, Revision, SyncName, TaskId};
+use crate::id::{Incarnation, MirrorName, Revision, SyncName, TaskId};
+use crate::mirror::MirrorReport;
 use crate::node::NodeReport;
 use crate::sync::SyncReport;
 use crate::task::TaskPhase;
@@ -18,6 +19,11 @@ pub enum Observation {
     Sync {
         sync: SyncName,
         report: Option<SyncReport>,
+    },
+    /// None: the agent has no part in the mirror any more.
+    Mirror {
+        mirror: MirrorName,
+        report: Option<MirrorReport>,
     },
     Task {
         id: TaskId,

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::id::quote;
+use crate::id::{MirrorName, quote};
 use crate::reject::Invalid;
 
 /// PATH_MAX of Linux, in bytes.
@@ -18,6 +18,11 @@ pub struct DirPath(String);
 impl DirPath {
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The directory of that name in this one.
+    pub fn join(&self, name: &MirrorName) -> Self {
+        Self(format!("{}/{name}", self.0))
     }
 
     /// True when one of the two is the other or lies inside it.

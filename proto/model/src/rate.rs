@@ -1,4 +1,4 @@
-//! A rate of bytes as people write it. Text in, text out.
+//! Rates and amounts of bytes as people write them. Text in, text out.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -29,36 +29,73 @@ impl Rate {
 impl FromStr for Rate {
     type Err = Invalid;
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let wrong = || {
+        read(text).and_then(Self::new).ok_or_else(|| {
             let problem = format!(
                 "must be bytes per second like 500K, 10M or 1G, at least 1K, not {}",
                 quote(text)
             );
             Invalid::new("rate", problem)
-        };
-        let unit = text.chars().last().map(|c| c.to_ascii_uppercase());
-        let scale = UNITS.iter().find(|(name, _)| Some(*name) == unit).map(|(_, scale)| *scale);
-        let digits = if scale.is_some() { &text[..text.len() - 1] } else { text };
-        let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-        let number = plain.then(|| digits.parse::<u64>().ok()).flatten().ok_or_else(wrong)?;
-        number.checked_mul(scale.unwrap_or(1)).and_then(Self::new).ok_or_else(wrong)
+        })
     }
 }
 
 impl fmt::Display for Rate {
     /// Read back as the same value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bytes = self.bytes_per_s();
-        match UNITS.iter().rev().find(|(_, scale)| bytes.is_multiple_of(*scale)) {
-            Some((unit, scale)) => write!(f, "{}{unit}", bytes / scale),
-            None => write!(f, "{bytes}"),
-        }
+        write(self.bytes_per_s(), f)
+    }
+}
+
+/// Bytes: `0`, `500M`, `10G`, in powers of 1024.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct Size(pub u64);
+
+impl FromStr for Size {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        read(text).map(Self).ok_or_else(|| {
+            let problem = format!("must be bytes like 500M, 10G or 1T, not {}", quote(text));
+            Invalid::new("size", problem)
+        })
+    }
+}
+
+impl fmt::Display for Size {
+    /// Read back as the same value.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write(self.0, f)
+    }
+}
+
+fn read(text: &str) -> Option<u64> {
+    let unit = text.chars().last().map(|c| c.to_ascii_uppercase());
+    let scale = UNITS.iter().find(|(name, _)| Some(*name) == unit).map(|(_, scale)| *scale);
+    let digits = if scale.is_some() { &text[..text.len() - 1] } else { text };
+    let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    let number = plain.then(|| digits.parse::<u64>().ok()).flatten()?;
+    number.checked_mul(scale.unwrap_or(1))
+}
+
+fn write(bytes: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let whole = |scale: u64| bytes > 0 && bytes.is_multiple_of(scale);
+    match UNITS.iter().rev().find(|(_, scale)| whole(*scale)) {
+        Some((unit, scale)) => write!(f, "{}{unit}", bytes / scale),
+        None => write!(f, "{bytes}"),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_read_as_written() {
+        for (text, bytes) in [("0", 0), ("1023", 1023), ("10M", 10 << 20), ("1T", 1 << 40)] {
+            assert_eq!(text.parse::<Size>().unwrap(), Size(bytes));
+            assert_eq!(Size(bytes).to_string(), text);
+        }
+        assert!("-1".parse::<Size>().is_err() && "1.5G".parse::<Size>().is_err());
+    }
 
     #[test]
     fn rates_are_read_as_written() {

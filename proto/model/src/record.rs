@@ -3,9 +3,11 @@
 use std::fmt;
 
 use crate::id::{
-    FleetName, Incarnation, NodeName, Revision, SyncName, TaskId, TokenId, UserName, quote,
+    FleetName, Incarnation, MirrorName, NodeName, Revision, SyncName, TaskId, TokenId, UserName,
+    quote,
 };
 use crate::identity::{Subject, Token, User};
+use crate::mirror::{Mirror, MirrorState, ReplicaState, Run, RunId};
 use crate::node::Node;
 use crate::reject::Invalid;
 use crate::sync::Sync;
@@ -30,6 +32,11 @@ pub enum Record {
     Token(Token),
     User(User),
     Sync(Sync),
+    Mirror(Mirror),
+    MirrorState(MirrorState),
+    Replica(ReplicaState),
+    Run(Run),
+    Secret(Secret),
     Task(Task),
     Request(RequestDone),
 }
@@ -42,6 +49,11 @@ impl Record {
             Self::Token(token) => Key::Token(token.id.clone()),
             Self::User(user) => Key::User(user.name.clone()),
             Self::Sync(sync) => Key::Sync(sync.name.clone()),
+            Self::Mirror(mirror) => Key::Mirror(mirror.name.clone()),
+            Self::MirrorState(state) => Key::MirrorState(state.mirror.clone()),
+            Self::Replica(state) => Key::Replica(state.mirror.clone(), state.node.clone()),
+            Self::Run(run) => Key::Run(run.id.clone(), run.node.clone()),
+            Self::Secret(secret) => Key::Secret(secret.mirror.clone()),
             Self::Task(task) => Key::Task(task.node.clone(), task.id),
             Self::Request(done) => Key::Request(done.id.clone()),
         }
@@ -56,6 +68,11 @@ pub enum Key {
     Token(TokenId),
     User(UserName),
     Sync(SyncName),
+    Mirror(MirrorName),
+    MirrorState(MirrorName),
+    Replica(MirrorName, NodeName),
+    Run(RunId, NodeName),
+    Secret(MirrorName),
     Task(NodeName, TaskId),
     Request(RequestId),
 }
@@ -68,6 +85,13 @@ impl fmt::Display for Key {
             Self::Token(id) => write!(f, "token/{id}"),
             Self::User(name) => write!(f, "user/{name}"),
             Self::Sync(name) => write!(f, "sync/{name}"),
+            Self::Mirror(name) => write!(f, "mirror/{name}"),
+            Self::MirrorState(name) => write!(f, "mirror-state/{name}"),
+            Self::Replica(mirror, node) => write!(f, "replica/{mirror}/{node}"),
+            Self::Run(RunId { mirror, number }, node) => {
+                write!(f, "run/{mirror}/{number:016x}/{node}")
+            }
+            Self::Secret(mirror) => write!(f, "secret/{mirror}"),
             Self::Task(node, id) => write!(f, "task/{node}/{:016x}.{:08x}", id.revision.0, id.n),
             Self::Request(id) => write!(f, "request/{id}"),
         }
@@ -85,6 +109,23 @@ impl std::str::FromStr for Key {
             "token" => Self::Token(rest.parse()?),
             "user" => Self::User(rest.parse()?),
             "sync" => Self::Sync(rest.parse()?),
+            "mirror" => Self::Mirror(rest.parse()?),
+            "mirror-state" => Self::MirrorState(rest.parse()?),
+            "replica" => {
+                let (mirror, node) = rest.split_once('/').ok_or_else(wrong)?;
+                Self::Replica(mirror.parse()?, node.parse()?)
+            }
+            "run" => {
+                let mut parts = rest.splitn(3, '/');
+                let (Some(mirror), Some(number), Some(node)) =
+                    (parts.next(), parts.next(), parts.next())
+                else {
+                    return Err(wrong());
+                };
+                let number = u64::from_str_radix(number, 16).map_err(|_| wrong())?;
+                Self::Run(RunId { mirror: mirror.parse()?, number }, node.parse()?)
+            }
+            "secret" => Self::Secret(rest.parse()?),
             "task" => {
                 let (node, id) = rest.split_once('/').ok_or_else(wrong)?;
                 let (revision, n) = id.split_once('.').ok_or_else(wrong)?;
@@ -97,6 +138,26 @@ impl std::str::FromStr for Key {
         };
         // One text per key: no leading sign, no upper case, no missing zero.
         if key.to_string() == text { Ok(key) } else { Err(wrong()) }
+    }
+}
+
+/// The password of a mirror's upstream, readable only with the controller's key file.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret {
+    pub mirror: MirrorName,
+    /// Nonce, ciphertext and tag.
+    pub sealed: Vec<u8>,
+}
+
+impl Secret {
+    /// Longest password, in bytes.
+    pub const PASSWORD_MAX: usize = 1024;
+    pub const SEALED_MAX: usize = Self::PASSWORD_MAX + 64;
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secret of {}", self.mirror)
     }
 }
 

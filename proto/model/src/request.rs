@@ -1,12 +1,15 @@
 //! What a caller may ask the controller to change. Every request takes the same road as the
 //! planner's own writes: checked against the world, then one transaction.
 
-use crate::id::{Incarnation, KeyHash, NodeName, SyncName, TaskId, TokenId, UserName};
+use crate::id::{Incarnation, KeyHash, MirrorName, NodeName, SyncName, TaskId, TokenId, UserName};
 use crate::identity::{Role, TokenFor};
 use crate::label::LabelKey;
+use crate::mirror::{Allow, MirrorOptions, Trigger};
 use crate::node::NodeAddress;
+use crate::path::DirPath;
+use crate::schedule::Schedule;
 use crate::setting::Value;
-use crate::sync::{Comment, HookName, Place, Selected, SyncOptions, Target};
+use crate::sync::{Comment, HookName, Place, Remote, Selected, SyncOptions, Target};
 use crate::task::Outcome;
 use crate::time::Millis;
 
@@ -111,6 +114,41 @@ pub enum Request {
         traceparent: Option<String>,
     },
 
+    CreateMirror(NewMirror),
+    /// What is Some is replaced, the rest stays.
+    UpdateMirror {
+        mirror: MirrorName,
+        change: MirrorChange,
+    },
+    /// Another name for it; `move_files` renames the tree's directory too, on every node.
+    RenameMirror {
+        mirror: MirrorName,
+        to: MirrorName,
+        move_files: bool,
+    },
+    /// None: no schedule any more. Enabled stays as it is.
+    RescheduleMirror {
+        mirror: MirrorName,
+        schedule: Option<Schedule>,
+    },
+    SetMirrorEnabled {
+        mirror: MirrorName,
+        enabled: bool,
+    },
+    DeleteMirror {
+        mirror: MirrorName,
+        delete_files: bool,
+    },
+    /// A run now; of these replicas alone when there are any.
+    SyncMirror {
+        mirror: MirrorName,
+        only: Vec<NodeName>,
+        /// The master pulls from this replica.
+        from: Option<NodeName>,
+        allow: Allow,
+        trigger: Trigger,
+    },
+
     CancelTask {
         id: TaskId,
     },
@@ -131,6 +169,39 @@ pub enum Request {
     AdoptStore {
         incarnation: Incarnation,
     },
+}
+
+/// A mirror to be made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NewMirror {
+    pub name: MirrorName,
+    pub upstream: Option<Remote>,
+    /// Sealed, of the upstream.
+    pub password: Option<Vec<u8>>,
+    pub master: NodeName,
+    pub dest: DirPath,
+    pub replicas: Vec<Place>,
+    pub selected: Option<Selected>,
+    pub options: MirrorOptions,
+    pub schedule: Option<Schedule>,
+    pub enabled: bool,
+    pub owner: Option<UserName>,
+}
+
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct MirrorChange {
+    pub values: Vec<Value>,
+    /// Some(None): it has no upstream any more.
+    pub upstream: Option<Option<Remote>>,
+    /// Sealed; Some(None): none any more.
+    pub password: Option<Option<Vec<u8>>>,
+    pub master: Option<NodeName>,
+    /// The tree is moved there.
+    pub dest: Option<DirPath>,
+    /// The whole list anew.
+    pub replicas: Option<Vec<Place>>,
+    pub selected: Option<SelectedChange>,
+    pub owner: Option<Option<UserName>>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -5,10 +5,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::address::HostPort;
-use crate::id::{KeyHash, NodeName, SyncName, TaskId, quote};
+use crate::id::{KeyHash, MirrorName, NodeName, SyncName, TaskId, quote};
+use crate::mirror::{Allow, HopKind, MirrorOptions, Pulled};
 use crate::path::DirPath;
 use crate::rate::Rate;
 use crate::reject::Invalid;
+use crate::sync::hook::words;
 use crate::sync::{HookName, Remote, SyncOptions};
 use crate::time::{Millis, Timestamp};
 
@@ -57,6 +59,8 @@ pub struct Outcome {
     pub kind: OutcomeKind,
     /// One line for people: what went wrong and what to do; empty when fine.
     pub message: String,
+    /// Of a pull whose rsync ran.
+    pub pulled: Option<Pulled>,
 }
 
 impl Outcome {
@@ -64,7 +68,7 @@ impl Outcome {
     pub const MESSAGE_MAX: usize = 1024;
 
     pub fn ok() -> Self {
-        Self { kind: OutcomeKind::Ok, message: String::new() }
+        Self { kind: OutcomeKind::Ok, message: String::new(), pulled: None }
     }
 
     pub fn new(kind: OutcomeKind, message: impl Into<String>) -> Self {
@@ -72,7 +76,7 @@ impl Outcome {
         if message.len() > Self::MESSAGE_MAX {
             message.truncate(message.floor_char_boundary(Self::MESSAGE_MAX));
         }
-        Self { kind, message }
+        Self { kind, message, pulled: None }
     }
 }
 
@@ -140,6 +144,14 @@ pub enum TaskSpec {
     SyncUnhold { sync: SyncName, target: NodeName },
     /// On the source: ends when targets have everything that was written before it began.
     SyncBarrier(SyncBarrier),
+    /// Have a mirror's tree. In force from its success until another task takes the slot.
+    MirrorPlace(MirrorPlace),
+    /// Have nothing to do with the mirror any more.
+    MirrorRelease(MirrorRelease),
+    /// Bring the tree up to what the other side has.
+    MirrorPull(MirrorPull),
+    /// On the master: the hooks that wait until replicas have the generation.
+    MirrorHooks(MirrorHooks),
 }
 
 impl TaskSpec {
@@ -154,6 +166,10 @@ impl TaskSpec {
             }
             Self::SyncUnhold { sync, target } => Slot::Unhold(sync.clone(), target.clone()),
             Self::SyncBarrier(SyncBarrier { sync, .. }) => Slot::Barrier(sync.clone()),
+            Self::MirrorPlace(MirrorPlace { mirror, .. })
+            | Self::MirrorRelease(MirrorRelease { mirror, .. }) => Slot::Mirror(mirror.clone()),
+            Self::MirrorPull(MirrorPull { mirror, .. }) => Slot::Pull(mirror.clone()),
+            Self::MirrorHooks(MirrorHooks { mirror, .. }) => Slot::Hooks(mirror.clone()),
         }
     }
 
@@ -171,6 +187,10 @@ impl TaskSpec {
             Self::SyncVerify(_) => "sync-verify",
             Self::SyncUnhold { .. } => "sync-unhold",
             Self::SyncBarrier(_) => "sync-barrier",
+            Self::MirrorPlace(_) => "mirror-place",
+            Self::MirrorRelease(_) => "mirror-release",
+            Self::MirrorPull(_) => "mirror-pull",
+            Self::MirrorHooks(_) => "mirror-hooks",
         }
     }
 }
@@ -278,6 +298,78 @@ pub struct SyncBarrier {
     pub hook: Option<HookName>,
 }
 
+/// A node's part in a mirror apart from its pulls.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MirrorPlace {
+    pub mirror: MirrorName,
+    /// Where the tree is.
+    pub tree: DirPath,
+    /// Where it was before, when it is to be moved from there.
+    pub moved_from: Option<DirPath>,
+    pub hop: HopKind,
+    /// Who may read the tree: the replicas on the master, and the master on a replica that it is
+    /// rebuilt from.
+    pub readers: Vec<Peer>,
+    /// False tells load balancers NOT_SERVING whatever is on disk: the node is drained.
+    pub serve: bool,
+    pub options: MirrorOptions,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MirrorRelease {
+    pub mirror: MirrorName,
+    /// The tree to remove; None: files stay.
+    pub delete: Option<DirPath>,
+}
+
+/// One try of a node's part in a run. It ends by itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MirrorPull {
+    pub mirror: MirrorName,
+    /// The run's number.
+    pub number: u64,
+    /// Of the tree that it brings; the master's next one when it pulls from the upstream.
+    pub generation: u64,
+    pub tree: DirPath,
+    pub hop: HopKind,
+    pub from: PullFrom,
+    pub stage: Stage,
+    pub options: MirrorOptions,
+    pub allow: Allow,
+    /// The offer carries the upstream's password.
+    pub has_password: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PullFrom {
+    /// The agent of a node that has the tree.
+    Agent(Peer),
+    /// The upstream, or a service of the master.
+    Remote(Remote),
+    /// Nobody: the tree was filled by its owner, and is only counted and published.
+    Here,
+}
+
+words!(Stage, "stage", {
+    /// Everything at once.
+    Whole = "whole",
+    /// Content without indices, and no removals.
+    First = "first",
+    /// The rest.
+    Second = "second",
+});
+
+/// What follows when replicas have a generation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MirrorHooks {
+    pub mirror: MirrorName,
+    /// The run that made the generation.
+    pub number: u64,
+    pub generation: u64,
+    pub tree: DirPath,
+    pub options: MirrorOptions,
+}
+
 /// Another node as an agent needs to know it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Peer {
@@ -301,24 +393,53 @@ pub enum Slot {
     Unhold(SyncName, NodeName),
     /// `barrier/webroot`
     Barrier(SyncName),
+    /// `mirror/fedora`: the node's part in a mirror.
+    Mirror(MirrorName),
+    /// `pull/fedora`
+    Pull(MirrorName),
+    /// `hooks/fedora`
+    Hooks(MirrorName),
+}
+
+/// What a slot is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Subject<'a> {
+    Sync(&'a SyncName),
+    Mirror(&'a MirrorName),
 }
 
 impl Slot {
-    pub fn sync(&self) -> &SyncName {
+    pub fn subject(&self) -> Subject<'_> {
         match self {
             Self::Sync(sync)
             | Self::Resync(sync, _)
             | Self::Verify(sync, _)
             | Self::Unhold(sync, _)
-            | Self::Barrier(sync) => sync,
+            | Self::Barrier(sync) => Subject::Sync(sync),
+            Self::Mirror(mirror) | Self::Pull(mirror) | Self::Hooks(mirror) => {
+                Subject::Mirror(mirror)
+            }
+        }
+    }
+
+    /// None: it is about something else.
+    pub fn sync(&self) -> Option<&SyncName> {
+        match self.subject() {
+            Subject::Sync(sync) => Some(sync),
+            Subject::Mirror(_) => None,
         }
     }
 
     /// Its tasks end by themselves, and then nothing is in force.
     pub fn is_run(&self) -> bool {
         match self {
-            Self::Sync(_) => false,
-            Self::Resync(..) | Self::Verify(..) | Self::Unhold(..) | Self::Barrier(_) => true,
+            Self::Sync(_) | Self::Mirror(_) => false,
+            Self::Resync(..)
+            | Self::Verify(..)
+            | Self::Unhold(..)
+            | Self::Barrier(_)
+            | Self::Pull(_)
+            | Self::Hooks(_) => true,
         }
     }
 }
@@ -331,6 +452,9 @@ impl fmt::Display for Slot {
             Self::Verify(sync, target) => write!(f, "verify/{sync}/{target}"),
             Self::Unhold(sync, target) => write!(f, "unhold/{sync}/{target}"),
             Self::Barrier(sync) => write!(f, "barrier/{sync}"),
+            Self::Mirror(mirror) => write!(f, "mirror/{mirror}"),
+            Self::Pull(mirror) => write!(f, "pull/{mirror}"),
+            Self::Hooks(mirror) => write!(f, "hooks/{mirror}"),
         }
     }
 }
@@ -345,6 +469,9 @@ impl FromStr for Slot {
             ["verify", sync, target] => Ok(Self::Verify(sync.parse()?, target.parse()?)),
             ["unhold", sync, target] => Ok(Self::Unhold(sync.parse()?, target.parse()?)),
             ["barrier", sync] => Ok(Self::Barrier(sync.parse()?)),
+            ["mirror", mirror] => Ok(Self::Mirror(mirror.parse()?)),
+            ["pull", mirror] => Ok(Self::Pull(mirror.parse()?)),
+            ["hooks", mirror] => Ok(Self::Hooks(mirror.parse()?)),
             _ => Err(Invalid::new("slot", format!("unknown slot {}", quote(text)))),
         }
     }

@@ -4,6 +4,7 @@
 
 pub mod agent;
 mod identity;
+pub mod mirror;
 pub mod node;
 mod report;
 mod schedule;

@@ -45,6 +45,10 @@ impl TryFrom<v1::TaskSpec> for TaskSpec {
                     hook: optional("hook", &hook)?,
                 })
             }
+            Kind::MirrorPlace(place) => Self::MirrorPlace(place.try_into()?),
+            Kind::MirrorRelease(release) => Self::MirrorRelease(release.try_into()?),
+            Kind::MirrorPull(pull) => Self::MirrorPull(pull.try_into()?),
+            Kind::MirrorHooks(hooks) => Self::MirrorHooks(hooks.try_into()?),
         })
     }
 }
@@ -77,6 +81,10 @@ impl From<TaskSpec> for v1::TaskSpec {
                     hook: hook.map(|hook| hook.to_string()).unwrap_or_default(),
                 })
             }
+            TaskSpec::MirrorPlace(place) => Kind::MirrorPlace(place.into()),
+            TaskSpec::MirrorRelease(release) => Kind::MirrorRelease(release.into()),
+            TaskSpec::MirrorPull(pull) => Kind::MirrorPull(pull.into()),
+            TaskSpec::MirrorHooks(hooks) => Kind::MirrorHooks(hooks.into()),
         };
         Self { kind: Some(kind) }
     }
@@ -255,15 +263,17 @@ impl TryFrom<v1::TaskOutcome> for Outcome {
     type Error = Invalid;
     fn try_from(outcome: v1::TaskOutcome) -> Result<Self, Invalid> {
         let kind = outcome.kind().try_into()?;
-        let v1::TaskOutcome { kind: _, message } = outcome;
-        Ok(Self::new(kind, one_line(&message, Self::MESSAGE_MAX)))
+        let v1::TaskOutcome { kind: _, message, pulled } = outcome;
+        let pulled = pulled.map(TryInto::try_into).transpose()?;
+        Ok(Self { pulled, ..Self::new(kind, one_line(&message, Self::MESSAGE_MAX)) })
     }
 }
 
 impl From<Outcome> for v1::TaskOutcome {
     fn from(outcome: Outcome) -> Self {
-        let Outcome { kind, message } = outcome;
-        Self { kind: v1::OutcomeKind::from(kind).into(), message }
+        let Outcome { kind, message, pulled } = outcome;
+        let pulled = pulled.map(Into::into);
+        Self { kind: v1::OutcomeKind::from(kind).into(), message, pulled }
     }
 }
 
@@ -290,7 +300,7 @@ impl TryFrom<v1::TaskState> for TaskPhase {
 }
 
 impl v1::OfferTask {
-    /// A stored task as its agent is told of it.
+    /// A stored task as its agent is told of it, without a password.
     pub fn of(task: &Task, revision: Revision) -> Self {
         Self {
             id: task.id.to_string(),
@@ -299,6 +309,7 @@ impl v1::OfferTask {
             traceparent: task.traceparent.clone().unwrap_or_default(),
             revision: revision.0,
             spec: Some(task.spec.clone().into()),
+            password: String::new(),
         }
     }
 }

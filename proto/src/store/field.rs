@@ -24,6 +24,18 @@ where
     text.parse().map_err(|e: Invalid| e.within(field))
 }
 
+/// Empty: none.
+pub fn optional<T>(field: &str, text: &str) -> Result<Option<T>, Invalid>
+where
+    T: FromStr<Err = Invalid>,
+{
+    if text.is_empty() { Ok(None) } else { parse(field, text).map(Some) }
+}
+
+pub fn from_option(value: Option<&impl fmt::Display>) -> String {
+    value.map(ToString::to_string).unwrap_or_default()
+}
+
 /// A list of at most `max`, each read by the model.
 pub fn parse_all<T>(field: &str, texts: Vec<String>, max: usize) -> Result<Vec<T>, Invalid>
 where

@@ -104,6 +104,10 @@ impl From<&TaskSpec> for Spec {
                     hook: hook.as_ref().map(ToString::to_string).unwrap_or_default(),
                 })
             }
+            TaskSpec::MirrorPlace(place) => Self::MirrorPlace(place.into()),
+            TaskSpec::MirrorRelease(release) => Self::MirrorRelease(release.into()),
+            TaskSpec::MirrorPull(pull) => Self::MirrorPull(pull.into()),
+            TaskSpec::MirrorHooks(hooks) => Self::MirrorHooks(hooks.into()),
         }
     }
 }
@@ -141,6 +145,10 @@ impl TryFrom<Spec> for TaskSpec {
                     hook: hook.map(|hook| parse("hook", &hook)).transpose()?,
                 })
             }
+            Spec::MirrorPlace(place) => Self::MirrorPlace(place.try_into()?),
+            Spec::MirrorRelease(release) => Self::MirrorRelease(release.try_into()?),
+            Spec::MirrorPull(pull) => Self::MirrorPull(pull.try_into()?),
+            Spec::MirrorHooks(hooks) => Self::MirrorHooks(hooks.try_into()?),
         })
     }
 }
@@ -263,8 +271,13 @@ impl TryFrom<wire::Peer> for Peer {
 
 impl From<&Ended> for wire::Ended {
     fn from(ended: &Ended) -> Self {
-        let Ended { at, outcome: Outcome { kind, message } } = ended;
-        Self { at_ms: at.0, kind: wire::OutcomeKind::from(*kind).into(), message: message.clone() }
+        let Ended { at, outcome: Outcome { kind, message, pulled } } = ended;
+        Self {
+            at_ms: at.0,
+            kind: wire::OutcomeKind::from(*kind).into(),
+            message: message.clone(),
+            pulled: pulled.as_ref().map(Into::into),
+        }
     }
 }
 
@@ -272,8 +285,10 @@ impl TryFrom<wire::Ended> for Ended {
     type Error = Invalid;
     fn try_from(ended: wire::Ended) -> Result<Self, Invalid> {
         let kind = ended.kind().try_into()?;
-        let wire::Ended { at_ms, kind: _, message } = ended;
-        Ok(Self { at: Timestamp(at_ms), outcome: Outcome::new(kind, message) })
+        let wire::Ended { at_ms, kind: _, message, pulled } = ended;
+        let pulled = pulled.map(TryInto::try_into).transpose()?;
+        let outcome = Outcome { pulled, ..Outcome::new(kind, message) };
+        Ok(Self { at: Timestamp(at_ms), outcome })
     }
 }
 

@@ -111,6 +111,16 @@ pub fn admit(
         Request::Barrier { sync, at_least, hook, traceparent } => {
             tasks::barrier(world, sync, *at_least, hook.as_ref(), traceparent.as_ref(), now)
         }
+        Request::CreateMirror(_)
+        | Request::UpdateMirror { .. }
+        | Request::RenameMirror { .. }
+        | Request::RescheduleMirror { .. }
+        | Request::SetMirrorEnabled { .. }
+        | Request::DeleteMirror { .. }
+        | Request::SyncMirror { .. } => {
+            let message = "mirrors are not served yet";
+            Err(Reject::new(Code::Unimplemented, "unimplemented", "mirror", message))
+        }
         Request::CancelTask { id } => tasks::cancel(world, *id),
         Request::EndTask { node, id, outcome } => tasks::end(world, who, node, *id, outcome, now),
         Request::AdoptStore { incarnation } => store::adopt(world, *incarnation),

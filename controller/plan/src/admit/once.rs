@@ -1,7 +1,7 @@
 //! What makes a request safe to send again: its id, and the revision it was decided on.
 
 use lockstep_model::record::{Actor, Record, RequestDone, RequestId, Versioned, Write};
-use lockstep_model::request::Request;
+use lockstep_model::request::{NewMirror, Request};
 use lockstep_model::{Code, Reject, Revision, Timestamp};
 
 use super::{Admitted, admit};
@@ -73,6 +73,15 @@ fn check_revision(world: &World, request: &Request, wanted: Revision) -> Result<
         | Request::Reapply { sync }
         | Request::Barrier { sync, .. }
         | Request::RunSync { sync, .. } => (format!("sync/{sync}"), of(world.syncs().get(sync))),
+        Request::CreateMirror(NewMirror { name: mirror, .. })
+        | Request::UpdateMirror { mirror, .. }
+        | Request::RenameMirror { mirror, .. }
+        | Request::RescheduleMirror { mirror, .. }
+        | Request::SetMirrorEnabled { mirror, .. }
+        | Request::DeleteMirror { mirror, .. }
+        | Request::SyncMirror { mirror, .. } => {
+            (format!("mirror/{mirror}"), of(world.mirrors().get(mirror)))
+        }
         Request::CancelTask { id } | Request::EndTask { id, .. } => {
             (format!("task/{id}"), of(world.task(*id)))
         }
@@ -98,6 +107,9 @@ fn of<T>(record: Option<&Versioned<T>>) -> Option<Revision> {
 fn creates(request: &Request) -> bool {
     matches!(
         request,
-        Request::CreateToken { .. } | Request::AddUser { .. } | Request::CreateSync { .. }
+        Request::CreateToken { .. }
+            | Request::AddUser { .. }
+            | Request::CreateSync { .. }
+            | Request::CreateMirror(_)
     )
 }

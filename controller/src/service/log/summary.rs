@@ -1,5 +1,7 @@
 //! One line of what a record says, for the log. Never a secret, nor a secret's hash.
 
+mod mirror;
+
 use lockstep_model::identity::{Token, User};
 use lockstep_model::node::Node;
 use lockstep_model::record::{Fleet, Record, RequestDone};
@@ -37,6 +39,11 @@ pub(super) fn of(record: &Record) -> String {
             format!("{role}, {state}, {key}")
         }
         Record::Sync(sync) => of_sync(sync),
+        Record::Mirror(mirror) => mirror::of_mirror(mirror),
+        Record::MirrorState(state) => mirror::of_state(state),
+        Record::Replica(state) => mirror::of_replica(state),
+        Record::Run(run) => mirror::of_run(run),
+        Record::Secret(_) => "sealed".to_owned(),
         Record::Task(task) => of_task(task),
         Record::Request(RequestDone { id: _, actor, cause, at: _ }) => {
             format!("{cause} by {actor}")

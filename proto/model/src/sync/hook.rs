@@ -96,7 +96,7 @@ macro_rules! words {
         }
     };
 }
-pub(super) use words;
+pub(crate) use words;
 
 words!(HookEvent, "on", {
     /// A delivery that changed something is complete.

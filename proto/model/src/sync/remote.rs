@@ -72,13 +72,13 @@ impl FromStr for SecretName {
 }
 
 /// Whether a file of one of the agent's own directories may be called so by a definition.
-pub(super) fn is_file_name(text: &str) -> bool {
+pub(crate) fn is_file_name(text: &str) -> bool {
     (1..=63).contains(&text.len())
         && text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b))
 }
 
-pub(super) fn file_name_problem(text: &str) -> String {
+pub(crate) fn file_name_problem(text: &str) -> String {
     format!(
         "must be 1 to 63 of a-z, 0-9, '-', '_', and start with a letter or digit; got {}",
         quote(text)

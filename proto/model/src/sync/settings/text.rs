@@ -2,6 +2,7 @@
 
 use crate::id::quote;
 use crate::reject::Invalid;
+use crate::removal::RemovalLimit;
 use crate::setting::text::{optional, within};
 use crate::sync::options::{Chmod, Chown, DeleteLimit, SyncOptions, TransferOptions};
 use crate::time::Millis;
@@ -21,31 +22,14 @@ pub(super) fn delete_limit(text: &str, window: Millis) -> Result<Option<DeleteLi
     if text == "none" {
         return Ok(None);
     }
-    let wrong = || {
-        let problem =
-            format!("must look like 1000, 25% or 1000,25%, or be none, not {}", quote(text));
-        Invalid::new("delete-limit", problem)
-    };
-    let mut limit = DeleteLimit { count: None, percent: None, window };
-    for part in text.split(',') {
-        let slot_taken = match part.strip_suffix('%') {
-            Some(digits) => {
-                let percent = digits.parse().ok().filter(|p| *p <= 100).ok_or_else(wrong)?;
-                limit.percent.replace(percent).is_some()
-            }
-            None => limit.count.replace(part.parse().map_err(|_| wrong())?).is_some(),
-        };
-        if slot_taken {
-            return Err(wrong());
-        }
-    }
-    Ok(Some(limit))
+    let RemovalLimit { count, percent } = text.parse()?;
+    Ok(Some(DeleteLimit { count, percent, window }))
 }
 
 pub(super) fn delete_limit_text(limit: Option<&DeleteLimit>) -> String {
-    let Some(DeleteLimit { count, percent, window: _ }) = limit else { return "none".to_owned() };
-    let parts = [count.map(|n| n.to_string()), percent.map(|p| format!("{p}%"))];
-    parts.into_iter().flatten().collect::<Vec<_>>().join(",")
+    limit.map_or("none".to_owned(), |DeleteLimit { count, percent, window: _ }| {
+        RemovalLimit { count: *count, percent: *percent }.to_string()
+    })
 }
 
 pub(super) fn chmod(text: &str) -> Result<Chmod, Invalid> {
