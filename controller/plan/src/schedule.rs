@@ -1,7 +1,8 @@
 //! When a schedule fires: its rule on the clock of its zone, and what is due at a moment. Pure: the
 //! zones' tables are part of the program, and now is an argument.
 
-pub mod due;
+mod due;
+pub mod follow;
 mod search;
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ mod tests;
 mod zone;
 
 pub use field::FieldName;
-pub use policy::{Missed, Overlap, Policy, Progress};
+pub use policy::{Missed, Overlap, PassedOver, Policy, Progress};
 pub use rule::Rule;
 pub use zone::{Moment, ZoneName};
 

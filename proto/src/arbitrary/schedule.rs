@@ -1,7 +1,7 @@
 //! Any schedule.
 
 use lockstep_model::schedule::{
-    Missed, Moment, Overlap, Policy, Progress, Rule, Schedule, ScheduleText,
+    Missed, Moment, Overlap, PassedOver, Policy, Progress, Rule, Schedule, ScheduleText,
 };
 use lockstep_model::{Millis, Timestamp};
 use proptest::option;
@@ -62,10 +62,16 @@ pub fn text() -> impl Strategy<Value = ScheduleText> {
 }
 
 pub fn progress() -> impl Strategy<Value = Progress> {
-    prop::collection::btree_set(any::<u64>(), 1..=Progress::OWED_MAX).prop_map(|instants| {
-        let mut owed: Vec<Timestamp> = instants.into_iter().map(Timestamp).collect();
-        let considered = owed.last().copied().unwrap_or_default();
-        owed.truncate(Progress::OWED_MAX / 2);
-        Progress { considered, owed }
-    })
+    let passed_over = (0..=1000_u32, 0..=1000_u32, 0..=1000_u32)
+        .prop_map(|(missed, overlapped, merged)| PassedOver { missed, overlapped, merged });
+    let instants = prop::collection::btree_set(1..u64::MAX, 1..=Progress::OWED_MAX);
+    (any::<u64>(), instants, option::of(1..u64::MAX), passed_over).prop_map(
+        |(mark, instants, after, passed_over)| {
+            let mut owed: Vec<Timestamp> = instants.into_iter().map(Timestamp).collect();
+            let considered = owed.last().copied().unwrap_or_default();
+            owed.truncate(Progress::OWED_MAX / 2);
+            let next = after.map(|after| Timestamp(considered.0.saturating_add(after)));
+            Progress { mark, considered, owed, next, passed_over }
+        },
+    )
 }

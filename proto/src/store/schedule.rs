@@ -1,6 +1,6 @@
 //! Schedules and how far they were followed, as parts of records.
 
-use lockstep_model::schedule::{Missed, Moment, Overlap, Policy, Progress, Schedule};
+use lockstep_model::schedule::{Missed, Moment, Overlap, PassedOver, Policy, Progress, Schedule};
 use lockstep_model::{Invalid, Millis, Timestamp};
 
 use super::field::{check_count, parse, unknown};
@@ -78,22 +78,48 @@ impl TryFrom<wire::Moment> for Moment {
 
 impl From<&Progress> for wire::ScheduleProgress {
     fn from(progress: &Progress) -> Self {
-        let Progress { considered, owed } = progress;
-        Self { considered_ms: considered.0, owed_ms: owed.iter().map(|at| at.0).collect() }
+        let Progress { mark, considered, owed, next, passed_over } = progress;
+        let PassedOver { missed, overlapped, merged } = *passed_over;
+        Self {
+            considered_ms: considered.0,
+            owed_ms: owed.iter().map(|at| at.0).collect(),
+            mark: *mark,
+            next_ms: next.map_or(0, |at| at.0),
+            missed,
+            overlapped,
+            merged,
+        }
     }
 }
 
 impl TryFrom<wire::ScheduleProgress> for Progress {
     type Error = Invalid;
     fn try_from(progress: wire::ScheduleProgress) -> Result<Self, Invalid> {
-        let wire::ScheduleProgress { considered_ms, owed_ms } = progress;
+        let wire::ScheduleProgress {
+            considered_ms,
+            owed_ms,
+            mark,
+            next_ms,
+            missed,
+            overlapped,
+            merged,
+        } = progress;
         check_count("owed", owed_ms.len(), Self::OWED_MAX)?;
         let ascending = owed_ms.is_sorted_by(|a, b| a < b);
         if !ascending || owed_ms.last().is_some_and(|last| *last > considered_ms) {
             return Err(Invalid::new("owed", "must ascend to what was considered last"));
         }
-        let owed = owed_ms.into_iter().map(Timestamp).collect();
-        Ok(Self { considered: Timestamp(considered_ms), owed })
+        let next = (next_ms != 0).then_some(Timestamp(next_ms));
+        if next.is_some_and(|next| next.0 <= considered_ms) {
+            return Err(Invalid::new("next", "must be later than what was considered last"));
+        }
+        Ok(Self {
+            mark,
+            considered: Timestamp(considered_ms),
+            owed: owed_ms.into_iter().map(Timestamp).collect(),
+            next,
+            passed_over: PassedOver { missed, overlapped, merged },
+        })
     }
 }
 
@@ -146,8 +172,12 @@ mod tests {
             assert!(error.field.starts_with(field), "{error} should name {field}");
         }
         for owed_ms in [vec![2, 1], vec![1, 1], vec![9], (0..101).collect()] {
-            let progress = wire::ScheduleProgress { considered_ms: 5, owed_ms };
+            let progress =
+                wire::ScheduleProgress { considered_ms: 5, owed_ms, ..Default::default() };
             assert_eq!(Progress::try_from(progress).unwrap_err().field, "owed");
         }
+        let progress =
+            wire::ScheduleProgress { considered_ms: 5, next_ms: 5, ..Default::default() };
+        assert_eq!(Progress::try_from(progress).unwrap_err().field, "next");
     }
 }

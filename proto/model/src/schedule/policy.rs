@@ -72,19 +72,37 @@ impl Default for Policy {
 /// How far a schedule has been followed. Kept, so that a restart neither loses nor repeats a run.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Progress {
+    /// Tells the schedule that was followed from any other; 0: none was.
+    pub mark: u64,
     /// Every instant of the schedule up to this one has been decided on.
     pub considered: Timestamp,
     /// Instants that are still to have their run, oldest first.
     pub owed: Vec<Timestamp>,
+    /// The first instant after `considered`, so that nobody has to look for it until then. None: the
+    /// schedule is exhausted.
+    pub next: Option<Timestamp>,
+    /// By the newest decision.
+    pub passed_over: PassedOver,
 }
 
 impl Progress {
     pub const OWED_MAX: usize = 100;
 
-    /// Of a schedule that is new, or resumed: what came before is nobody's business.
+    /// Of a schedule that was not followed yet; it begins when the planner looks at it.
     pub fn starting(now: Timestamp) -> Self {
-        Self { considered: now, owed: Vec::new() }
+        Self { considered: now, ..Self::default() }
     }
+}
+
+/// Instants that have no run of their own, and why. Each number stops at 200.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct PassedOver {
+    /// Missed, by the policy.
+    pub missed: u32,
+    /// The run before had not ended.
+    pub overlapped: u32,
+    /// Another run is also for them.
+    pub merged: u32,
 }
 
 macro_rules! words {

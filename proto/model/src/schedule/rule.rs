@@ -26,6 +26,11 @@ impl Rule {
     /// Longest text, in bytes.
     pub const TEXT_MAX: usize = 512;
 
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
     /// From fields given one by one, such as `("minute", "*/30")`.
     pub fn of_fields<'a>(
         given: impl IntoIterator<Item = (&'a str, &'a str)>,

@@ -1,12 +1,12 @@
-//! What is due: on time, late, during a run, and when the clock is set.
+//! What a schedule wants: on time, late, during a run, and when the clock is set.
 
 use lockstep_model::Millis;
-use lockstep_model::schedule::{Missed, Overlap, Progress, ScheduleText};
+use lockstep_model::schedule::{Missed, Overlap, PassedOver, Progress, ScheduleText};
 use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
-use crate::schedule::due::{Due, PassedOver, splay_of};
+use crate::schedule::follow::{Course, Look, Place, State, passed_over, splay_of, stopped};
 
 const MINUTE: u64 = 60_000;
 /// 2026-03-01T00:00:00Z.
@@ -28,21 +28,33 @@ impl Follow {
     fn new(missed: Missed, overlap: Overlap) -> Self {
         let mut schedule = schedule("minute=*/10", "UTC");
         schedule.policy = Policy { missed, overlap, ..Policy::default() };
-        Self { schedule, progress: Progress::starting(minutes(1)), running: false }
+        let mut follow = Self { schedule, progress: Progress::default(), running: false };
+        follow.look(minutes(1));
+        follow
     }
 
-    fn look(&mut self, now: Timestamp) -> Due {
-        let timetable = Timetable::new(&self.schedule).unwrap();
-        let due = timetable.due(&self.progress, Millis(0), self.running, now);
-        self.progress = due.progress.clone();
-        self.running |= due.fire.is_some();
-        due
+    fn place(&self) -> Place {
+        if self.running { Place::Running } else { Place::Free }
+    }
+
+    fn look(&mut self, now: Timestamp) -> Look {
+        self.look_as("", self.place(), now)
+    }
+
+    fn look_as(&mut self, name: &str, place: Place, now: Timestamp) -> Look {
+        let look = Course::of(&self.schedule).look(name, &self.progress, place, now).unwrap();
+        if let Some(progress) = &look.progress {
+            assert_ne!(*progress, self.progress, "nothing is written twice");
+            self.progress = progress.clone();
+        }
+        self.running |= look.start().is_some();
+        look
     }
 
     /// Looks, and ends the run that it starts, until nothing is due: what was fired for.
     fn run_out(&mut self, now: Timestamp) -> Vec<u64> {
         let mut fired = Vec::new();
-        while let Some(at) = self.look(now).fire {
+        while let Some(at) = self.look(now).start() {
             fired.push((at.0 - BASE) / MINUTE);
             self.running = false;
         }
@@ -54,13 +66,13 @@ impl Follow {
 fn each_instant_fires_once_and_says_when_to_ask_again() {
     let mut follow = Follow::new(Missed::Once, Overlap::Queue);
     let early = follow.look(minutes(9));
-    assert_eq!((early.fire, early.next), (None, Some(minutes(10))));
-    assert_eq!(early.progress, Progress::starting(minutes(1)), "nothing to write");
+    assert_eq!((early.state, early.progress), (State::Waits(minutes(10)), None));
+    assert_eq!(early.wake_at, Some(minutes(10)));
     let due = follow.look(minutes(10));
-    assert_eq!((due.fire, due.next), (Some(minutes(10)), Some(minutes(20))));
+    assert_eq!((due.start(), due.wake_at), (Some(minutes(10)), Some(minutes(20))));
     follow.running = false;
-    assert_eq!(follow.look(minutes(10)).fire, None);
-    assert_eq!(follow.look(minutes(20)).fire, Some(minutes(20)));
+    assert_eq!(follow.look(minutes(10)).start(), None);
+    assert_eq!(follow.look(minutes(20)).start(), Some(minutes(20)));
 }
 
 #[test]
@@ -73,12 +85,12 @@ fn missed_instants_follow_the_policy() {
     ] {
         let mut follow = Follow::new(missed, Overlap::Skip);
         let first = follow.look(minutes(45));
-        assert_eq!(first.passed_over, passed_over, "{missed}");
-        let mut all: Vec<u64> = first.fire.iter().map(|at| (at.0 - BASE) / MINUTE).collect();
+        assert_eq!(follow.progress.passed_over, passed_over, "{missed}");
+        let mut all: Vec<u64> = first.start().iter().map(|at| (at.0 - BASE) / MINUTE).collect();
         follow.running = false;
         all.extend(follow.run_out(minutes(45)));
         assert_eq!(all, fired, "{missed}");
-        assert_eq!(follow.look(minutes(45)).next, Some(minutes(50)));
+        assert_eq!(follow.look(minutes(45)).state, State::Waits(minutes(50)));
     }
 }
 
@@ -87,27 +99,43 @@ fn within_the_grace_nothing_is_missed() {
     for (late_ms, fire) in [(0, true), (60_000, true), (60_001, false)] {
         let mut follow = Follow::new(Missed::Skip, Overlap::Skip);
         let due = follow.look(Timestamp(minutes(10).0 + late_ms));
-        assert_eq!(due.fire.is_some(), fire, "{late_ms} ms late");
-        assert_eq!(due.passed_over.missed, u32::from(!fire));
+        assert_eq!(due.start().is_some(), fire, "{late_ms} ms late");
+        assert_eq!(follow.progress.passed_over.missed, u32::from(!fire));
     }
 }
 
 #[test]
 fn an_instant_during_a_run_is_passed_over_or_queued_once() {
     let mut follow = Follow::new(Missed::Once, Overlap::Queue);
-    assert!(follow.look(minutes(10)).fire.is_some());
-    assert_eq!(follow.look(minutes(20)).fire, None);
-    let more = follow.look(minutes(30));
-    assert_eq!((more.fire, more.passed_over.merged), (None, 1));
+    assert!(follow.look(minutes(10)).start().is_some());
+    let owed = State::Owed { instant: minutes(20), place: Place::Running };
+    assert_eq!(follow.look(minutes(20)).state, owed);
+    assert_eq!(follow.look(minutes(30)).state, owed);
+    assert_eq!(follow.progress.passed_over.merged, 1);
     follow.running = false;
     assert_eq!(follow.run_out(minutes(33)), [20], "one more, at once");
 
     let mut follow = Follow::new(Missed::Once, Overlap::Skip);
-    assert!(follow.look(minutes(10)).fire.is_some());
-    assert_eq!(follow.look(minutes(20)).passed_over.overlapped, 1);
+    assert!(follow.look(minutes(10)).start().is_some());
+    assert_eq!(follow.look(minutes(20)).state, State::Waits(minutes(30)));
+    assert_eq!(
+        passed_over(&follow.progress).unwrap(),
+        "without a run up to 2026-03-01T00:20:00Z: 1 skipped, as the run before went on"
+    );
     follow.running = false;
     assert_eq!(follow.run_out(minutes(29)), Vec::<u64>::new());
     assert_eq!(follow.run_out(minutes(30)), [30]);
+}
+
+#[test]
+fn what_is_in_the_way_is_no_overlap() {
+    for overlap in Overlap::ALL {
+        let mut follow = Follow::new(Missed::Skip, *overlap);
+        let owed = State::Owed { instant: minutes(10), place: Place::Taken };
+        assert_eq!(follow.look_as("", Place::Taken, minutes(10)).state, owed);
+        assert_eq!(follow.look_as("", Place::Taken, minutes(15)).progress, None);
+        assert_eq!(follow.look_as("", Place::Free, minutes(18)).start(), Some(minutes(10)));
+    }
 }
 
 #[test]
@@ -119,8 +147,9 @@ fn a_clock_that_is_set_loses_and_repeats_nothing() {
     assert_eq!(follow.run_out(minutes(day + 15)), [day + 10]);
     // And back: nothing fires again, and it is said for how long.
     let back = follow.look(minutes(20));
-    assert_eq!((back.fire, back.next), (None, Some(minutes(day + 20))));
-    assert_eq!(back.clock_behind, Millis((day - 10) * MINUTE));
+    let by = Millis((day - 10) * MINUTE);
+    assert_eq!(back.state, State::ClockBack { by, until: Some(minutes(day + 20)) });
+    assert_eq!((back.progress, back.wake_at), (None, Some(minutes(day + 20))));
     assert_eq!(follow.run_out(minutes(day + 19)), Vec::<u64>::new());
     assert_eq!(follow.run_out(minutes(day + 20)), [day + 20]);
 }
@@ -130,11 +159,12 @@ fn a_long_absence_costs_little_and_is_bounded() {
     for missed in Missed::ALL {
         let mut follow = Follow::new(*missed, Overlap::Queue);
         follow.schedule.rule = "second=*".parse().unwrap();
-        let due = follow.look(minutes(500_000));
+        follow.look(minutes(2));
+        follow.look(minutes(500_000));
         assert_eq!(follow.progress.considered, minutes(500_000));
-        assert!(due.progress.owed.len() < Progress::OWED_MAX);
-        let PassedOver { missed, overlapped, merged } = due.passed_over;
-        assert!(missed + overlapped + merged >= 900, "{:?}", due.passed_over);
+        assert!(follow.progress.owed.len() < Progress::OWED_MAX);
+        let PassedOver { missed, overlapped, merged } = follow.progress.passed_over;
+        assert!(missed + overlapped + merged > 90, "{:?}", follow.progress);
     }
 }
 
@@ -142,22 +172,66 @@ fn a_long_absence_costs_little_and_is_bounded() {
 fn an_exhausted_schedule_is_a_state() {
     let mut follow = Follow::new(Missed::Once, Overlap::Queue);
     follow.schedule.rule = "year=2026 month=3 day=1 hour=1".parse().unwrap();
+    follow.look(minutes(2));
     let last = follow.look(minutes(60));
-    assert_eq!((last.fire, last.next), (Some(minutes(60)), None));
+    assert_eq!((last.start(), last.wake_at), (Some(minutes(60)), None));
     follow.running = false;
     let after = follow.look(minutes(100_000));
-    assert_eq!((after.fire, after.next, after.progress.owed), (None, None, Vec::new()));
+    let exhausted = Look { state: State::Exhausted, progress: None, wake_at: None };
+    assert_eq!(after, exhausted);
+}
+
+#[test]
+fn a_schedule_that_is_changed_or_stopped_begins_anew() {
+    type Edit = fn(&mut Schedule);
+    let edits: [Edit; 6] = [
+        |s| s.rule = "minute=5,15,25,35,45,55".parse().unwrap(),
+        |s| s.zone = "+05:30".parse().unwrap(),
+        |s| s.start = Some(Moment { at: minutes(3), zone: "UTC".parse().unwrap() }),
+        |s| s.end = Some(Moment { at: minutes(300), zone: "UTC".parse().unwrap() }),
+        |s| s.policy.missed = Missed::All,
+        |s| s.policy.grace = Millis(5),
+    ];
+    for (i, edit) in edits.into_iter().enumerate() {
+        let mut follow = Follow::new(Missed::Once, Overlap::Queue);
+        edit(&mut follow.schedule);
+        assert_eq!(follow.run_out(minutes(49)), Vec::<u64>::new(), "edit {i}");
+        let next = follow.progress.next.unwrap();
+        assert!((minutes(50)..=minutes(55)).contains(&next), "edit {i}");
+        assert_eq!(follow.look(next).start(), Some(next), "edit {i}");
+    }
+    let mut follow = Follow::new(Missed::All, Overlap::Queue);
+    follow.look(minutes(10));
+    follow.progress = stopped(&follow.progress, minutes(20)).unwrap();
+    assert_eq!(stopped(&follow.progress, minutes(30)), None, "written once");
+    follow.running = false;
+    assert_eq!(follow.run_out(minutes(49)), Vec::<u64>::new());
+    assert_eq!(follow.run_out(minutes(50)), [50]);
+}
+
+/// As if the tables of zones had changed with the program.
+#[test]
+fn a_next_instant_that_is_none_any_more_is_looked_for_anew() {
+    let mut follow = Follow::new(Missed::Once, Overlap::Queue);
+    follow.progress.next = Some(minutes(7));
+    let look = follow.look(minutes(7));
+    assert_eq!((look.start(), look.state), (None, State::Waits(minutes(10))));
+    assert_eq!(follow.look(minutes(8)).progress, None);
 }
 
 #[test]
 fn a_splay_delays_every_start_by_the_same() {
-    let follow = Follow::new(Missed::Once, Overlap::Queue);
-    let timetable = Timetable::new(&follow.schedule).unwrap();
-    let splay = Millis(2 * MINUTE);
-    let early = timetable.due(&follow.progress, splay, false, minutes(11));
-    assert_eq!((early.fire, early.next), (None, Some(minutes(12))));
-    let due = timetable.due(&follow.progress, splay, false, minutes(12));
-    assert_eq!((due.fire, due.next), (Some(minutes(10)), Some(minutes(22))));
+    let mut follow = Follow::new(Missed::Once, Overlap::Queue);
+    follow.schedule.policy.splay = Millis(600_000);
+    follow.look(minutes(1));
+    let delay = splay_of("fedora", Millis(600_000));
+    assert!(delay > Millis(0));
+    let early = Timestamp(minutes(10).0 + delay.0 - 1);
+    let look = |follow: &mut Follow, now| follow.look_as("fedora", follow.place(), now);
+    let before = look(&mut follow, early);
+    assert_eq!((before.state, before.progress), (State::Waits(minutes(10) + delay), None));
+    let due = look(&mut follow, minutes(10) + delay);
+    assert_eq!((due.start(), due.wake_at), (Some(minutes(10)), Some(minutes(20) + delay)));
 
     let of = |name: &str| splay_of(name, Millis(600_000)).0;
     assert_eq!(of("fedora"), of("fedora"));
@@ -227,7 +301,8 @@ proptest! {
     ) {
         let mut follow = Follow::new(missed, overlap);
         let mut now = minutes(1000);
-        follow.progress = Progress::starting(now);
+        follow.progress = Progress::default();
+        follow.look(now);
         let start = now;
         let (mut fired, mut passed_over) = (Vec::new(), 0);
         for step in steps {
@@ -237,12 +312,15 @@ proptest! {
                 Step::RunEnds => follow.running = false,
             }
             let was_running = follow.running;
+            let before = follow.progress.considered;
             let due = follow.look(now);
-            prop_assert!(!(was_running && due.fire.is_some()));
-            prop_assert!(due.next.is_some_and(|next| next > now));
-            fired.extend(due.fire);
-            let PassedOver { missed, overlapped, merged } = due.passed_over;
-            passed_over += missed + overlapped + merged;
+            prop_assert!(!(was_running && due.start().is_some()));
+            prop_assert!(due.wake_at.is_some_and(|next| next > now));
+            fired.extend(due.start());
+            if follow.progress.considered != before {
+                let PassedOver { missed, overlapped, merged } = follow.progress.passed_over;
+                passed_over += missed + overlapped + merged;
+            }
             let most = if missed_all(&follow) { Progress::OWED_MAX } else { 1 };
             prop_assert!(follow.progress.owed.len() <= most);
             prop_assert!(follow.running || follow.progress.owed.is_empty());
