@@ -2,6 +2,7 @@
 //! checked against the current assignment before anything is read but its header, and rsync then
 //! runs confined to that one directory, writing only.
 
+pub mod below;
 pub mod call;
 pub mod changes;
 pub mod header;
@@ -155,6 +156,10 @@ impl Server<'_> {
                 let _ = answer.write(&mut stream).await;
                 let _ = stream.shutdown().await;
             }
+            Op::Below => tokio::select! {
+                () = admission.withdrawn.cancelled() => {}
+                () = below::tell(&mut stream, admission.target.below()) => {}
+            },
             Op::Allow { entries } => {
                 admission.target.allow(entries);
                 let _ = Answer::Go.write(&mut stream).await;

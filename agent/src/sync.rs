@@ -253,7 +253,7 @@ impl SyncEngine {
         let filled = self.0.targets.filled(&spec.sync).filter(|_| !spec.receivers.is_empty());
         if filled.is_none() {
             self.stop_source(&spec.sync).await;
-            self.0.targets.set_relay(&spec.sync, None);
+            self.0.targets.set_relay(&spec.sync, None, BTreeMap::new());
             // From now on it is told nothing: what it knew of others would be wrong later.
             return source::forget(&dir);
         }
@@ -266,7 +266,8 @@ impl SyncEngine {
             ..spec.options
         };
         let SyncTarget { sync, path, receivers, paused, generation, .. } = spec;
-        let source = SyncSource { sync, path, receivers, options, paused, generation };
+        let others = Vec::new();
+        let source = SyncSource { sync, path, receivers, others, options, paused, generation };
         self.feed(dir, source, filled).await
     }
 

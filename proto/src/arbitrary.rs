@@ -234,11 +234,19 @@ fn peer() -> impl Strategy<Value = Peer> {
 
 fn task_spec() -> impl Strategy<Value = TaskSpec> {
     let receivers = || prop::collection::vec(receiver(), 0..3);
+    let others = || prop::collection::vec(name(), 0..3);
     prop_oneof![
-        (name(), path(), receivers(), options(), any::<bool>(), any::<u32>()).prop_map(
-            |(sync, path, receivers, options, paused, generation)| {
-                let source = SyncSource { sync, path, receivers, options, paused, generation };
-                TaskSpec::SyncSource(source)
+        (name(), path(), receivers(), others(), options(), any::<bool>(), any::<u32>()).prop_map(
+            |(sync, path, receivers, others, options, paused, generation)| {
+                TaskSpec::SyncSource(SyncSource {
+                    sync,
+                    path,
+                    receivers,
+                    others,
+                    options,
+                    paused,
+                    generation,
+                })
             }
         ),
         (name(), path(), option::of(peer()), any::<bool>(), options(), receivers()).prop_map(

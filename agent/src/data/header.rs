@@ -36,6 +36,8 @@ pub enum Op {
     /// So many entries may be removed behind a relay on top of what the limit allows, since they may
     /// on the relay itself; no more follows.
     Allow { entries: u64 },
+    /// In a tree, how far those are that the target feeds; frames of `below` follow.
+    Below,
 }
 
 /// Where a feeder is in the journal of the source, and its target.
@@ -114,6 +116,7 @@ impl Header {
                 body.push(6);
                 body.extend(entries.to_be_bytes());
             }
+            Op::Below => body.push(7),
         }
         [&(body.len() as u16).to_be_bytes(), &body[..]].concat()
     }
@@ -152,6 +155,7 @@ impl Header {
                 let [entries] = read_numbers(numbers)?;
                 Op::Allow { entries }
             }
+            [7] => Op::Below,
             _ => return Err(HeaderError::Malformed("unknown request")),
         };
         Ok(Self { sync: name.parse()?, op })
@@ -226,7 +230,8 @@ mod tests {
                 Op::Mark(Mark { filled, changed, acked, at: Timestamp(at), lag })
             },
         );
-        let plain = prop_oneof![Just(Op::Verify), Just(Op::Move), Just(Op::Changes)];
+        let plain =
+            prop_oneof![Just(Op::Verify), Just(Op::Move), Just(Op::Changes), Just(Op::Below)];
         let offer = any::<[u64; 3]>()
             .prop_map(|[has, upto, target_has]| Op::Offer(Offer { has, upto, target_has }));
         let allow = any::<u64>().prop_map(|entries| Op::Allow { entries });

@@ -9,6 +9,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::cursor::Cursor;
+use crate::data::below::Standing;
 use crate::deliver::Pending;
 use crate::journal::{Change, Entry};
 use crate::rsync::progress::{Progress, Volume};
@@ -20,6 +21,8 @@ pub struct Shared {
     pending: Mutex<Pending>,
     status: Mutex<Status>,
     pub wake: Notify,
+    /// The target is further by the source's journal than it was told, or has forgotten it.
+    pub placed: Notify,
     /// True once changes are watched, or cannot be: a pass before would be done again.
     pub gate: watch::Sender<bool>,
 }
@@ -53,6 +56,10 @@ pub struct Status {
     /// for how much more.
     place: u64,
     next_place: Option<Place>,
+    /// As the target last heard.
+    told_place: u64,
+    /// How far those are that the target feeds, as it told last.
+    below: Standing,
 }
 
 impl Shared {
@@ -74,11 +81,14 @@ impl Shared {
             progress: None,
             place: 0,
             next_place: None,
+            told_place: 0,
+            below: Standing::new(),
         };
         Self {
             pending: Mutex::new(Pending::after(cursor.acked)),
             status: Mutex::new(status),
             wake: Notify::new(),
+            placed: Notify::new(),
             gate: watch::Sender::new(false),
         }
     }
@@ -198,6 +208,11 @@ impl Shared {
     pub fn place(&self, feeder: Option<Place>) -> u64 {
         let mut status = self.status();
         let Some(feeder) = feeder else { return if status.complete { status.acked } else { 0 } };
+        let before = status.place;
+        if feeder.has < before {
+            // The source's journal began anew.
+            (status.place, status.next_place) = (0, None);
+        }
         // One step after the other: what the feeder has now may not be reached before it has more.
         for _ in 0..2 {
             let next = *status.next_place.get_or_insert(feeder);
@@ -207,7 +222,42 @@ impl Shared {
             status.place = next.has;
             status.next_place = None;
         }
+        if status.place != before {
+            self.placed.notify_one();
+        }
         status.place
+    }
+
+    /// How far the target has everything, and those that it feeds; None for one that owes a pass, or
+    /// of which nobody knows. `feeder` as for `place`.
+    pub fn standing(&self, feeder: Option<Place>) -> (Option<u64>, Standing) {
+        let place = self.place(feeder);
+        let status = self.status();
+        // The source knows it also of a journal without entries.
+        let own = (status.complete && (place > 0 || feeder.is_none())).then_some(place);
+        // Nobody has more than its feeder, whatever was told before that began anew.
+        let most = if feeder.is_none() { status.acked } else { place };
+        let behind =
+            status.below.iter().map(|(node, upto)| (node.clone(), upto.map(|u| u.min(most))));
+        (own, behind.collect())
+    }
+
+    pub fn set_below(&self, below: Standing) {
+        self.status().below = below;
+    }
+
+    pub fn told_place(&self) -> u64 {
+        self.status().told_place
+    }
+
+    pub fn set_told_place(&self, place: u64) {
+        self.status().told_place = place;
+    }
+
+    /// The target may not know any more how far it is.
+    pub fn forget_told(&self) {
+        self.set_told_place(0);
+        self.placed.notify_one();
     }
 
     /// All is there, and the target was not told yet that something came.
@@ -279,5 +329,30 @@ mod tests {
             shared.status().state = state;
             assert_eq!(shared.told_lag(now), None);
         }
+    }
+
+    #[test]
+    fn nobody_behind_a_target_has_more_than_it() {
+        let shared = Shared::new(&Cursor { acked: 5, full: false, filled: true });
+        let name = |name: &str| name.parse::<NodeName>().unwrap();
+        let told = |upto| Standing::from([(name("w2"), Some(upto)), (name("w3"), None)]);
+        shared.set_below(told(4));
+        assert_eq!(shared.standing(None), (Some(5), told(4)));
+        // Told by the source's journal before this one.
+        shared.set_below(told(500));
+        assert_eq!(shared.standing(None), (Some(5), told(5)));
+        // A relay's own journal is another: what it has of the source's counts.
+        let mut relay = Place::default();
+        assert_eq!(shared.standing(Some(relay)).0, None);
+        relay.note(70, 5);
+        assert_eq!(shared.standing(Some(relay)), (Some(70), told(70)));
+        relay.note(80, 6);
+        assert_eq!(shared.standing(Some(relay)).0, Some(70));
+        relay.note(3, 6);
+        assert_eq!(shared.standing(Some(relay)).0, None);
+        shared.note(&Cursor { acked: 6, full: false, filled: true });
+        assert_eq!(shared.standing(Some(relay)).0, Some(3));
+        shared.note(&Cursor { acked: 6, full: true, filled: true });
+        assert_eq!(shared.standing(None).0, None);
     }
 }

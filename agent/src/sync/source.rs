@@ -29,9 +29,9 @@ use super::Engine;
 use super::hooks::Site;
 use super::verifying::{Copy, Schedule};
 use super::worker::{Order, Task};
+use crate::data::below::Standing;
 use crate::dispatch;
 use crate::hook::Ran;
-use barrier::Standing;
 use canary::Now;
 use keeper::Keeper;
 

@@ -24,8 +24,10 @@ use tokio_util::sync::CancellationToken;
 use super::Reports;
 use super::hooks::{Hooks, Site};
 use super::verifying::Terms;
+use crate::data::below::Standing;
 use crate::data::changes;
 use crate::data::header::{Mark, Offer};
+use crate::dispatch;
 use crate::rsync::options::allowed;
 use crate::verify::Side;
 pub use place::Place;
@@ -113,6 +115,7 @@ impl Targets {
             busy: tokio::sync::Mutex::default(),
             filled: watch::Sender::new(filled),
             told: watch::Sender::new(false),
+            below: watch::Sender::default(),
             hooks: OnceLock::new(),
             reports: self.reports.clone(),
         });
@@ -136,11 +139,12 @@ impl Targets {
         told.map(drop).map_err(|_| "the sync was stopped".to_owned())
     }
 
-    /// What the node says of those it feeds.
-    pub fn set_relay(&self, sync: &SyncName, report: Option<SourceReport>) {
+    /// What the node says of those it feeds, and how far they and those behind them are.
+    pub fn set_relay(&self, sync: &SyncName, report: Option<SourceReport>, below: Standing) {
         let target = self.lock().get(sync).map(|assigned| assigned.target.clone());
         if let Some(target) = target {
             target.lock().relay = report;
+            target.below.send_if_modified(|was| std::mem::replace(was, below.clone()) != below);
             target.publish();
         }
     }
@@ -225,6 +229,8 @@ pub struct Target {
     filled: watch::Sender<bool>,
     /// All that was brought was told as well, as a relay has to know.
     told: watch::Sender<bool>,
+    /// How far those are that it feeds.
+    below: watch::Sender<Standing>,
     hooks: OnceLock<Hooks>,
     reports: Reports,
 }
@@ -341,7 +347,12 @@ impl Target {
     async fn note_place(&self, has: u64) -> io::Result<()> {
         let own = if self.is_relay() { changes::head(&self.state_dir).await? } else { 0 };
         self.lock().place.note(has, own);
+        dispatch::poke(&self.state_dir);
         Ok(())
+    }
+
+    pub fn below(&self) -> watch::Receiver<Standing> {
+        self.below.subscribe()
     }
 
     /// A hold on it was released: behind it the same may go.

@@ -3,6 +3,7 @@
 
 mod ahead;
 mod batch;
+mod below;
 mod lag;
 mod order;
 mod pass;
@@ -71,8 +72,6 @@ pub struct Worker {
     lates: Retry,
     batches: Retry,
     passes: Retry,
-    /// By the source's journal, as the target last heard.
-    told_place: u64,
     /// Removals let go here, of which the target has not heard.
     allowed: Option<Allowed>,
     /// Removals let go on this node, as it had heard.
@@ -128,7 +127,6 @@ impl Worker {
             lates: Retry::new(seed),
             batches: Retry::new(!seed),
             passes: Retry::new(seed.wrapping_mul(3)),
-            told_place: 0,
             allowed: None,
             heard_allowed: standing.map_or(0, |(_, allowed)| allowed),
             orders,
@@ -140,6 +138,12 @@ impl Worker {
     pub async fn run(mut self) {
         if let Some(peer) = self.to.agent().cloned() {
             let (context, shared) = (self.context.clone(), self.shared.clone());
+            tokio::spawn(below::hear(
+                context.clone(),
+                peer.clone(),
+                shared.clone(),
+                self.stop.clone(),
+            ));
             tokio::spawn(lag::tell(context, peer, shared, self.stop.clone()));
         }
         let mut next_mark = Instant::now() + MARK_INTERVAL;
@@ -170,6 +174,7 @@ impl Worker {
                 () = self.stop.cancelled() => return,
                 Some(order) = self.orders.recv() => self.carry_out(order).await,
                 () = self.shared.wake.notified() => self.batches.hasten(),
+                () = self.shared.placed.notified() => {}
                 changed = options.changed() => if changed.is_err() { return },
                 changed = gate.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep_until(until) => {}

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::fleet::{Fleet, SYNC, eventually, is_ok};
 
 /// A hook that adds a line to `<dir>/told`: who and what.
-fn write_hook(dir: &Path, name: &str) {
+pub fn write_hook(dir: &Path, name: &str) {
     let hooks = dir.join("hooks");
     fs::create_dir_all(&hooks).unwrap();
     let told = dir.join("told");

@@ -18,3 +18,4 @@ mod relay;
 mod remote;
 mod renames;
 mod settings;
+mod standing;

@@ -37,7 +37,7 @@ fn listen(dir: &Path, node: &str, engine: &SyncEngine, caller: &str) {
 
 /// The source `m` and copies that feed each other as they are told.
 pub struct Tree {
-    dir: TempDir,
+    pub dir: TempDir,
     pub engines: BTreeMap<&'static str, SyncEngine>,
     pub options: SyncOptions,
 }
@@ -82,19 +82,21 @@ impl Tree {
             };
             assert!(is_ok(&self.engines[node].apply_target(spec).await));
         }
+        let others = edges.iter().filter(|(_, feeder)| *feeder != "m");
         let spec = SyncSource {
             receivers: fed_by("m"),
+            others: others.map(|(node, _)| node.parse().unwrap()).collect(),
             options: self.options.clone(),
             ..SyncSource::new(SYNC.parse().unwrap(), path("m"))
         };
         assert!(is_ok(&self.engines["m"].apply_source(spec).await));
     }
 
-    fn cut(&self, feeder: &str, node: &str) {
+    pub fn cut(&self, feeder: &str, node: &str) {
         fs::remove_file(self.dir.path().join("peers").join(format!("{feeder}-{node}"))).unwrap();
     }
 
-    fn heal(&self, feeder: &str, node: &str) {
+    pub fn heal(&self, feeder: &str, node: &str) {
         listen(self.dir.path(), node, &self.engines[node], feeder);
     }
 
@@ -144,6 +146,12 @@ impl Tree {
             }
         }
         panic!("no rename was ever carried over as one");
+    }
+
+    /// Without what it has to do.
+    pub async fn restart(&mut self, node: &'static str) {
+        self.engines[node].shut_down().await;
+        self.engines.insert(node, engine(self.dir.path(), node).await);
     }
 
     pub async fn end(self) {
@@ -346,8 +354,7 @@ async fn what_was_renamed_is_not_sent_again_behind_a_relay() {
         let sent = tree.state("w1", "w2", DeliveryState::Idle).await.sent_bytes - before;
         assert!(sent < 100_000, "{sent} bytes");
         // The relay starts again, and is told of no "full" by it.
-        tree.engines["w1"].shut_down().await;
-        tree.engines.insert("w1", engine(tree.dir.path(), "w1").await);
+        tree.restart("w1").await;
         tree.shape(&edges).await;
     }
     tree.end().await;

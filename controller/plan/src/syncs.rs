@@ -31,10 +31,12 @@ pub(crate) fn desired(draft: &mut Draft<'_>) -> Desired {
         let part = Part::of(draft, &uses, sync);
         let slot = Slot::Sync(sync.name.clone());
         if let Some(source) = part.source {
+            let receivers = part.receivers(draft, source);
             let spec = TaskSpec::SyncSource(SyncSource {
                 sync: sync.name.clone(),
                 path: sync.source.path.clone(),
-                receivers: part.receivers(draft, source),
+                others: part.others(&receivers),
+                receivers,
                 options: sync.options.clone(),
                 paused: sync.paused,
                 generation: sync.generation,
@@ -155,6 +157,12 @@ impl<'a> Part<'a> {
             receivers.push(Receiver { node: member.node.clone(), route, bwlimit: member.bwlimit });
         }
         receivers
+    }
+
+    /// Targets to be kept in step that none of these is.
+    fn others(&self, receivers: &[Receiver]) -> Vec<NodeName> {
+        let is_fed = |node: &NodeName| receivers.iter().any(|receiver| receiver.node == *node);
+        self.parents.keys().filter(|node| !is_fed(node)).map(|node| (*node).clone()).collect()
     }
 
     fn peer(&self, draft: &mut Draft<'_>, feeder: &Node, target: &NodeName) -> Option<Peer> {

@@ -200,6 +200,8 @@ pub struct SyncSource {
     pub sync: SyncName,
     pub path: DirPath,
     pub receivers: Vec<Receiver>,
+    /// Targets that others feed, or nobody yet; sorted.
+    pub others: Vec<NodeName>,
     pub options: SyncOptions,
     /// Nothing is delivered; changes wait in the journal.
     pub paused: bool,
@@ -214,6 +216,7 @@ impl SyncSource {
             sync,
             path,
             receivers: Vec::new(),
+            others: Vec::new(),
             options: SyncOptions::default(),
             paused: false,
             generation: 0,

@@ -114,11 +114,12 @@ pub fn verify_paths(paths: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, Invalid> {
 impl TryFrom<v1::SyncSource> for SyncSource {
     type Error = Invalid;
     fn try_from(source: v1::SyncSource) -> Result<Self, Invalid> {
-        let v1::SyncSource { sync, path, receivers, options, paused, generation } = source;
+        let v1::SyncSource { sync, path, receivers, others, options, paused, generation } = source;
         Ok(Self {
             sync: parse("sync", &sync)?,
             path: parse("path", &path)?,
             receivers: each("receivers", TARGETS_MAX, receivers)?,
+            others: parse_each("others", TARGETS_MAX, &others)?,
             options: options.unwrap_or_default().try_into()?,
             paused,
             generation,
@@ -128,11 +129,12 @@ impl TryFrom<v1::SyncSource> for SyncSource {
 
 impl From<SyncSource> for v1::SyncSource {
     fn from(source: SyncSource) -> Self {
-        let SyncSource { sync, path, receivers, options, paused, generation } = source;
+        let SyncSource { sync, path, receivers, others, options, paused, generation } = source;
         Self {
             sync: sync.to_string(),
             path: path.to_string(),
             receivers: receivers.into_iter().map(Into::into).collect(),
+            others: others.iter().map(ToString::to_string).collect(),
             options: Some(options.into()),
             paused,
             generation,

@@ -155,13 +155,14 @@ impl TryFrom<Spec> for TaskSpec {
 
 impl From<&SyncSource> for wire::SyncSource {
     fn from(source: &SyncSource) -> Self {
-        let SyncSource { sync, path, receivers, options, paused, generation } = source;
+        let SyncSource { sync, path, receivers, others, options, paused, generation } = source;
         Self {
             sync: sync.to_string(),
             path: path.to_string(),
             targets: Vec::new(),
             options: Some(options.into()),
             receivers: receivers.iter().map(Into::into).collect(),
+            others: from_all(others),
             paused: *paused,
             generation: *generation,
         }
@@ -171,14 +172,23 @@ impl From<&SyncSource> for wire::SyncSource {
 impl TryFrom<wire::SyncSource> for SyncSource {
     type Error = Invalid;
     fn try_from(source: wire::SyncSource) -> Result<Self, Invalid> {
-        let wire::SyncSource { sync, path, targets: _, options, receivers, paused, generation } =
-            source;
+        let wire::SyncSource {
+            sync,
+            path,
+            targets: _,
+            options,
+            receivers,
+            others,
+            paused,
+            generation,
+        } = source;
         check_count("receivers", receivers.len(), TARGETS_MAX)?;
         let receivers = receivers.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
         Ok(Self {
             sync: parse("sync", &sync)?,
             path: parse("path", &path)?,
             receivers,
+            others: parse_all("others", others, TARGETS_MAX)?,
             options: options.ok_or_else(|| missing("options"))?.try_into()?,
             paused,
             generation,

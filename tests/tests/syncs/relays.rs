@@ -214,6 +214,9 @@ fn a_relay_that_is_filled_or_held_is_waited_for() -> Result<()> {
     relay.rate(None)?;
     wait_idle(&fleet);
     fleet.wait_in_step("master1", &targets);
+    fs::write(www.join("news"), "news")?;
+    fleet.ctl(&["sync", "wait", "www", "--timeout", "60s"])?.ok()?;
+    assert!(fs::exists(fleet.www("web3")?.join("news"))?, "it is waited for");
     let shown = fleet.ctl(&["sync", "show", "www"])?.ok()?;
     let lines: Vec<&str> = shown.lines().filter(|line| line.contains(":/")).collect();
     let below = lines.iter().position(|line| line.starts_with("  web3:"));

@@ -1,20 +1,16 @@
 //! Waits until targets have everything that was in the source when it was asked, and says whom it
 //! waits for. It orders no delivery and survives no restart.
 
-use std::collections::BTreeMap;
-
 use lockstep_model::NodeName;
 use lockstep_model::task::{Outcome, OutcomeKind};
 use tokio::sync::mpsc;
 
 use super::Orders;
 use super::canary::Now;
+use crate::data::below::Standing;
 
 /// Names of targets in one line.
 const NAMES_MAX: usize = 5;
-
-/// How far each target has everything; None for one that owes a pass.
-pub type Standing = BTreeMap<NodeName, Option<u64>>;
 
 /// Until `at_least` targets, or all, have everything up to now. To be dropped when cancelled.
 pub async fn wait(

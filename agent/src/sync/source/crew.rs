@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::cursor::Cursor;
+use crate::data::below::Standing;
 use crate::data::lane::Lane;
 use crate::journal::Entry;
 use crate::sync::context::Context;
@@ -31,6 +32,8 @@ pub struct Crew {
     /// Of the cursors, one file per target.
     dir: PathBuf,
     workers: BTreeMap<NodeName, Member>,
+    /// Targets that others feed, or nobody yet.
+    others: Vec<NodeName>,
     stop: CancellationToken,
 }
 
@@ -66,14 +69,15 @@ impl Crew {
     pub fn start(
         context: Arc<Context>,
         dir: PathBuf,
-        targets: &[Receiver],
+        spec: &SyncSource,
         head: u64,
         stop: CancellationToken,
     ) -> (Self, u64) {
-        let mut crew = Self { context, dir, workers: BTreeMap::new(), stop };
-        crew.forget_others(targets);
+        let others = spec.others.clone();
+        let mut crew = Self { context, dir, workers: BTreeMap::new(), others, stop };
+        crew.forget_others(&spec.receivers);
         let mut from = head;
-        for receiver in targets {
+        for receiver in &spec.receivers {
             let cursor = crew.load_cursor(&receiver.node, head);
             from = from.min(cursor.acked);
             crew.add(receiver.into(), cursor);
@@ -130,8 +134,10 @@ impl Crew {
         self.workers.insert(node, Member { to, shared, lane, orders, stop, task });
     }
 
-    /// Exactly these targets from now on. `read_upto` is what the others were given already.
-    pub async fn become_these(&mut self, targets: &[Receiver], read_upto: u64) {
+    /// Exactly the targets of `spec` from now on. `read_upto` is what those before were given already.
+    pub async fn become_these(&mut self, spec: &SyncSource, read_upto: u64) {
+        let targets = &spec.receivers;
+        self.others.clone_from(&spec.others);
         let keeps = |node: &NodeName| targets.iter().any(|receiver| receiver.node == *node);
         let gone: Vec<NodeName> =
             self.workers.keys().filter(|node| !keeps(node)).cloned().collect();
@@ -195,11 +201,10 @@ impl Crew {
         self.workers.values().map(|worker| worker.shared.acked()).min()
     }
 
-    /// The sequence up to which every target has everything; None without targets, or when one owes
-    /// a pass.
+    /// The sequence up to which every target has everything, also those that others feed; None
+    /// without targets, or when one owes a pass.
     pub fn complete_upto(&self) -> Option<u64> {
-        let all = self.workers.values().map(|worker| worker.shared.complete_upto());
-        all.reduce(|one, other| Some(one?.min(other?))).flatten()
+        self.standing().into_values().reduce(|one, other| Some(one?.min(other?))).flatten()
     }
 
     /// Whether every target has everything up to `seq`; false without targets.
@@ -207,10 +212,25 @@ impl Crew {
         self.complete_upto().is_some_and(|upto| upto >= seq)
     }
 
-    /// How far each target has everything; None for one that owes a pass.
-    pub fn standing(&self) -> BTreeMap<NodeName, Option<u64>> {
-        let upto = |worker: &Member| worker.shared.complete_upto();
-        self.workers.iter().map(|(node, worker)| (node.clone(), upto(worker))).collect()
+    /// How far each target has everything, also those behind others; None for one that owes a pass,
+    /// or of which nobody tells.
+    pub fn standing(&self) -> Standing {
+        let feeder = self.context.place();
+        let mut all: Standing = self.others.iter().map(|node| (node.clone(), None)).collect();
+        let mut fed = Standing::new();
+        for (node, worker) in &self.workers {
+            let (own, behind) = worker.shared.standing(feeder);
+            fed.insert(node.clone(), own);
+            for (node, upto) in behind {
+                // Who is in the tree is told to the source alone.
+                if feeder.is_some() || all.contains_key(&node) {
+                    let known = all.entry(node).or_default();
+                    *known = upto.max(*known);
+                }
+            }
+        }
+        all.append(&mut fed);
+        all
     }
 
     /// Of targets with an agent: others cannot be compared.

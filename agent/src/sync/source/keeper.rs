@@ -20,7 +20,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::barrier::Standing;
 use super::canary::{self, Canaries, Now};
 use super::classic::{self, Classic};
 use super::crew::Crew;
@@ -31,6 +30,7 @@ use super::poke::Poke;
 use super::reaper::{Kept, Reaper};
 use super::sluice::Sluice;
 use super::{CURSORS, Command};
+use crate::data::below::Standing;
 use crate::dispatch;
 use crate::journal::Entry;
 use crate::rsync::exclude::{self, Excludes};
@@ -134,8 +134,7 @@ impl Keeper {
             }
             false => Some(tokio::spawn(lsyncd.run(state, stop.child_token()))),
         };
-        let (crew, from) =
-            Crew::start(context.clone(), cursors, &spec.receivers, head, stop.child_token());
+        let (crew, from) = Crew::start(context.clone(), cursors, spec, head, stop.child_token());
         crew.set_rates(spec);
         classic::sweep(&dir);
         let classic = is_classic.then(|| {
@@ -176,6 +175,10 @@ impl Keeper {
         // No lsyncd begins with a "full" here, after which a source is looked at.
         if keeper.is_relay && *keeper.may_feed.borrow() {
             keeper.context.trail.begin_above(head);
+        }
+        // A place, by which it is known how far those are that others feed.
+        if spec.options.once && head == 0 {
+            keeper.feed.append_nothing((keeper.context.engine.now)()).await?;
         }
         keeper.fit_lsyncds().await?;
         Ok(keeper)
@@ -258,7 +261,7 @@ impl Keeper {
     async fn apply(&mut self, spec: SyncSource) -> Result<(), String> {
         self.context.set_options(&spec);
         self.set_rules(&spec);
-        self.crew.become_these(&spec.receivers, self.sluice.given_upto()).await;
+        self.crew.become_these(&spec, self.sluice.given_upto()).await;
         self.crew.set_rates(&spec);
         self.note_shape(&spec).await?;
         self.fit_lsyncds().await
@@ -458,11 +461,7 @@ impl Keeper {
 
     fn publish(&mut self) {
         let standing = self.crew.standing();
-        self.standing.send_if_modified(|now| {
-            let changed = *now != standing;
-            *now = standing;
-            changed
-        });
+        self.standing.send_if_modified(|was| std::mem::replace(was, standing.clone()) != standing);
         let deliveries = self.crew.report((self.context.engine.now)());
         let (mut engine, mut problem) = match (&self.classic, &*self.watch.borrow_and_update()) {
             (Some(classic), _) => classic.state(),
@@ -493,7 +492,7 @@ impl Keeper {
         let report = SourceReport { engine, problem, warnings, head, deliveries };
         let Context { engine, sync, .. } = &*self.context;
         match self.is_relay {
-            true => engine.targets.set_relay(sync, Some(report)),
+            true => engine.targets.set_relay(sync, Some(report), standing),
             false => engine.reports.publish(sync, SyncReport::Source(report)),
         }
     }

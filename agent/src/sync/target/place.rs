@@ -43,6 +43,10 @@ impl Place {
         }
         self.needs = 0;
         self.upto = offer.upto;
+        if offer.upto < self.has {
+            // The source's journal began anew: what counted in the one before says nothing.
+            (self.has, self.own) = (0, 0);
+        }
         Ok(())
     }
 
@@ -78,5 +82,15 @@ mod tests {
         let mut place = Place { needs: 4, ..place };
         place.take_any();
         assert!(place.take(&offer(0, 0)).is_ok());
+    }
+
+    #[test]
+    fn nothing_counts_in_a_journal_that_began_anew() {
+        let mut place = Place::default();
+        place.note(500, 9);
+        assert!(place.take(&offer(Offer::ALL, 500)).is_ok());
+        assert_eq!((place.has, place.offer()), (500, (500, 500)));
+        assert!(place.take(&offer(Offer::ALL, 3)).is_ok());
+        assert_eq!((place.has, place.offer()), (0, (0, 3)));
     }
 }

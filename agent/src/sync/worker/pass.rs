@@ -176,7 +176,7 @@ impl Worker {
         };
         if let Ok(Answer::Go | Answer::Unfilled) = answer {
             self.shared.status().unmarked = false;
-            self.told_place = what.acked;
+            self.shared.set_told_place(what.acked);
         }
         answer
     }

@@ -55,7 +55,7 @@ impl Worker {
             answer = mark(&*self.context.engine.dial, &peer, &header) => answer,
         };
         if let Ok(Answer::Go | Answer::Unfilled) = answer {
-            self.told_place = target_has;
+            self.shared.set_told_place(target_has);
         }
         Some(match answer {
             // Another fed it until now: it is compared, and what is there too much may go.
@@ -78,7 +78,7 @@ impl Worker {
             return false;
         }
         let place = self.shared.place(self.context.place());
-        place > 0 && place != self.told_place
+        place > 0 && place != self.shared.told_place()
     }
 
     /// The target waits for another feeder, or until this one has caught up.

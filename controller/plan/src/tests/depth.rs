@@ -125,11 +125,21 @@ fn shown(parents: &BTreeMap<String, String>) -> String {
     edges.join(" ")
 }
 
+/// Whom the source feeds, and whom others do.
+fn told_to_source(lab: &Lab) -> String {
+    let task = lab.world.newest(&"m".parse().unwrap(), &Slot::Sync("a".parse().unwrap())).unwrap();
+    let TaskSpec::SyncSource(spec) = &task.spec else { panic!() };
+    let names = |nodes: Vec<&str>| nodes.join(" ");
+    let fed = names(spec.receivers.iter().map(|to| to.node.as_str()).collect());
+    format!("{fed}, others {}", names(spec.others.iter().map(|node| node.as_str()).collect()))
+}
+
 #[test]
 fn relays_feed_those_behind_them_and_a_dead_one_gives_them_up() {
     let (mut lab, heads) = relays();
     let before = parents(&lab);
     expect!["w1<m w2<m w3<w1 w4<w1 w5<w2 w6<w2"].assert_eq(&shown(&before));
+    assert_eq!(told_to_source(&lab), "w1 w2, others w3 w4 w5 w6");
     lab.disconnect("w1");
     lab.settle();
     assert_eq!(parents(&lab), before, "a short absence moves nobody");
@@ -142,6 +152,7 @@ fn relays_feed_those_behind_them_and_a_dead_one_gives_them_up() {
     let moved: BTreeSet<_> =
         before.iter().filter(|(child, parent)| after[*child] != **parent).collect();
     expect!["w1<w5 w2<m w3<m w4<w5 w5<w2 w6<w2"].assert_eq(&shown(&after));
+    assert_eq!(told_to_source(&lab), "w2 w3, others w1 w4 w5 w6");
     assert!(moved.iter().all(|(child, parent)| *parent == "w1" || *child == "w1"));
 
     lab.connect("w1");
