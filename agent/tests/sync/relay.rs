@@ -260,6 +260,25 @@ async fn another_feeder_brings_what_the_one_before_did_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_a_tree_nothing_stays_that_went_meanwhile() {
+    let mut tree = Tree::new(&["w1", "w2"], None).await;
+    let src = tree.www("m");
+    fs::write(src.join("old"), "old").unwrap();
+    tree.shape(&[("w1", "m"), ("w2", "w1")]).await;
+    tree.same(&["w1", "w2"]).await;
+    tree.state("w1", "w2", DeliveryState::Idle).await;
+    tree.cut("w1", "w2");
+    fs::remove_file(src.join("old")).unwrap();
+    tree.same(&["w1"]).await;
+    assert!(tree.www("w2").join("old").exists());
+    tree.options.fanout = None;
+    tree.shape(&[("w1", "m"), ("w2", "m")]).await;
+    tree.same(&["w2"]).await;
+    tree.state("m", "w2", DeliveryState::Idle).await;
+    tree.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_that_is_behind_a_copy_does_not_feed_it() {
     let tree = Tree::new(&["w1", "w2", "w3"], None).await;
     tree.shape(&[("w1", "m"), ("w2", "m"), ("w3", "w1")]).await;

@@ -38,9 +38,13 @@ impl Worker {
         self.to.agent().filter(|_| self.context.options().is_tree).cloned()
     }
 
-    /// Asks the target before a delivery. None when stopped.
+    /// Asks the target before a delivery, outside of a tree before the first: others may have fed it
+    /// until now. None when stopped.
     pub(super) async fn offer(&mut self) -> Option<Offered> {
-        let Some(peer) = self.in_tree() else { return Some(Offered::Taken) };
+        let is_asked = self.context.options().is_tree || !self.cursor.filled;
+        let Some(peer) = self.to.agent().filter(|_| is_asked).cloned() else {
+            return Some(Offered::Taken);
+        };
         let feeder = self.context.place();
         let (has, upto) = match feeder {
             Some(place) => place.offer(),
