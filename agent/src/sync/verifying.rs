@@ -305,10 +305,12 @@ async fn settled(orders: Orders, copy: Copy) -> Result<(), String> {
         let now = orders.now(Some(&copy.peer.node)).await?;
         let mut standing = orders.standing();
         loop {
-            match standing.borrow_and_update().get(&copy.peer.node) {
-                None => return Err("it is no target any more".to_owned()),
-                Some(Some(upto)) if *upto >= now.seq => return Ok(()),
-                Some(_) => {}
+            if !standing.borrow_and_update().contains_key(&copy.peer.node) {
+                return Err("it is no target any more".to_owned());
+            }
+            // By the journal of this node, which is a relay's own.
+            if copy.shared.complete_upto().is_some_and(|upto| upto >= now.seq) {
+                return Ok(());
             }
             if let state @ (DeliveryState::Held | DeliveryState::Paused) =
                 copy.shared.status().state
