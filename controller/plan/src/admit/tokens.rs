@@ -4,6 +4,7 @@ use lockstep_model::identity::{Principal, Subject, Token, TokenFor, User};
 use lockstep_model::label::LABELS_MAX;
 use lockstep_model::node::{Node, NodeAdmin};
 use lockstep_model::record::{Key, Record, Write};
+use lockstep_model::sync::{Sync, TargetAt};
 use lockstep_model::{Code, Invalid, KeyHash, Millis, NodeName, Reject, Timestamp, TokenId};
 
 use super::{Admitted, NODES_MAX, TOKENS_MAX, check_room, precondition, users};
@@ -126,7 +127,26 @@ pub(super) fn enroll(
     Ok(Admitted { writes, detail: format!("{subject} joined"), ..Admitted::default() })
 }
 
+/// Neither a node's, nor that of a target without an agent: one name is one machine.
 fn check_name_is_free(world: &World, name: &NodeName) -> Result<(), Reject> {
+    let mut syncs = world.syncs().values().map(|sync| &sync.value);
+    let remote = |sync: &&Sync| {
+        sync.target(name).is_some_and(|target| matches!(target.at, TargetAt::Remote(_)))
+    };
+    if let Some(sync) = syncs.find(remote) {
+        let message = format!(
+            "sync {0} has a target without an agent that is called {name}: choose another name, or \
+             to give that machine an agent: lockstepctl sync remove-target {0} {name}, and add it \
+             again once it has joined",
+            sync.name
+        );
+        return Err(Reject::new(
+            Code::AlreadyExists,
+            "name_in_use",
+            format!("node/{name}"),
+            message,
+        ));
+    }
     let Some(node) = world.nodes().get(name) else { return Ok(()) };
     let next = match node.value.admin {
         NodeAdmin::Expelled => format!("free the name with lockstepctl node remove {name}"),

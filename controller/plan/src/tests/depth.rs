@@ -8,7 +8,8 @@ use lockstep_model::setting::Value;
 use lockstep_model::sync::{Selected, SyncOptions};
 use lockstep_model::task::{OutcomeKind, Slot, TaskSpec};
 
-use super::dsl::{Lab, create_sync};
+use super::dsl::{Lab, add_targets, create_sync, key};
+use super::refusals::{enroll, for_node, token};
 use super::stories::{ALL, check, in_force};
 
 fn selected(selector: &str, path: &str) -> Selected {
@@ -222,6 +223,11 @@ fn a_target_without_an_agent_is_its_sources_alone() {
     };
     expect!["FailedPrecondition no_agent sync/webroot/old: old has no agent: its copy cannot be compared; lockstepctl sync resync webroot --target old brings whatever differs"].assert_eq(&lab.refusal(verify(&["old"])));
     assert_eq!(lab.ask(verify(&[])).tasks.len(), 1, "the others are compared");
+    // One name is one machine, whoever comes later.
+    expect!["AlreadyExists name_in_use node/old: sync webroot has a target without an agent that is called old: choose another name, or to give that machine an agent: lockstepctl sync remove-target webroot old, and add it again once it has joined"].assert_eq(&lab.refusal(token("t-old", for_node("old"), 900_000)));
+    lab.ask(token("t-late", for_node("late"), 900_000));
+    lab.ask(add_targets("webroot", &["late=ssh://deploy@10.0.0.8/srv/www?key=deploy"]));
+    expect!["AlreadyExists name_in_use node/late: sync webroot has a target without an agent that is called late: choose another name, or to give that machine an agent: lockstepctl sync remove-target webroot late, and add it again once it has joined"].assert_eq(&lab.refusal(enroll("t-late", 2, key("late"))));
     expect!["InvalidArgument invalid targets: targets: web1=ssh://h:22/p: web1 is a node with an agent: name it web1:/path, or call this target otherwise with NAME=ssh://h:22/p"].assert_eq(&lab.refusal(create_sync("x", "master1:/x", &["web1=ssh://h/p"])));
 }
 

@@ -27,7 +27,7 @@ pub(super) fn token(id: &str, grants: TokenFor, ttl_ms: u64) -> Request {
     }
 }
 
-fn for_node(name: &str) -> TokenFor {
+pub(super) fn for_node(name: &str) -> TokenFor {
     TokenFor::Node { name: name.parse().unwrap(), labels: Default::default() }
 }
 
