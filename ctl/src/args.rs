@@ -1,6 +1,8 @@
 //! The words of the command line. What they do is in `cmd`.
 
+pub mod mirror;
 pub mod schedule;
+pub mod settings;
 pub mod sync;
 mod work;
 
@@ -11,6 +13,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use lockstep_model::identity::Role;
 use lockstep_model::{HostPort, Invalid, Millis, NodeName, TokenId, UserName};
 
+pub use self::mirror::MirrorCommand;
 pub use self::schedule::ScheduleCommand;
 pub use self::sync::SyncCommand;
 pub use self::work::{NodeChange, NodeCommand, TaskCommand, Wait};
@@ -113,6 +116,9 @@ pub enum Command {
     /// Directories kept in step.
     #[command(subcommand)]
     Sync(SyncCommand),
+    /// Projects pulled from an upstream to a master, and from there to replicas.
+    #[command(subcommand)]
+    Mirror(MirrorCommand),
     /// When things happen by themselves.
     #[command(subcommand)]
     Schedule(ScheduleCommand),
@@ -132,7 +138,7 @@ pub enum Command {
     Log(Log),
     /// Why something is as it is, or what it waits for.
     #[command(
-        after_help = "Examples:\n  lockstepctl explain\n  lockstepctl explain sync/webroot\n  lockstepctl explain node/web1"
+        after_help = "Examples:\n  lockstepctl explain\n  lockstepctl explain sync/webroot\n  lockstepctl explain mirror/fedora\n  lockstepctl explain node/web1"
     )]
     Explain(Explain),
     /// The controller's store: backup, and taking over an old copy.
@@ -154,6 +160,7 @@ impl Command {
             Self::Token(_) => "token",
             Self::Node(_) => "node",
             Self::Sync(_) => "sync",
+            Self::Mirror(_) => "mirror",
             Self::Schedule(_) => "schedule",
             Self::Task(_) => "task",
             Self::User(_) => "user",
@@ -282,7 +289,7 @@ pub struct Log {
 
 #[derive(ClapArgs, Debug)]
 pub struct Explain {
-    /// sync/NAME, node/NAME or task/ID; everything that waits unless given.
+    /// sync/NAME, mirror/NAME, node/NAME or task/ID; everything that waits unless given.
     pub subject: Option<String>,
 }
 

@@ -5,6 +5,7 @@ use lockstep_model::identity::Subject;
 use lockstep_proto::v1;
 use lockstep_proto::v1::enrollment_service_client::EnrollmentServiceClient;
 use lockstep_proto::v1::log_service_client::LogServiceClient;
+use lockstep_proto::v1::mirror_service_client::MirrorServiceClient;
 use lockstep_proto::v1::node_service_client::NodeServiceClient;
 use lockstep_proto::v1::schedule_service_client::ScheduleServiceClient;
 use lockstep_proto::v1::status_service_client::StatusServiceClient;
@@ -79,6 +80,7 @@ impl Client {
     services! {
         enrollment: EnrollmentServiceClient,
         log: LogServiceClient,
+        mirrors: MirrorServiceClient,
         nodes: NodeServiceClient,
         schedules: ScheduleServiceClient,
         status: StatusServiceClient,

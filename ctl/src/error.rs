@@ -55,6 +55,10 @@ impl Failure {
         Self { kind: Kind::Interrupted, message: message.into() }
     }
 
+    pub fn unreachable(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Unreachable, message: message.into() }
+    }
+
     /// Who reads our stdout went away; that is no news to him.
     pub fn closed() -> Self {
         Self { kind: Kind::Failed, message: String::new() }
@@ -72,6 +76,10 @@ impl Failure {
 
     pub fn is_refused(&self) -> bool {
         self.kind == Kind::Refused
+    }
+
+    pub fn is_unreachable(&self) -> bool {
+        self.kind == Kind::Unreachable
     }
 
     /// Whether the controller refused it with this word.

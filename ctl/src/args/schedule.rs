@@ -48,7 +48,6 @@ pub struct ScheduleArgs {
 
 impl ScheduleArgs {
     /// None: no schedule is named.
-    #[allow(dead_code)] // for what takes ScheduleArgs
     pub fn text(&self) -> Option<ScheduleText> {
         self.rule.as_ref().map(|rule| self.terms.text(rule))
     }

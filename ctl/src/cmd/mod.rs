@@ -3,8 +3,10 @@
 mod context;
 mod log;
 mod login;
+mod mirror;
 mod node;
 pub mod schedule;
+mod settings;
 mod status;
 mod store;
 mod sync;
@@ -28,6 +30,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         Command::Watch(_) => true,
         Command::Task(task) => task.follows(),
         Command::Sync(sync) => sync.follows(),
+        Command::Mirror(mirror) => mirror.follows(),
         _ => false,
     };
     let limit = match (global.timeout, endless) {
@@ -54,6 +57,7 @@ async fn dispatch(global: &Global, command: Command) -> Result<(), Failure> {
         Command::Token(command) => token::run(&Client::connect(global).await?, command).await,
         Command::Node(command) => node::run(&Client::connect(global).await?, command).await,
         Command::Sync(command) => sync::run(global, command).await,
+        Command::Mirror(command) => mirror::run(global, command).await,
         Command::Schedule(command) => schedule::run(&Client::connect(global).await?, command).await,
         Command::Task(command) => task::run(&Client::connect(global).await?, command).await,
         Command::User(command) => user::run(&Client::connect(global).await?, command).await,

@@ -16,7 +16,6 @@ pub async fn run(client: &Client, command: ScheduleCommand) -> Result<(), Failur
 }
 
 /// For people, before something with a schedule is kept: when --schedule-preview asks for it.
-#[allow(dead_code)] // for what takes ScheduleArgs
 pub async fn preview_first(client: &Client, args: &ScheduleArgs) -> Result<(), Failure> {
     let (Some(text), Some(count)) = (args.text(), args.schedule_preview) else { return Ok(()) };
     let answer = preview(client, text, count).await?;
@@ -71,7 +70,6 @@ fn understood(answer: &v1::PreviewScheduleResponse) -> Vec<(&'static str, String
 }
 
 /// A schedule in one line: `minute=*/30 in Europe/Berlin from 2027-01-01T00:00:00Z, missed=once …`.
-#[allow(dead_code)] // for what takes ScheduleArgs
 pub fn line(schedule: &v1::Schedule) -> String {
     let Ok(Schedule { rule, zone, start, end, policy: _ }) = Schedule::try_from(schedule.clone())
     else {

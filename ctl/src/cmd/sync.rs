@@ -6,14 +6,14 @@ mod filters;
 mod generate;
 mod list;
 mod run;
-mod settings;
 mod show;
 mod targets;
 mod watch;
 
+use lockstep_model::sync::SyncOptions;
 use lockstep_proto::v1;
 
-use super::{task, tell};
+use super::{settings, task, tell};
 use crate::args::sync::OneChange;
 use crate::args::{Change, Global, SyncCommand, Wait};
 use crate::client::Client;
@@ -22,7 +22,7 @@ use crate::{render, wait};
 
 pub async fn run(global: &Global, command: SyncCommand) -> Result<(), Failure> {
     match command {
-        SyncCommand::Settings => settings::show(global.output),
+        SyncCommand::Settings => settings::show::<SyncOptions>(global.output),
         SyncCommand::Generate { name, print } => generate::run(global, name, print).await,
         SyncCommand::Wait(barrier) => {
             let limit = global.timeout.unwrap_or(Global::TIMEOUT_DEFAULT);

@@ -104,7 +104,7 @@ fn options() -> impl Strategy<Value = MirrorOptions> {
         ("rsync-option", "--checksum"),
         ("filter", "- *.iso"),
         ("replica-delete", "none"),
-        ("timeout", "90s"),
+        ("run-timeout", "90s"),
         ("attempts", "7"),
         ("bwlimit", "10M"),
         ("delete-limit", "none"),

@@ -4,8 +4,10 @@
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueEnum, value_parser};
-use lockstep_model::setting::{Setting, Settings, Value};
+use lockstep_model::setting::Value;
 use lockstep_model::sync::{Filter, Pattern, SyncOptions};
+
+use crate::args::settings::{self, Emptiers, beside};
 
 /// What was given, and nothing else.
 #[derive(Clone, Debug, Default)]
@@ -35,10 +37,9 @@ pub enum Preset {
 }
 
 const FILTER: &str = "filter";
-const HEADING: &str = "Settings";
 
 /// Repeated settings, and the option that empties each.
-const EMPTIERS: &[(&str, &str)] = &[
+const EMPTIERS: &Emptiers = &[
     (FILTER, "no-filter"),
     ("priority", "no-priority"),
     ("ignore", "no-ignore"),
@@ -47,13 +48,7 @@ const EMPTIERS: &[(&str, &str)] = &[
 
 impl Args for SettingArgs {
     fn augment_args(command: Command) -> Command {
-        let command =
-            SyncOptions::TABLE.iter().fold(command, |command, row| command.arg(option(row)));
-        let command = EMPTIERS.iter().fold(command, |command, (name, none)| {
-            let help = format!("Empty {name}");
-            let none = Arg::new(*none).long(*none).action(ArgAction::SetTrue).help(help);
-            command.arg(beside(none).conflicts_with(*name))
-        });
+        let command = settings::add::<SyncOptions>(command, EMPTIERS);
         sugar()
             .into_iter()
             .fold(command, |command, arg| command.arg(arg.conflicts_with("no-filter")))
@@ -62,35 +57,6 @@ impl Args for SettingArgs {
     fn augment_args_for_update(command: Command) -> Command {
         Self::augment_args(command)
     }
-}
-
-fn beside(arg: Arg) -> Arg {
-    arg.help_heading(HEADING).hide_short_help(true)
-}
-
-fn option(row: &'static Setting<SyncOptions>) -> Arg {
-    let default = SyncOptions::default().all_values();
-    let default = default.into_iter().find(|(name, _)| *name == row.name);
-    let default = default.map(|(_, texts)| texts.join(" ")).unwrap_or_default();
-    let help = match default.as_str() {
-        "" => row.help.to_owned(),
-        text => format!("{}; {text} unless given", row.help),
-    };
-    let arg = beside(Arg::new(row.name).long(row.name).help(help))
-        .value_parser(move |text: &str| check(row, text));
-    if row.is_flag() {
-        let arg = arg.value_name("yes|no").num_args(0..=1).require_equals(true);
-        return arg.default_missing_value("yes").action(ArgAction::Set);
-    }
-    let action = if row.repeated { ArgAction::Append } else { ArgAction::Set };
-    // Filters begin with "- ".
-    arg.value_name(row.value).action(action).allow_hyphen_values(row.name == FILTER)
-}
-
-/// Of one value by itself.
-fn check(row: &Setting<SyncOptions>, text: &str) -> Result<String, String> {
-    let checked = SyncOptions::default().set([(row.name, text)]);
-    checked.map(|()| text.to_owned()).map_err(|problem| problem.problem)
 }
 
 /// Other ways to say filters. They and `--filter` are taken in the order in which they stand.
@@ -118,17 +84,7 @@ fn sugar() -> [Arg; 5] {
 
 impl FromArgMatches for SettingArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let mut values = Vec::new();
-        for row in SyncOptions::TABLE.iter().filter(|row| row.name != FILTER) {
-            let texts = matches.get_many::<String>(row.name).into_iter().flatten();
-            let value = |text: &String| Value { name: row.name.to_owned(), text: text.clone() };
-            values.extend(texts.map(value));
-        }
-        for (name, none) in EMPTIERS.iter().filter(|(name, _)| *name != FILTER) {
-            if matches.get_flag(none) {
-                values.push(Value { name: (*name).to_owned(), text: String::new() });
-            }
-        }
+        let values = settings::read::<SyncOptions>(matches, EMPTIERS, |name| name != FILTER);
         Ok(Self { values, rules: rules(matches) })
     }
 
@@ -234,10 +190,8 @@ mod tests {
 
     #[test]
     fn every_repeated_setting_can_be_emptied() {
-        let repeated: Vec<_> =
-            SyncOptions::TABLE.iter().filter(|row| row.repeated).map(|r| r.name).collect();
         let emptied: Vec<_> = EMPTIERS.iter().map(|(name, _)| *name).collect();
-        assert_eq!(emptied, repeated);
+        assert_eq!(emptied, settings::repeated::<SyncOptions>());
     }
 
     #[test]

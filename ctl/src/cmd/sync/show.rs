@@ -7,6 +7,7 @@ use lockstep_model::rate::Rate;
 use lockstep_proto::v1;
 
 use super::targets::{has_agent, node};
+use crate::cmd::settings;
 use crate::render;
 
 pub fn list(syncs: &[v1::Sync]) -> String {
@@ -60,8 +61,6 @@ fn problem(sync: &v1::Sync) -> String {
 pub fn details(sync: &v1::Sync) -> String {
     let report = sync.source_report.clone().unwrap_or_default();
     let options = sync.options.clone().unwrap_or_default();
-    let settings: Vec<String> =
-        options.settings.iter().map(|s| format!("{}={}", s.name, quoted(&s.value))).collect();
     let selected = sync.selected.as_ref();
     let selected = selected.map(|s| format!("nodes with {} at {}", s.selector, s.path));
     let head = render::fields([
@@ -72,16 +71,12 @@ pub fn details(sync: &v1::Sync) -> String {
         ("problem", problem(sync)),
         ("warnings", report.warnings.join("; ")),
         ("journal head", report.head.to_string()),
-        ("settings", settings.join(" ")),
+        ("settings", settings::line(&options.settings)),
         ("selects", selected.unwrap_or_default()),
         ("applied", if sync.source_applied { "yes" } else { "not yet" }.to_owned()),
         ("revision", sync.revision.to_string()),
     ]);
     format!("{head}\n\n{}", targets(sync))
-}
-
-fn quoted(text: &str) -> String {
-    if text.contains(' ') { format!("'{text}'") } else { text.to_owned() }
 }
 
 fn targets(sync: &v1::Sync) -> String {

@@ -143,7 +143,7 @@ const SETTINGS: &[Setting<MirrorOptions>] = &[
         reset: |o, _| o.replica.filters.clear(),
     },
     one!(
-        "timeout",
+        "run-timeout",
         "TIME",
         limits.timeout,
         seconds(MirrorOptions::TIMEOUT_MAX),
@@ -357,7 +357,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for (name, text) in [
-            ("timeout", "0s"),
+            ("run-timeout", "0s"),
             ("attempts", "0"),
             ("nice", "20"),
             ("delete", "sometimes"),

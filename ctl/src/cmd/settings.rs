@@ -1,15 +1,14 @@
-//! `sync settings`: the model's table, without a controller.
+//! A table of settings as people and programs read it, without a controller.
 
 use lockstep_model::setting::Settings;
-use lockstep_model::sync::SyncOptions;
 use lockstep_proto::v1;
 
 use crate::args::Format;
 use crate::error::Failure;
 use crate::render;
 
-pub fn show(format: Format) -> Result<(), Failure> {
-    let rows = SyncOptions::TABLE.iter().zip(SyncOptions::default().all_values());
+pub fn show<O: Settings>(format: Format) -> Result<(), Failure> {
+    let rows = O::TABLE.iter().zip(O::default().all_values());
     let settings = rows.map(|(row, (_, default_values))| v1::SettingInfo {
         name: row.name.to_owned(),
         value: row.value.to_owned(),
@@ -30,4 +29,15 @@ pub fn show(format: Format) -> Result<(), Failure> {
         });
         render::table(&["setting", "value", "default", "meaning"], rows)
     })
+}
+
+/// Those that differ from the default, in one line.
+pub fn line(settings: &[v1::Setting]) -> String {
+    let quoted = |text: &str| match text.contains(' ') {
+        true => format!("'{text}'"),
+        false => text.to_owned(),
+    };
+    let words: Vec<String> =
+        settings.iter().map(|s| format!("{}={}", s.name, quoted(&s.value))).collect();
+    words.join(" ")
 }
