@@ -59,17 +59,17 @@ const DAEMON: &str = "it makes a daemon or a server of rsync";
 const FILES: &str = "it reads or writes files that are not of the tree";
 const OUTSIDE: &str = "it follows links out of the tree";
 const TREE: &str = "a mirror is one whole tree, and always in the same place";
-const BACKUP: &str = "old versions are kept by publish=snapshot, and not in the tree";
-const BASIS: &str = "other trees are compared with by publish=snapshot";
-const DELETE: &str = "removals are settings of their own: delete, and how many at most";
+const BACKUP: &str = "old versions are kept by the setting publish, and not in the tree";
+const BASIS: &str = "other trees are linked from by the setting publish";
+const DELETE: &str = "the settings delete and delete-limit are for that";
 const ERRORS: &str = "what is missing because of an error would be taken for removed";
 const SOURCE: &str = "a mirror takes nothing away from where it pulls from";
 const OUTPUT: &str = "what rsync prints is Lockstep's to choose, since it reads it";
 const OWN: &str = "it is Lockstep's to give";
-const TIME: &str = "limits of time are settings of their own";
-const RATE: &str = "the limit of bytes per second is a setting of its own";
-const NETWORK: &str =
-    "it is no matter of the tree: the address family, and host and port of the URL, are settings";
+const TIME: &str = "the settings timeout, io-timeout and connect-timeout are for that";
+const RATE: &str = "the setting bwlimit is for that";
+const NETWORK: &str = "the URL says where and how";
+const FAMILY: &str = "the setting address-family is for that";
 const PASSWORD: &str = "the password is given apart, and kept as a secret";
 const RIGHTS: &str = "the rights are those of the agent";
 const DEVICES: &str = "it reads or writes the contents of devices";
@@ -333,8 +333,8 @@ pub const TABLE: &[Row] = &[
     short_no("temp-dir", 'T', FILES),
     with("iconv", charset),
     flag("no-iconv"),
-    short_no("ipv4", '4', NETWORK),
-    short_no("ipv6", '6', NETWORK),
+    short_no("ipv4", '4', FAMILY),
+    short_no("ipv6", '6', FAMILY),
     short_no("8-bit-output", '8', OUTPUT),
     no("no-8-bit-output", OUTPUT),
     no("no-8", OUTPUT),
