@@ -16,7 +16,10 @@ use std::path::Path;
 use lockstep_model::sync::Remote;
 use lockstep_model::sync::options::TransferOptions;
 use lockstep_model::{NodeName, SyncName};
-use remote::Way;
+use remote::{Terms, Way};
+
+/// How long it may take to connect to a target without an agent.
+const CONNECT_S: u64 = 10;
 
 /// From where to where, and through what.
 #[derive(Clone, Copy, Debug)]
@@ -121,7 +124,7 @@ pub fn argv(route: &Route<'_>, form: Form) -> Vec<OsString> {
     exclude_from.push(route.excludes);
     let mut source = route.source.as_os_str().to_owned();
     source.push("/");
-    let Way { options, destination } = match route.to {
+    let Way { options, end } = match route.to {
         End::Agent { sync, node, agent, data_dir } => Way {
             // The far side's errors come through the protocol, and count in the exit code. By
             // default they go to its own standard error and its own exit code, which our remote
@@ -131,13 +134,16 @@ pub fn argv(route: &Route<'_>, form: Form) -> Vec<OsString> {
                 "-e".into(),
                 shell(sync, agent, data_dir, form),
             ],
-            destination: format!("{node}::{sync}/").into(),
+            end: format!("{node}::{sync}/").into(),
         },
-        End::Remote { remote, secrets, rate } => remote::way(remote, secrets, rate, form.fills()),
+        End::Remote { remote, secrets, rate } => {
+            let terms = Terms { secrets, password: None, rate, connect_s: CONNECT_S };
+            remote::way(remote, &terms, form.fills())
+        }
     };
     args.push(exclude_from);
     args.extend(options);
-    args.extend(["--".into(), source, destination]);
+    args.extend(["--".into(), source, end]);
     args
 }
 
@@ -158,7 +164,7 @@ fn shell(sync: &SyncName, agent: &Path, data_dir: &Path, form: Form) -> OsString
 }
 
 /// The words of `-e`.
-fn quoted(words: &[OsString]) -> OsString {
+pub(crate) fn quoted(words: &[OsString]) -> OsString {
     let quoted: Vec<Vec<u8>> = words.iter().map(|word| quote(word.as_bytes())).collect();
     OsString::from_vec(quoted.join(&b' '))
 }
@@ -193,10 +199,15 @@ pub fn list<'a>(names: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Stats {
     pub sent_bytes: u64,
+    pub received_bytes: u64,
+    /// Files that were brought, or would be.
+    pub brought: u64,
     /// Of the files that were brought, or would be.
     pub brought_bytes: u64,
-    /// Entries that the source has, of those that were to be brought.
+    /// Entries that the source has, of those that were to be brought, the top included.
     pub files: u64,
+    /// Of all files that the source has.
+    pub total_bytes: u64,
     pub created: u64,
     /// Entries, contents of directories included.
     pub deleted: u64,
@@ -207,6 +218,9 @@ impl Stats {
         let Some((key, rest)) = line.split_once(": ") else { return };
         let field = match key {
             "Total bytes sent" => &mut self.sent_bytes,
+            "Total bytes received" => &mut self.received_bytes,
+            "Number of regular files transferred" => &mut self.brought,
+            "Total file size" => &mut self.total_bytes,
             "Total transferred file size" => &mut self.brought_bytes,
             "Number of files" => &mut self.files,
             "Number of created files" => &mut self.created,
@@ -369,6 +383,8 @@ mod tests {
             "Number of files: 12 (reg: 9, dir: 3)",
             "Number of created files: 2 (reg: 2)",
             "Number of deleted files: 102 (reg: 100, dir: 2)",
+            "Number of regular files transferred: 1",
+            "Total file size: 5000 bytes",
             "Total transferred file size: 400 bytes",
             "Total bytes sent: 512",
             "Total bytes received: 3",
@@ -376,8 +392,16 @@ mod tests {
         ] {
             stats.read(line);
         }
-        let expected =
-            Stats { sent_bytes: 512, brought_bytes: 400, files: 12, created: 2, deleted: 102 };
+        let expected = Stats {
+            sent_bytes: 512,
+            received_bytes: 3,
+            brought: 1,
+            brought_bytes: 400,
+            files: 12,
+            total_bytes: 5000,
+            created: 2,
+            deleted: 102,
+        };
         assert_eq!(stats, expected);
         assert_eq!(stats.before(), 112);
         assert_eq!(OsStr::new("a").as_bytes(), b"a");

@@ -13,6 +13,25 @@ pub fn blocked(stderr: &str) -> Vec<RelPath> {
     stderr.lines().filter_map(|line| tidy(bare(line.trim_end())?)).collect()
 }
 
+/// How rsync says that it left something which was to be removed.
+const DELETIONS_CUT: &str = "Deletions stopped due to --max-delete limit";
+
+/// Entries that `--max-delete` left, as rsync counts them: of a directory that is not empty only what
+/// is in it. None when it left none.
+pub fn deletions_cut(stderr: &str) -> Option<u64> {
+    let rest = stderr.lines().find_map(|line| line.strip_prefix(DELETIONS_CUT))?;
+    let count = rest.trim_start_matches([' ', '(']).split(' ').next();
+    Some(count.and_then(|count| count.parse().ok()).unwrap_or(u64::MAX))
+}
+
+/// Whether all that is said is that something is in the way of something else, or was left.
+pub fn is_only_blocked(stderr: &str) -> bool {
+    let lines = stderr.lines().map(str::trim_end).filter(|line| !line.is_empty());
+    let starts = |line: &str, of: &[&str]| of.iter().any(|start| line.starts_with(start));
+    let mut telling = lines.filter(|line| !starts(line, &SUMMARIES)).peekable();
+    telling.peek().is_some() && telling.all(|line| starts(line, &BARE))
+}
+
 /// What only sums up what other lines say.
 const SUMMARIES: [&str; 4] = [
     "rsync error: ",

@@ -5,14 +5,14 @@ use std::process::ExitStatus;
 
 use lockstep_model::Millis;
 
+use super::complaint::deletions_cut;
+
 /// How `lockstep-agent rsh` starts its one line on standard error: rsync's own exit code is the
 /// same whatever its remote shell says.
 pub const RSH_UNREACHABLE: &str = "lockstep rsh: unreachable: ";
 pub const RSH_REFUSED: &str = "lockstep rsh: refused: ";
 pub const RSH_UNFILLED: &str = "lockstep rsh: unfilled: ";
 
-/// How rsync says that it left something which was to be removed.
-const DELETIONS_CUT: &str = "Deletions stopped due to --max-delete limit";
 /// Longest error kept for people, in bytes.
 const TEXT_MAX: usize = 300;
 
@@ -50,7 +50,7 @@ impl Exit {
             return Self::Killed;
         }
         // Trouble with a name would hide it in the exit code.
-        if stderr.lines().any(|line| line.starts_with(DELETIONS_CUT)) {
+        if deletions_cut(stderr).is_some() {
             return Self::Transient;
         }
         match status.code() {
@@ -100,6 +100,7 @@ pub fn text(status: ExitStatus, stderr: &str) -> String {
         Some(11) => Some("the target could not write; is its disk full?"),
         Some(12) => Some("the connection broke"),
         Some(30) => Some("nothing moved for too long"),
+        Some(35) => Some("the daemon did not answer in time"),
         _ => None,
     };
     match said(stderr).or(meaning.map(str::to_owned)) {
@@ -119,7 +120,7 @@ pub fn said(stderr: &str) -> Option<String> {
 }
 
 /// One line that is not too long.
-pub(super) fn fit(line: &str) -> String {
+pub(crate) fn fit(line: &str) -> String {
     let line = &line[..line.floor_char_boundary(TEXT_MAX)];
     line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -91,6 +91,18 @@ impl Progress {
         Some(Estimate { percent, left })
     }
 
+    /// Bytes per second of late; 0 while too little time has passed to tell.
+    pub fn rate(&self, at: Duration) -> u64 {
+        let [(since, before), _] = self.marks;
+        let passed = at.saturating_sub(since);
+        if passed < RATE_MIN {
+            return 0;
+        }
+        let moved = u128::from(self.bytes.saturating_sub(before));
+        let rate = (moved * 1000).checked_div(passed.as_millis()).unwrap_or(0);
+        u64::try_from(rate).unwrap_or(u64::MAX)
+    }
+
     fn total(&self) -> Option<u64> {
         let (low, high) = self.bounds;
         match self.volume {

@@ -12,22 +12,33 @@ use super::quoted;
 
 /// The file of host keys among the secrets.
 pub const KNOWN_HOSTS: &str = "known_hosts";
-/// How long ssh may take to connect, in seconds.
-const CONNECT_MAX: &str = "ConnectTimeout=10";
 /// Without a password in it rsync would ask at a terminal.
 pub const PASSWORD: &str = "RSYNC_PASSWORD";
 
-/// The arguments of rsync that say where to and how, `--` and the source between them excepted.
+/// The arguments of rsync that say where the far end is and how it is reached.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Way {
     pub options: Vec<OsString>,
-    pub destination: OsString,
+    /// Source or destination; it stands behind `--`.
+    pub end: OsString,
 }
 
-/// `secrets` is the agent's own directory of named files, `known_hosts` among them. `rate` is in
-/// bytes per second. Where it `may_make` the directory, a missing one is no failure.
-pub fn way(remote: &Remote, secrets: &Path, rate: Option<u64>, may_make: bool) -> Way {
+/// On what terms it is reached.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    /// The agent's own directory of named files, `known_hosts` among them.
+    pub secrets: &'a Path,
+    /// A file with the daemon's password, if it is not among the secrets.
+    pub password: Option<&'a Path>,
+    /// Bytes per second.
+    pub rate: Option<u64>,
+    pub connect_s: u64,
+}
+
+/// Where it `may_make` the directory, a missing one is no failure.
+pub fn way(remote: &Remote, terms: &Terms<'_>, may_make: bool) -> Way {
     let Remote { scheme, user, at, path, secret } = remote;
+    let Terms { secrets, password, rate, connect_s } = *terms;
     let user = user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
     let host = match at.host().contains(':') {
         true => format!("[{}]", at.host()),
@@ -39,32 +50,34 @@ pub fn way(remote: &Remote, secrets: &Path, rate: Option<u64>, may_make: bool) -
         // rsync counts in KiB, and 0 is no limit.
         options.push(format!("--bwlimit={}", (rate >> 10).max(1)).into());
     }
-    let destination = match scheme {
+    let end = match scheme {
         Scheme::Ssh => {
             // Through the protocol too: two streams mixed would tell wrong names. A daemon does so
             // by itself, and an old one does not know the option.
             options.push("--stderr=client".into());
-            options.extend(["-e".into(), ssh(at.port, file.as_deref(), secrets)]);
+            options.extend(["-e".into(), ssh(at.port, file.as_deref(), terms)]);
             // rsync makes no directory of this name.
             let bound = if may_make { "" } else { "." };
             format!("{user}{host}:{path}/{bound}")
         }
         Scheme::Rsync => {
-            if let Some(file) = file {
+            if let Some(file) = password.or(file.as_deref()) {
                 let mut option = OsString::from("--password-file=");
                 option.push(file);
                 options.push(option);
             }
-            options.push("--contimeout=10".into());
+            options.push(format!("--contimeout={connect_s}").into());
             format!("rsync://{user}{host}:{}/{path}/", at.port)
         }
     };
-    Way { options, destination: destination.into() }
+    Way { options, end: end.into() }
 }
 
 /// The text of `-e`. The host's key must be known, nothing is asked, no configuration of the
 /// machine's own has a say, and no key but the one that is named is tried.
-fn ssh(port: u16, key: Option<&Path>, secrets: &Path) -> OsString {
+fn ssh(port: u16, key: Option<&Path>, terms: &Terms<'_>) -> OsString {
+    let Terms { secrets, connect_s, .. } = *terms;
+    let connect = format!("ConnectTimeout={connect_s}");
     let mut words: Vec<OsString> = ["ssh", "-F", "none", "-p"].map(Into::into).to_vec();
     words.push(port.to_string().into());
     for word in [
@@ -73,7 +86,7 @@ fn ssh(port: u16, key: Option<&Path>, secrets: &Path) -> OsString {
         "GlobalKnownHostsFile=/dev/null",
         "IdentitiesOnly=yes",
         "ClearAllForwardings=yes",
-        CONNECT_MAX,
+        &connect,
         "ServerAliveInterval=15",
         "ServerAliveCountMax=4",
     ] {
@@ -110,10 +123,14 @@ pub fn top(remote: &Remote) -> String {
 mod tests {
     use super::*;
 
+    fn terms(secrets: &str, rate: u64) -> Terms<'_> {
+        Terms { secrets: Path::new(secrets), password: None, rate: Some(rate), connect_s: 10 }
+    }
+
     fn shown(url: &str) -> String {
-        let way = way(&url.parse().unwrap(), Path::new("/etc/x"), Some(5000), false);
+        let way = way(&url.parse().unwrap(), &terms("/etc/x", 5000), false);
         let options: Vec<_> = way.options.iter().map(|o| o.to_str().unwrap()).collect();
-        format!("{} -> {}", options.join(" "), way.destination.to_str().unwrap())
+        format!("{} -> {}", options.join(" "), way.end.to_str().unwrap())
     }
 
     #[test]
@@ -135,10 +152,10 @@ mod tests {
     #[test]
     fn a_rate_is_never_none_by_rounding_and_odd_paths_stay_one_word() {
         let remote = "ssh://h/srv?key=k".parse().unwrap();
-        let way = way(&remote, Path::new("/my %d"), Some(1), true);
+        let way = way(&remote, &terms("/my %d", 1), true);
         assert_eq!(way.options[0], "--bwlimit=1");
         let shell = way.options.last().unwrap().to_str().unwrap();
         assert!(shell.contains(r#"'UserKnownHostsFile="/my %%d/known_hosts"'"#), "{shell}");
-        assert_eq!(way.destination, "h:/srv/");
+        assert_eq!(way.end, "h:/srv/");
     }
 }

@@ -3,4 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // nothing but tests
 
+mod courses;
+mod daemon;
+mod ends;
 mod options;

@@ -1,0 +1,3 @@
+//! Mirrors on this node: pulls from an upstream or from the master, and the trees they fill.
+
+pub mod pull;

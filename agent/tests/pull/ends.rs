@@ -1,0 +1,118 @@
+//! How pulls from a real daemon fail, and what is made of it.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+
+use lockstep_agent::mirror::pull::course::Place;
+use lockstep_agent::mirror::pull::ending::{End, Ended, Retry};
+use lockstep_model::Millis;
+use lockstep_model::mirror::rsync::Delete;
+
+use super::daemon::{Daemon, Mirror, chmod, names, wait_until, write};
+
+fn failed(mirror: &Mirror) -> Ended {
+    let told = mirror.pull(Place::Tree);
+    told.next.expect_err("it fails")
+}
+
+fn check(ended: &Ended, code: u8, retry: Retry, why: &str) {
+    assert_eq!((ended.code, ended.end), (Some(code), End::Failed(retry)), "{ended:?}");
+    assert!(ended.why.contains(why), "{ended:?}");
+}
+
+fn with_password(dir: &Path, mirror: &mut Mirror, password: &str) {
+    let file = dir.join("password");
+    fs::write(&file, password).unwrap();
+    chmod(&file, 0o600);
+    mirror.password = Some(file);
+}
+
+#[test]
+fn a_password_is_taken_or_the_daemon_says_no_for_good() {
+    let dir = tempfile::tempdir().unwrap();
+    write(&dir.path().join("up"), &["a"]);
+    let secrets = dir.path().join("secrets");
+    fs::write(&secrets, "ann:right\n").unwrap();
+    chmod(&secrets, 0o600);
+    let more = format!("auth users = ann\nsecrets file = {}\n", secrets.display());
+    let daemon = Daemon::start(dir.path(), &more);
+    let mut mirror = Mirror::new(dir.path(), &daemon.url("ann@"), Delete::After);
+    check(&failed(&mirror), 5, Retry::Never, "wants a user and a password");
+    with_password(dir.path(), &mut mirror, "wrong\n");
+    check(&failed(&mirror), 5, Retry::Never, "does not take user ann with the mirror's password");
+    with_password(dir.path(), &mut mirror, "right\n");
+    assert!(mirror.pull(Place::Tree).next.is_ok());
+    assert_eq!(names(&mirror.tree()), ["a"]);
+}
+
+#[test]
+fn what_the_daemon_has_not_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    write(&dir.path().join("up"), &["a"]);
+    let daemon = Daemon::start(dir.path(), "");
+    let other = daemon.url("").replace("/m", "/other");
+    let mirror = Mirror::new(dir.path(), &other, Delete::After);
+    check(&failed(&mirror), 5, Retry::Never, "has no module other");
+    let mirror = Mirror::new(dir.path(), &format!("{}/no/such", daemon.url("")), Delete::After);
+    check(&failed(&mirror), 23, Retry::Never, "has no directory m/no/such");
+    let mirror = Mirror::new(dir.path(), &daemon.url(""), Delete::After);
+    fs::rename(dir.path().join("up"), dir.path().join("away")).unwrap();
+    check(&failed(&mirror), 5, Retry::Later, "cannot enter the directory of module m");
+}
+
+#[test]
+fn a_daemon_that_is_away_busy_or_silent_is_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    write(&dir.path().join("up"), &["a"]);
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let mut mirror = Mirror::new(dir.path(), &format!("rsync://127.0.0.1:{port}/m"), Delete::After);
+    mirror.io_timeout = Millis::from_secs(1);
+    check(&failed(&mirror), 30, Retry::Soon, "");
+    drop(silent);
+    check(&failed(&mirror), 10, Retry::Soon, "Connection refused");
+    let lock = dir.path().join("lock");
+    let daemon = Daemon::start(
+        dir.path(),
+        &format!("max connections = -1\nlock file = {}\n", lock.display()),
+    );
+    let mirror = Mirror::new(dir.path(), &daemon.url(""), Delete::After);
+    check(&failed(&mirror), 5, Retry::Later, "");
+    let url = daemon.url("");
+    drop(daemon);
+    wait_until("the daemon is gone", || {
+        let mirror = Mirror::new(dir.path(), &url, Delete::After);
+        failed(&mirror).code == Some(10)
+    });
+}
+
+#[test]
+fn a_daemon_that_lets_nobody_in_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    write(&dir.path().join("up"), &["a"]);
+    let daemon = Daemon::start(dir.path(), "hosts deny = *\n");
+    let mirror = Mirror::new(dir.path(), &daemon.url(""), Delete::After);
+    check(&failed(&mirror), 5, Retry::Never, "does not let this node in");
+}
+
+/// Removals wait too: what cannot be read would look as if it were gone.
+#[test]
+fn what_the_other_side_cannot_read_makes_it_partial_and_removes_nothing() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let up = dir.path().join("up");
+    write(&up, &["a", "secret/x", "open/y"]);
+    chmod(&up.join("secret"), 0o700);
+    for path in [dir.path(), &up] {
+        chmod(path, 0o755);
+    }
+    let daemon = Daemon::start(dir.path(), "uid = 65534\ngid = 65534\n");
+    let mirror = Mirror::new(dir.path(), &daemon.url(""), Delete::After);
+    write(&mirror.tree(), &["gone", "secret/x"]);
+    check(&failed(&mirror), 23, Retry::Later, "Permission denied");
+    let tree = names(&mirror.tree());
+    assert_eq!(tree, ["a", "gone", "open", "open/y", "secret", "secret/x"]);
+}
