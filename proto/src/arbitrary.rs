@@ -11,8 +11,8 @@ use lockstep_model::rate::Rate;
 use lockstep_model::record::{Actor, Change, Fleet, Record, RequestDone, RequestId, Write};
 use lockstep_model::sync::options::TransferOptions;
 use lockstep_model::sync::{
-    Comment, DeletePolicy, Filter, Hook, Pattern, Place, Remote, Selected, Sync, SyncOptions,
-    Target, TargetAt,
+    Comment, DeletePolicy, Filter, Hook, Pass, Pattern, Place, Remote, Schedules, Selected, Sync,
+    SyncOptions, SyncState, Target, TargetAt,
 };
 use lockstep_model::task::{
     Ended, Outcome, OutcomeKind, Peer, Receiver, Route, SyncBarrier, SyncSource, SyncTarget,
@@ -33,6 +33,7 @@ pub fn record() -> impl Strategy<Value = Record> {
         token().prop_map(Record::Token),
         user().prop_map(Record::User),
         sync().prop_map(Record::Sync),
+        sync_state().prop_map(Record::SyncState).boxed(),
         mirror::record().boxed(),
         task().prop_map(Record::Task).boxed(),
         request_done().prop_map(Record::Request),
@@ -161,9 +162,10 @@ fn options() -> impl Strategy<Value = SyncOptions> {
     let filters = prop::collection::vec(filter, 0..4);
     let hook = text::<Hook>("[a-z0-9]{1,9}( failure=(ignore|retry))?( timeout=[1-9]s)?");
     let hooks = prop::collection::vec(hook, 0..3);
-    let rest = (hooks, option::of(2u32..100), any::<bool>(), option::of(1024u64..));
+    let rest =
+        (hooks, option::of(2u32..100), any::<bool>(), option::of(1024u64..), schedules().boxed());
     (select(&DeletePolicy::ALL), filters, 0u64..=600, rest).prop_map(
-        |(delete, filters, secs, (hooks, fanout, acls, bwlimit))| SyncOptions {
+        |(delete, filters, secs, (hooks, fanout, acls, bwlimit, schedules))| SyncOptions {
             delete,
             filters,
             delay: Millis::from_secs(secs),
@@ -171,9 +173,26 @@ fn options() -> impl Strategy<Value = SyncOptions> {
             fanout,
             transfer: TransferOptions { acls, ..TransferOptions::default() },
             bwlimit: bwlimit.and_then(Rate::new),
+            schedules,
             ..SyncOptions::default()
         },
     )
+}
+
+fn sync_state() -> impl Strategy<Value = SyncState> {
+    let passes = prop::collection::btree_map(select(&Pass::ALL), schedule::progress(), 1..=3);
+    (name(), name(), passes).prop_map(|(sync, target, passes)| SyncState { sync, target, passes })
+}
+
+fn schedules() -> impl Strategy<Value = Schedules> {
+    let rules = (option::of(schedule::rule()), option::of(schedule::rule()));
+    (rules, schedule::policy()).prop_map(|((resync, verify), policy)| Schedules {
+        resync,
+        scrub: None,
+        verify,
+        zone: "Europe/Berlin".parse().unwrap(),
+        policy,
+    })
 }
 
 fn remote() -> impl Strategy<Value = Remote> {

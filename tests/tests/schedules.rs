@@ -1,8 +1,14 @@
 //! Schedules as their users see them: looked at before they are used, and followed.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use lockstep_proto::v1;
-use lockstep_tests::{Fleet, Net};
+use lockstep_tests::{Fleet, Net, until};
+
+const SOON: Duration = Duration::from_secs(30);
 
 #[test]
 fn a_schedule_is_looked_at_before_it_is_used() -> Result<()> {
@@ -55,5 +61,73 @@ fn a_schedule_is_looked_at_before_it_is_used() -> Result<()> {
     let stderr =
         fleet.ctl(&["schedule", "preview", "hour=4", "--timezone", "Berlin"])?.refused()?;
     ensure!(stderr.contains("no known time zone"), "{stderr}");
+    Ok(())
+}
+
+/// Verifications of `www` that were given, by their target; the oldest first.
+fn verifications(fleet: &Fleet) -> Result<Vec<v1::Task>> {
+    let list = fleet.ask::<v1::ListTasksResponse>(&["task", "list", "--slot", "verify/www"])?;
+    Ok(list.tasks)
+}
+
+fn done_of(tasks: &[v1::Task], target: &str) -> BTreeSet<String> {
+    let slot = format!("verify/www/{target}");
+    let done = |task: &&v1::Task| task.slot == slot && task.outcome.is_some();
+    tasks.iter().filter(done).map(|task| task.id.clone()).collect()
+}
+
+#[test]
+fn copies_are_verified_by_a_schedule_that_a_killed_controller_goes_on_with() -> Result<()> {
+    let net = Net::new()?;
+    let mut fleet = Fleet::start(&net, &["master1", "web1", "web2"])?;
+    fleet.sync_www("master1", &["web1", "web2"])?;
+    let update = [
+        "sync",
+        "update",
+        "www",
+        "--verify-schedule",
+        "second=*/5",
+        "--verify-every",
+        "none",
+        "--schedule-timezone",
+        "europe/berlin",
+    ];
+    fleet.ctl(&update)?.ok()?;
+    let shown = fleet.ctl(&["sync", "show", "www"])?.ok()?;
+    ensure!(shown.contains("verify:") && shown.contains("next at "), "{shown}");
+    let why = fleet.ctl(&["explain", "sync/www"])?.ok()?;
+    ensure!(why.contains("verify by 'second=*/5': next at "), "{why}");
+    // What nobody told of is found and repaired.
+    fs::write(fleet.www("web1")?.join("index.html"), "spoiled")?;
+    fleet.wait_in_step("master1", &["web1", "web2"]);
+    until(SOON, "both were verified", || -> Result<()> {
+        let tasks = verifications(&fleet)?;
+        ensure!(["web1", "web2"].iter().all(|target| !done_of(&tasks, target).is_empty()));
+        Ok(())
+    });
+
+    fleet.controller.daemon.kill()?;
+    fleet.restart_controller()?;
+    let before = verifications(&fleet)?;
+    until(SOON, "both were verified again", || -> Result<()> {
+        let tasks = verifications(&fleet)?;
+        let more = |target: &&str| done_of(&tasks, target).len() > done_of(&before, target).len();
+        ensure!(["web1", "web2"].iter().all(|target| more(target)), "{tasks:?}");
+        Ok(())
+    });
+
+    // Paused, nothing runs; the schedule's end leaves nothing behind.
+    fleet.ctl(&["sync", "pause", "www", "--wait"])?.ok()?;
+    let shown = fleet.ctl(&["sync", "show", "www"])?.ok()?;
+    ensure!(shown.contains("not while the sync is paused"), "{shown}");
+    let export = fleet.ctl(&["store", "export"])?.ok()?;
+    ensure!(!export.contains("sync-state/"), "{export}");
+    fleet.ctl(&["sync", "resume", "www", "--wait"])?.ok()?;
+    let export = fleet.ctl(&["store", "export"])?.ok()?;
+    ensure!(export.contains("sync-state/www/web1"), "{export}");
+    let refused = fleet.ctl(&["sync", "update", "www", "--schedule-timezone", "Berlin"])?;
+    ensure!(refused.refused()?.contains("schedule-timezone"));
+    let refused = fleet.ctl(&["sync", "update", "www", "--resync-schedule", "minute=75"])?;
+    ensure!(refused.refused()?.contains("--resync-schedule"));
     Ok(())
 }

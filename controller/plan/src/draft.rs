@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use lockstep_model::reason::Reason;
 use lockstep_model::record::{Key, Record, Write};
-use lockstep_model::task::{Task, TaskSpec};
+use lockstep_model::task::{Slot, Task, TaskSpec};
 use lockstep_model::{Millis, NodeName, TaskId, Timestamp};
 
 use crate::{Plan, World};
@@ -16,17 +16,30 @@ pub(crate) struct Draft<'a> {
     writes_max: usize,
     keys: BTreeSet<Key>,
     born: u32,
+    given: BTreeSet<(NodeName, Slot)>,
     plan: Plan,
 }
 
 impl<'a> Draft<'a> {
     pub fn new(world: &'a World, now: Timestamp, writes_max: usize) -> Self {
-        Self { world, now, writes_max, keys: BTreeSet::new(), born: 0, plan: Plan::default() }
+        Self {
+            world,
+            now,
+            writes_max,
+            keys: BTreeSet::new(),
+            born: 0,
+            given: BTreeSet::new(),
+            plan: Plan::default(),
+        }
     }
 
     /// Writes that stand or fall together. What no longer fits waits for the next round.
-    pub fn write<const N: usize>(&mut self, rule: &'static str, group: [Write; N]) {
-        if self.plan.cut || self.plan.writes.len() + N > self.writes_max {
+    pub fn write<G>(&mut self, rule: &'static str, group: G)
+    where
+        G: IntoIterator<Item = Write, IntoIter: ExactSizeIterator>,
+    {
+        let group = group.into_iter();
+        if self.plan.cut || self.plan.writes.len() + group.len() > self.writes_max {
             self.plan.cut = true;
             return;
         }
@@ -39,6 +52,11 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Nothing more fits.
+    pub fn is_cut(&self) -> bool {
+        self.plan.cut
+    }
+
     pub fn writes(&self, key: &Key) -> bool {
         self.keys.contains(key)
     }
@@ -49,13 +67,24 @@ impl<'a> Draft<'a> {
 
     /// A new task. `old`, when given, is written with it, so that a slot never has two live tasks.
     pub fn give(&mut self, rule: &'static str, new: NewTask, old: Option<Task>) {
-        let id = TaskId { revision: self.world.revision().next(), n: self.born };
-        self.born += 1;
-        let task = Write::Put(Record::Task(new.born(id, self.now)));
+        let task = self.born(new);
         match old {
             Some(old) => self.write(rule, [Write::Put(Record::Task(old)), task]),
             None => self.write(rule, [task]),
         }
+    }
+
+    /// A new task, for a group of writes. A slot that has a live task is not to be given another.
+    pub fn born(&mut self, new: NewTask) -> Write {
+        let id = TaskId { revision: self.world.revision().next(), n: self.born };
+        self.born += 1;
+        self.given.insert((new.node.clone(), new.spec.slot()));
+        Write::Put(Record::Task(new.born(id, self.now)))
+    }
+
+    /// Whether the slot was given a task by a rule before this one.
+    pub fn gave(&self, node: &NodeName, slot: &Slot) -> bool {
+        !self.given.is_empty() && self.given.contains(&(node.clone(), slot.clone()))
     }
 
     pub fn wait(

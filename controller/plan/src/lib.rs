@@ -7,6 +7,7 @@ pub mod check;
 mod draft;
 pub mod explain;
 pub mod members;
+pub mod passes;
 mod prune;
 mod relays;
 mod runs;
@@ -77,6 +78,7 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
         return draft.finish();
     }
     let desired = syncs::desired(&mut draft);
+    passes::follow(&mut draft, &desired);
     tasks::reconcile(&mut draft, &desired);
     prune::prune(&mut draft);
     draft.finish()

@@ -1,15 +1,15 @@
-//! Tasks that people asked for and that end by themselves: retried a few times, never given anew,
-//! cancelled when they have lost their sense.
+//! Tasks that people or schedules asked for and that end by themselves: retried a few times, never
+//! given anew, cancelled when they have lost their sense.
 
 use lockstep_model::node::NodeAdmin;
 use lockstep_model::record::{Record, Write};
-use lockstep_model::sync::TargetAt;
+use lockstep_model::sync::{Sync, TargetAt};
 use lockstep_model::task::{OutcomeKind, Slot, Task, TaskSpec};
 use lockstep_model::{Millis, NodeName};
 
 use crate::World;
 use crate::draft::{Draft, NewTask};
-use crate::members::feeder;
+use crate::members;
 use crate::syncs::Desired;
 use crate::tasks::{is_due, is_of_lost_past, part, superseded, wait_for_node};
 
@@ -39,13 +39,7 @@ pub(crate) fn keep(draft: &mut Draft<'_>, desired: &Desired, node: &NodeName, sl
         }
         return;
     };
-    let failed = matches!(
-        ended.outcome.kind,
-        OutcomeKind::Failed | OutcomeKind::Interrupted | OutcomeKind::Unknown
-    );
-    // A release of what a guard held counts for what was held then, and a barrier for its "now".
-    let again_is_the_same = matches!(slot, Slot::Resync(..) | Slot::Verify(..));
-    if !failed || newest.cancel_requested || moot || !again_is_the_same {
+    if !may_be_tried_again(newest) || moot {
         return;
     }
     if newest.attempt >= RUN_ATTEMPTS_MAX {
@@ -62,29 +56,58 @@ pub(crate) fn keep(draft: &mut Draft<'_>, desired: &Desired, node: &NodeName, sl
     }
 }
 
+/// Whether it is under way, or one of its tries is.
+pub(crate) fn goes_on(task: &Task) -> bool {
+    task.is_live() || may_be_tried_again(task) && task.attempt < RUN_ATTEMPTS_MAX
+}
+
+fn may_be_tried_again(task: &Task) -> bool {
+    let failed = task.ended.as_ref().is_some_and(|ended| {
+        matches!(
+            ended.outcome.kind,
+            OutcomeKind::Failed | OutcomeKind::Interrupted | OutcomeKind::Unknown
+        )
+    });
+    // A release of what a guard held counts for what was held then, and a barrier for its "now".
+    let again_is_the_same = matches!(task.slot(), Slot::Resync(..) | Slot::Verify(..));
+    failed && !task.cancel_requested && again_is_the_same
+}
+
 /// Whether nobody can want it any more.
 fn is_moot(world: &World, desired: &Desired, task: &Task) -> bool {
     let slot = task.slot();
     let Some(sync) = slot.sync().and_then(|sync| world.syncs().get(sync)) else { return true };
     let sync = &sync.value;
-    let works = |name: &NodeName| {
-        let node = world.nodes().get(name);
-        node.is_some_and(|n| matches!(n.value.admin, NodeAdmin::Enabled | NodeAdmin::Draining))
-    };
-    let wanted = match &slot {
-        Slot::Sync(_) | Slot::Mirror(_) | Slot::Pull(_) | Slot::Hooks(_) => return false,
-        Slot::Barrier(_) => task.node == sync.source.node,
+    match &slot {
+        Slot::Sync(_) | Slot::Mirror(_) | Slot::Pull(_) | Slot::Hooks(_) => false,
+        Slot::Barrier(_) => task.node != sync.source.node || !works(world, &task.node),
         Slot::Resync(_, target) | Slot::Verify(_, target) | Slot::Unhold(_, target) => {
-            match sync.target(target).map(|target| &target.at) {
-                Some(TargetAt::Remote(_)) => task.node == sync.source.node,
-                _ => {
-                    let part = (target.clone(), Slot::Sync(sync.name.clone()));
-                    matches!(desired.get(&part), Some(TaskSpec::SyncTarget(_)))
-                        && works(target)
-                        && task.node == *feeder(world, sync, target)
-                }
-            }
+            !is_wanted(world, desired, sync, target, &task.node)
+        }
+    }
+}
+
+/// Whether `feeder` can bring something to this target of the sync now.
+pub(crate) fn is_wanted(
+    world: &World,
+    desired: &Desired,
+    sync: &Sync,
+    target: &NodeName,
+    feeder: &NodeName,
+) -> bool {
+    let can_be_fed = match sync.target(target).map(|target| &target.at) {
+        Some(TargetAt::Remote(_)) => *feeder == sync.source.node,
+        _ => {
+            let part = (target.clone(), Slot::Sync(sync.name.clone()));
+            matches!(desired.get(&part), Some(TaskSpec::SyncTarget(_)))
+                && works(world, target)
+                && *feeder == *members::feeder(world, sync, target)
         }
     };
-    !wanted || !works(&task.node)
+    can_be_fed && works(world, feeder)
+}
+
+fn works(world: &World, name: &NodeName) -> bool {
+    let node = world.nodes().get(name);
+    node.is_some_and(|n| matches!(n.value.admin, NodeAdmin::Enabled | NodeAdmin::Draining))
 }

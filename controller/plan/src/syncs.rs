@@ -37,7 +37,7 @@ pub(crate) fn desired(draft: &mut Draft<'_>) -> Desired {
                 path: sync.source.path.clone(),
                 others: part.others(&receivers),
                 receivers,
-                options: sync.options.clone(),
+                options: sync.options.for_nodes(),
                 paused: sync.paused,
                 generation: sync.generation,
             });
@@ -50,7 +50,7 @@ pub(crate) fn desired(draft: &mut Draft<'_>) -> Desired {
                 path: path.clone(),
                 source: part.feeder(world, node),
                 serve: node.admin == NodeAdmin::Enabled,
-                options: sync.options.clone(),
+                options: sync.options.for_nodes(),
                 receivers: part.receivers(draft, node),
                 paused: sync.paused,
                 generation: sync.generation,

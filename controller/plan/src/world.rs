@@ -9,7 +9,7 @@ use lockstep_model::node::Node;
 use lockstep_model::record::{
     Change, Fleet, Key, Record, RequestDone, RequestId, Secret, Versioned, Write,
 };
-use lockstep_model::sync::Sync;
+use lockstep_model::sync::{Sync, SyncState};
 use lockstep_model::task::{Slot, Task, TaskSpec};
 use lockstep_model::{MirrorName, NodeName, Revision, SyncName, TaskId, TokenId, UserName};
 
@@ -26,6 +26,7 @@ pub struct World {
     tokens: Table<TokenId, Token>,
     users: Table<UserName, User>,
     syncs: Table<SyncName, Sync>,
+    sync_states: BTreeMap<SyncName, Table<NodeName, SyncState>>,
     mirrors: Table<MirrorName, Mirror>,
     mirror_states: Table<MirrorName, MirrorState>,
     replicas: Table<(MirrorName, NodeName), ReplicaState>,
@@ -82,6 +83,10 @@ impl World {
                 self.forget_reports(&value.name, Some(&value));
                 self.syncs.insert(value.name.clone(), Versioned { revision, value });
             }
+            Record::SyncState(value) => {
+                let of_sync = self.sync_states.entry(value.sync.clone()).or_default();
+                of_sync.insert(value.target.clone(), Versioned { revision, value });
+            }
             Record::Mirror(value) => {
                 self.mirrors.insert(value.name.clone(), Versioned { revision, value });
             }
@@ -135,6 +140,13 @@ impl World {
             Key::Sync(name) => {
                 self.forget_reports(name, None);
                 self.syncs.remove(name);
+            }
+            Key::SyncState(sync, target) => {
+                let Some(of_sync) = self.sync_states.get_mut(sync) else { return };
+                of_sync.remove(target);
+                if of_sync.is_empty() {
+                    self.sync_states.remove(sync);
+                }
             }
             Key::Mirror(name) => {
                 self.mirrors.remove(name);
@@ -239,6 +251,20 @@ impl World {
         &self.syncs
     }
 
+    /// Of every sync that has one, by target.
+    pub fn sync_states(&self) -> &BTreeMap<SyncName, Table<NodeName, SyncState>> {
+        &self.sync_states
+    }
+
+    pub fn sync_states_of(&self, sync: &SyncName) -> impl Iterator<Item = &SyncState> {
+        let of_sync = self.sync_states.get(sync).into_iter();
+        of_sync.flat_map(|of_sync| of_sync.values().map(|state| &state.value))
+    }
+
+    pub fn sync_state(&self, sync: &SyncName, target: &NodeName) -> Option<&SyncState> {
+        self.sync_states.get(sync)?.get(target).map(|state| &state.value)
+    }
+
     pub fn requests(&self) -> &Table<RequestId, RequestDone> {
         &self.requests
     }
@@ -296,13 +322,16 @@ impl World {
             rows.into_iter().map(row).collect()
         }
         let mut records = all(&self.fleet, Record::Fleet);
-        records.extend(all(self.mirrors.values(), Record::Mirror));
+        // '-' sorts before '/'.
         records.extend(all(self.mirror_states.values(), Record::MirrorState));
+        records.extend(all(self.mirrors.values(), Record::Mirror));
         records.extend(all(self.nodes.values(), Record::Node));
         records.extend(all(self.replicas.values(), Record::Replica));
         records.extend(all(self.requests.values(), Record::Request));
         records.extend(all(self.runs.values(), Record::Run));
         records.extend(all(self.secrets.values(), Record::Secret));
+        let states = self.sync_states.values().flat_map(BTreeMap::values);
+        records.extend(all(states, Record::SyncState));
         records.extend(all(self.syncs.values(), Record::Sync));
         records.extend(all(self.tasks.values(), Record::Task));
         records.extend(all(self.tokens.values(), Record::Token));

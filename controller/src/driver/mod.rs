@@ -316,6 +316,7 @@ impl Driver {
                 | Key::User(_)
                 | Key::Token(_)
                 | Key::Sync(_)
+                | Key::SyncState(..)
                 | Key::Mirror(_)
                 | Key::MirrorState(_)
                 | Key::Replica(..)
@@ -388,6 +389,7 @@ fn holder(world: &World, key: &Key) -> Option<Principal> {
         Key::Fleet
         | Key::Token(_)
         | Key::Sync(_)
+        | Key::SyncState(..)
         | Key::Mirror(_)
         | Key::MirrorState(_)
         | Key::Replica(..)

@@ -28,8 +28,21 @@ pub use self::sled::{STORE_DIR, SledStore};
 pub const SCHEMA: u32 = 3;
 
 /// Where records live; `meta/fleet` is the only one below `meta/`.
-pub(crate) const RECORD_PREFIXES: [&str; 7] =
-    ["meta/fleet", "node/", "token/", "user/", "sync/", "task/", "request/"];
+pub(crate) const RECORD_PREFIXES: [&str; 13] = [
+    "meta/fleet",
+    "node/",
+    "token/",
+    "user/",
+    "sync/",
+    "sync-state/",
+    "mirror/",
+    "mirror-state/",
+    "replica/",
+    "run/",
+    "secret/",
+    "task/",
+    "request/",
+];
 
 /// Below the data directory: exports that the program makes before it changes the schema.
 pub const EXPORTS_DIR: &str = "exports";

@@ -10,7 +10,7 @@ use crate::identity::{Subject, Token, User};
 use crate::mirror::{Mirror, MirrorState, ReplicaState, Run, RunId};
 use crate::node::Node;
 use crate::reject::Invalid;
-use crate::sync::Sync;
+use crate::sync::{Sync, SyncState};
 use crate::task::Task;
 use crate::time::Timestamp;
 
@@ -32,6 +32,7 @@ pub enum Record {
     Token(Token),
     User(User),
     Sync(Sync),
+    SyncState(SyncState),
     Mirror(Mirror),
     MirrorState(MirrorState),
     Replica(ReplicaState),
@@ -49,6 +50,7 @@ impl Record {
             Self::Token(token) => Key::Token(token.id.clone()),
             Self::User(user) => Key::User(user.name.clone()),
             Self::Sync(sync) => Key::Sync(sync.name.clone()),
+            Self::SyncState(state) => Key::SyncState(state.sync.clone(), state.target.clone()),
             Self::Mirror(mirror) => Key::Mirror(mirror.name.clone()),
             Self::MirrorState(state) => Key::MirrorState(state.mirror.clone()),
             Self::Replica(state) => Key::Replica(state.mirror.clone(), state.node.clone()),
@@ -68,6 +70,7 @@ pub enum Key {
     Token(TokenId),
     User(UserName),
     Sync(SyncName),
+    SyncState(SyncName, NodeName),
     Mirror(MirrorName),
     MirrorState(MirrorName),
     Replica(MirrorName, NodeName),
@@ -85,6 +88,7 @@ impl fmt::Display for Key {
             Self::Token(id) => write!(f, "token/{id}"),
             Self::User(name) => write!(f, "user/{name}"),
             Self::Sync(name) => write!(f, "sync/{name}"),
+            Self::SyncState(sync, node) => write!(f, "sync-state/{sync}/{node}"),
             Self::Mirror(name) => write!(f, "mirror/{name}"),
             Self::MirrorState(name) => write!(f, "mirror-state/{name}"),
             Self::Replica(mirror, node) => write!(f, "replica/{mirror}/{node}"),
@@ -109,6 +113,10 @@ impl std::str::FromStr for Key {
             "token" => Self::Token(rest.parse()?),
             "user" => Self::User(rest.parse()?),
             "sync" => Self::Sync(rest.parse()?),
+            "sync-state" => {
+                let (sync, node) = rest.split_once('/').ok_or_else(wrong)?;
+                Self::SyncState(sync.parse()?, node.parse()?)
+            }
             "mirror" => Self::Mirror(rest.parse()?),
             "mirror-state" => Self::MirrorState(rest.parse()?),
             "replica" => {

@@ -5,6 +5,7 @@ pub mod hook;
 pub mod options;
 pub mod remote;
 pub mod report;
+pub mod schedules;
 pub mod settings;
 
 use std::fmt;
@@ -15,6 +16,7 @@ pub use hook::{Hook, HookName};
 pub use options::{DeletePolicy, SyncOptions};
 pub use remote::Remote;
 pub use report::{Delivery, DeliveryState, EngineState, SourceReport, SyncReport, TargetReport};
+pub use schedules::{Pass, Schedules, SyncState};
 
 use crate::id::{NodeName, SyncName, quote};
 use crate::label::Selector;

@@ -8,7 +8,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-fn rule() -> impl Strategy<Value = Rule> {
+pub fn rule() -> impl Strategy<Value = Rule> {
     let texts = prop_oneof![
         "minute=(\\*/[1-9]|[0-5][0-9]|[0-9],5[0-9])( hour=[0-9])?( day=(last|2nd  Tue))?",
         "[0-9] (\\*|1[0-9]) \\* [1-9] (mon|\\*/2)",
@@ -16,7 +16,7 @@ fn rule() -> impl Strategy<Value = Rule> {
     texts.prop_map(|text| text.parse().unwrap())
 }
 
-fn policy() -> impl Strategy<Value = Policy> {
+pub fn policy() -> impl Strategy<Value = Policy> {
     let (grace, splay) = (0..=Policy::GRACE_MAX.0, 0..=Policy::SPLAY_MAX.0);
     (select(Missed::ALL), grace, select(Overlap::ALL), splay).prop_map(
         |(missed, grace, overlap, splay)| Policy {

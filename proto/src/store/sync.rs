@@ -1,9 +1,11 @@
 //! Records of syncs, and what tasks share with them.
 
+use std::collections::BTreeMap;
+
 use lockstep_model::rate::Rate;
 use lockstep_model::setting::{Settings, VALUES_MAX};
 use lockstep_model::sync::{
-    COMMENTS_MAX, Comment, Place, Selected, Sync, SyncOptions, TARGETS_MAX, Target,
+    COMMENTS_MAX, Comment, Pass, Place, Selected, Sync, SyncOptions, SyncState, TARGETS_MAX, Target,
 };
 use lockstep_model::{Invalid, Timestamp};
 
@@ -75,6 +77,39 @@ impl TryFrom<wire::Sync> for Sync {
             comments: comments.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             created_at: Timestamp(created_at_ms),
         })
+    }
+}
+
+impl From<&SyncState> for wire::SyncState {
+    fn from(state: &SyncState) -> Self {
+        let SyncState { sync, target, passes } = state;
+        let progress = |pass| passes.get(&pass).map(Into::into);
+        Self {
+            sync: sync.to_string(),
+            node: target.to_string(),
+            resync: progress(Pass::Resync),
+            scrub: progress(Pass::Scrub),
+            verify: progress(Pass::Verify),
+        }
+    }
+}
+
+impl TryFrom<wire::SyncState> for SyncState {
+    type Error = Invalid;
+    fn try_from(state: wire::SyncState) -> Result<Self, Invalid> {
+        let wire::SyncState { sync, node, resync, scrub, verify } = state;
+        let mut passes = BTreeMap::new();
+        for (pass, progress) in
+            [(Pass::Resync, resync), (Pass::Scrub, scrub), (Pass::Verify, verify)]
+        {
+            if let Some(progress) = progress {
+                passes.insert(pass, progress.try_into().map_err(|e: Invalid| e.within(pass))?);
+            }
+        }
+        if passes.is_empty() {
+            return Err(missing("verify"));
+        }
+        Ok(Self { sync: parse("sync", &sync)?, target: parse("node", &node)?, passes })
     }
 }
 

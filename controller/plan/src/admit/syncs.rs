@@ -12,6 +12,7 @@ use super::targets::{add, check_targets};
 use super::{Admitted, SYNCS_MAX, check_room, precondition};
 use crate::World;
 use crate::members::{Uses, is_selected};
+use crate::schedule::Zone;
 
 /// What a sync is made of.
 pub(super) struct New<'a> {
@@ -34,7 +35,7 @@ pub(super) fn create(world: &World, new: &New<'_>, now: Timestamp) -> Result<Adm
         source: source.clone(),
         targets: Vec::new(),
         selected: selected.cloned(),
-        options: options.clone(),
+        options: in_known_zone(options.clone())?,
         paused,
         generation: 0,
         comments: Vec::new(),
@@ -72,6 +73,7 @@ pub(super) fn update(
     let before = find(world, name)?;
     let mut sync = before.clone();
     sync.options.set(values.iter().map(|v| (v.name.as_str(), v.text.as_str())))?;
+    sync.options = in_known_zone(sync.options)?;
     match selected {
         None => {}
         Some(SelectedChange::To(selected)) => sync.selected = Some(selected.clone()),
@@ -82,6 +84,14 @@ pub(super) fn update(
     }
     check(world, &sync)?;
     Ok(Admitted::put(Record::Sync(sync), format!("sync {name} changed")))
+}
+
+/// As the tables of zones spell it.
+fn in_known_zone(mut options: SyncOptions) -> Result<SyncOptions, Invalid> {
+    let zone = &mut options.schedules.zone;
+    let known = Zone::find(zone).map_err(|e| Invalid::new("schedule-timezone", e.problem))?;
+    *zone = known.name().clone();
+    Ok(options)
 }
 
 /// What holds for every definition, a new one or a changed one.

@@ -87,6 +87,12 @@ impl<'a> Course<'a> {
         let look = look(&decided.progress, decided.start, place, delay, now);
         Ok(if decided.progress == *progress { look } else { look.keeping(&decided.progress) })
     }
+
+    /// How it stands, without a decision.
+    pub fn state(&self, name: &str, progress: &Progress, now: Timestamp) -> State {
+        let delay = splay_of(name, self.schedule.policy.splay);
+        look(progress, None, Place::Running, delay, now).state
+    }
 }
 
 /// What to keep of a schedule that shall not be followed for now; it begins anew later. None: it

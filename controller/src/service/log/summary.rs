@@ -5,8 +5,9 @@ mod mirror;
 use lockstep_model::identity::{Token, User};
 use lockstep_model::node::Node;
 use lockstep_model::record::{Fleet, Record, RequestDone};
+use lockstep_model::schedule::Progress;
 use lockstep_model::setting::{Settings, Value};
-use lockstep_model::sync::{Selected, Sync};
+use lockstep_model::sync::{Pass, Selected, Sync, SyncState};
 use lockstep_model::task::Task;
 
 /// Most names that a line lists.
@@ -39,6 +40,7 @@ pub(super) fn of(record: &Record) -> String {
             format!("{role}, {state}, {key}")
         }
         Record::Sync(sync) => of_sync(sync),
+        Record::SyncState(state) => of_sync_state(state),
         Record::Mirror(mirror) => mirror::of_mirror(mirror),
         Record::MirrorState(state) => mirror::of_state(state),
         Record::Replica(state) => mirror::of_replica(state),
@@ -74,6 +76,14 @@ fn of_sync(sync: &Sync) -> String {
         text.push_str(", paused");
     }
     text
+}
+
+fn of_sync_state(SyncState { sync: _, target: _, passes }: &SyncState) -> String {
+    let followed = |(pass, progress): (&Pass, &Progress)| {
+        let next = progress.next.map_or("no more".to_owned(), |next| format!("next for {next}"));
+        format!("{pass} followed to {}, {next}", progress.considered)
+    };
+    list(passes.iter().map(followed))
 }
 
 fn of_task(task: &Task) -> String {

@@ -12,6 +12,7 @@ use lockstep_model::{NodeName, SyncName, Timestamp};
 use lockstep_plan::World;
 use lockstep_plan::explain::of_sync;
 use lockstep_plan::members::{Member, Uses, feeder, members};
+use lockstep_plan::passes::{Upcoming, upcoming};
 use lockstep_proto::convert::to_wire_time;
 use lockstep_proto::v1;
 
@@ -85,6 +86,17 @@ pub(super) fn show(
         comments: comments.iter().cloned().map(Into::into).collect(),
         generation: *generation,
         source_reason: reason(&source.node).unwrap_or_default(),
+        upcoming: upcoming(world, sync, now).into_iter().map(show_upcoming).collect(),
+    }
+}
+
+fn show_upcoming(upcoming: Upcoming<'_>) -> v1::UpcomingPass {
+    let Upcoming { pass, rule, next, text } = upcoming;
+    v1::UpcomingPass {
+        pass: pass.to_string(),
+        rule: rule.to_owned(),
+        next: next.map(to_wire_time),
+        text,
     }
 }
 

@@ -74,9 +74,21 @@ pub fn details(sync: &v1::Sync) -> String {
         ("settings", settings::line(&options.settings)),
         ("selects", selected.unwrap_or_default()),
         ("applied", if sync.source_applied { "yes" } else { "not yet" }.to_owned()),
+        ("resync", upcoming(sync, "resync")),
+        ("verify", upcoming(sync, "verify")),
+        ("scrub", upcoming(sync, "scrub")),
         ("revision", sync.revision.to_string()),
     ]);
     format!("{head}\n\n{}", targets(sync))
+}
+
+/// What a schedule of its brings, and when.
+fn upcoming(sync: &v1::Sync, pass: &str) -> String {
+    let Some(found) = sync.upcoming.iter().find(|upcoming| upcoming.pass == pass) else {
+        return String::new();
+    };
+    let left = found.next.as_ref().map(|next| format!("{}: ", render::ahead(Some(next))));
+    format!("{}{}", left.unwrap_or_default(), found.text)
 }
 
 fn targets(sync: &v1::Sync) -> String {

@@ -2,6 +2,7 @@
 
 use super::filter::{FilePath, Filter, Pattern};
 use super::hook::{Hook, words};
+use super::schedules::Schedules;
 use crate::rate::Rate;
 use crate::time::Millis;
 
@@ -43,9 +44,15 @@ pub struct SyncOptions {
     pub fanout: Option<u32>,
     /// A copy that is further behind is not to be served; None: however far it is.
     pub max_lag: Option<Millis>,
+    pub schedules: Schedules,
 }
 
 impl SyncOptions {
+    /// What the nodes have to know.
+    pub fn for_nodes(&self) -> Self {
+        Self { schedules: Schedules::default(), ..self.clone() }
+    }
+
     pub const DELAY_MAX: Millis = Millis::from_secs(600);
     pub const DELAY_DEFAULT: Millis = Millis::from_secs(1);
     pub const TRANSFERS_MAX: u32 = 100;
@@ -84,6 +91,7 @@ impl Default for SyncOptions {
             remove_source_files: false,
             fanout: None,
             max_lag: None,
+            schedules: Schedules::default(),
         }
     }
 }

@@ -6,6 +6,7 @@ use super::filter::Filter;
 use super::hook::Hook;
 use super::options::{Chmod, Chown, DeleteLimit, DeletePolicy, Engine, SyncOptions};
 use crate::reject::Invalid;
+use crate::schedule::Policy;
 use crate::setting::text::{
     count, exact_or_none, optional, optional_of, or_none, parsed, shown, within,
 };
@@ -254,6 +255,70 @@ const SETTINGS: &[Setting<SyncOptions>] = &[
         max_lag,
         |v: &Option<Millis>| exact_or_none(*v),
         "Tell load balancers not to ask a copy that is further behind, 3s to 7d; none: however far it is"
+    ),
+    one!(
+        "resync-schedule",
+        "RULE",
+        schedules.resync,
+        optional,
+        |v: &Option<_>| or_none(v.as_ref()),
+        "Complete passes to all targets at these times: fields such as 'day_of_week=sun hour=3', or crontab text; none: never"
+    ),
+    one!(
+        "verify-schedule",
+        "RULE",
+        schedules.verify,
+        optional,
+        |v: &Option<_>| or_none(v.as_ref()),
+        "Compare every copy with the source at these times, and repair, besides verify-every; none: never"
+    ),
+    one!(
+        "scrub-schedule",
+        "RULE",
+        schedules.scrub,
+        optional,
+        |v: &Option<_>| or_none(v.as_ref()),
+        "Compare contents too at these times, besides scrub-every; none: never"
+    ),
+    one!(
+        "schedule-timezone",
+        "ZONE",
+        schedules.zone,
+        parsed,
+        shown,
+        "Whose clock the schedules speak of: Europe/Berlin, +05:30"
+    ),
+    one!(
+        "schedule-missed",
+        "WHAT",
+        schedules.policy.missed,
+        parsed,
+        shown,
+        "Of scheduled passes whose time passed longer than schedule-grace ago: skip them, run once for all, or all"
+    ),
+    one!(
+        "schedule-grace",
+        "TIME",
+        schedules.policy.grace,
+        |text: &str| within(text.parse()?, Millis(0), Policy::GRACE_MAX),
+        |v: &Millis| vec![v.exact()],
+        "A scheduled pass that starts so late is on time, 0s to 7d"
+    ),
+    one!(
+        "schedule-overlap",
+        "WHAT",
+        schedules.policy.overlap,
+        parsed,
+        shown,
+        "Of a scheduled pass whose time comes while the target's one before goes on: skip it, or queue exactly one"
+    ),
+    one!(
+        "schedule-splay",
+        "TIME",
+        schedules.policy.splay,
+        |text: &str| within(text.parse()?, Millis(0), Policy::SPLAY_MAX),
+        |v: &Millis| vec![v.exact()],
+        "Spread the targets' scheduled passes over so much time, 0s to 1d"
     ),
 ];
 

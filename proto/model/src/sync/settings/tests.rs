@@ -58,6 +58,14 @@ fn every_setting_is_read_as_written() {
         ("hook", "note"),
         ("fanout", "3"),
         ("max-lag", "30s"),
+        ("resync-schedule", "0 3 * * sun"),
+        ("verify-schedule", "hour=4"),
+        ("scrub-schedule", "day=last sat hour=2"),
+        ("schedule-timezone", "Europe/Berlin"),
+        ("schedule-missed", "skip"),
+        ("schedule-grace", "10m"),
+        ("schedule-overlap", "skip"),
+        ("schedule-splay", "2h"),
     ];
     let options = read(&samples).unwrap();
     assert_eq!(options.transfer.symlinks, Symlinks::Follow);

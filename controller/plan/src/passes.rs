@@ -1,0 +1,185 @@
+//! Passes of syncs that happen by themselves: gives each target its runs when the sync's schedules
+//! say so. When that is, and what becomes of runs that come too late, is decided in
+//! `schedule::follow`; what becomes of a run that was given, in `runs`.
+
+use std::collections::BTreeSet;
+
+use lockstep_model::record::{Key, Record, Write};
+use lockstep_model::schedule::{Progress, Schedule};
+use lockstep_model::sync::{Pass, Sync, SyncState};
+use lockstep_model::task::{SyncVerify, TaskSpec};
+use lockstep_model::{Invalid, NodeName, SyncName, Timestamp};
+
+use crate::World;
+use crate::draft::{Draft, NewTask};
+use crate::members::{Member, Uses, feeder, members};
+use crate::runs::{self, RUN_LIMIT};
+use crate::schedule::follow::{Course, Place, State, passed_over};
+use crate::syncs::Desired;
+
+pub(crate) fn follow(draft: &mut Draft<'_>, desired: &Desired) {
+    let world = draft.world;
+    let mut followed: BTreeSet<(&SyncName, &NodeName)> = BTreeSet::new();
+    let mut uses = None;
+    let scheduled = |sync: &&Sync| !sync.paused && !sync.options.schedules.is_empty();
+    for sync in world.syncs().values().map(|sync| &sync.value).filter(scheduled) {
+        let uses = uses.get_or_insert_with(|| Uses::of(world));
+        let schedules = schedules(sync);
+        for member in members(world, uses, sync).0 {
+            let feeder = feeder(world, sync, member.node);
+            if runs::is_wanted(world, desired, sync, member.node, feeder) {
+                followed.insert((&sync.name, member.node));
+                follow_target(draft, sync, &schedules, &member, feeder);
+            }
+        }
+        for upcoming in upcoming(world, sync, draft.now) {
+            let Upcoming { pass, rule, next, text } = upcoming;
+            let text = format!("{pass} by '{rule}': {text}");
+            draft.wait(format!("sync/{}", sync.name), "schedule", text, next);
+        }
+    }
+    // What is paused, or no target any more, begins anew when it comes back.
+    for (sync, targets) in world.sync_states() {
+        for target in targets.keys().filter(|target| !followed.contains(&(sync, *target))) {
+            let key = Key::SyncState(sync.clone(), target.clone());
+            draft.write("schedule_stopped", [Write::Delete(key)]);
+        }
+    }
+}
+
+fn schedules(sync: &Sync) -> Vec<(Pass, Schedule)> {
+    let schedule = |pass| Some((pass, sync.options.schedules.schedule(pass)?));
+    Pass::ALL.into_iter().filter_map(schedule).collect()
+}
+
+fn follow_target(
+    draft: &mut Draft<'_>,
+    sync: &Sync,
+    schedules: &[(Pass, Schedule)],
+    member: &Member<'_>,
+    feeder: &NodeName,
+) {
+    let Member { node: target, .. } = member;
+    let before = draft.world.sync_state(&sync.name, target);
+    let mut after = before.map_or_else(Default::default, |state| state.passes.clone());
+    after.retain(|pass, _| schedules.iter().any(|(scheduled, _)| scheduled == pass));
+    let mut writes = Vec::new();
+    for (pass, schedule) in schedules {
+        // Without an agent nobody can look at the copy.
+        let possible = *pass == Pass::Resync || member.path().is_some();
+        if draft.is_cut() || !possible {
+            continue;
+        }
+        let spec = spec(*pass, sync, target);
+        let place = place(draft, feeder, &spec);
+        let progress = after.get(pass).cloned().unwrap_or_default();
+        let name = splay_name(sync, *pass, target);
+        let look = match Course::of(schedule).look(&name, &progress, place, draft.now) {
+            Ok(look) => look,
+            Err(problem) => return explain_zone(draft, sync, problem),
+        };
+        if let Some(at) = look.wake_at {
+            draft.wake(at);
+        }
+        if look.start().is_some() {
+            writes.push(draft.born(NewTask {
+                node: feeder.clone(),
+                spec,
+                attempt: 1,
+                run_limit: RUN_LIMIT,
+                traceparent: None,
+            }));
+        }
+        after.extend(look.progress.map(|progress| (*pass, progress)));
+    }
+    if before.map(|state| &state.passes) != Some(&after) && !after.is_empty() {
+        let (sync, target) = (sync.name.clone(), (*target).clone());
+        writes.push(Write::Put(Record::SyncState(SyncState { sync, target, passes: after })));
+    } else if before.is_some() && after.is_empty() {
+        writes.push(Write::Delete(Key::SyncState(sync.name.clone(), (*target).clone())));
+    }
+    draft.write("schedule", writes);
+}
+
+fn spec(pass: Pass, sync: &Sync, target: &NodeName) -> TaskSpec {
+    let (sync, target) = (sync.name.clone(), target.clone());
+    let verify = |content| (content, true, Vec::new());
+    let (content, repair, paths) = match pass {
+        Pass::Resync => return TaskSpec::SyncResync { sync, target },
+        Pass::Scrub => verify(true),
+        Pass::Verify => verify(false),
+    };
+    TaskSpec::SyncVerify(SyncVerify { sync, target, content, repair, paths })
+}
+
+/// A slot has one run at a time; people may have asked for the one that is there.
+fn place(draft: &Draft<'_>, feeder: &NodeName, spec: &TaskSpec) -> Place {
+    let slot = spec.slot();
+    if draft.gave(feeder, &slot) {
+        return Place::Taken;
+    }
+    match draft.world.newest(feeder, &slot).filter(|task| runs::goes_on(task)) {
+        None => Place::Free,
+        Some(task) if task.spec == *spec => Place::Running,
+        Some(_) => Place::Taken,
+    }
+}
+
+fn splay_name(sync: &Sync, pass: Pass, target: &NodeName) -> String {
+    format!("{}/{pass}/{target}", sync.name)
+}
+
+fn explain_zone(draft: &mut Draft<'_>, sync: &Sync, problem: Invalid) {
+    let text = format!("its schedules are not followed: {problem}");
+    draft.wait(format!("sync/{}", sync.name), "schedule_zone", text, None);
+}
+
+/// What a schedule of a sync brings next, to any of its targets.
+pub struct Upcoming<'a> {
+    pub pass: Pass,
+    /// As it was written.
+    pub rule: &'a str,
+    pub next: Option<Timestamp>,
+    /// For people.
+    pub text: String,
+}
+
+/// From what is recorded, for each schedule of the sync.
+pub fn upcoming<'a>(world: &World, sync: &'a Sync, now: Timestamp) -> Vec<Upcoming<'a>> {
+    let of = |pass: Pass| {
+        let rule = sync.options.schedules.rule(pass)?.as_str();
+        let schedule = sync.options.schedules.schedule(pass)?;
+        let course = Course::of(&schedule);
+        let (mut next, mut owed, mut other, mut without) = (None, 0, None, None);
+        for state in world.sync_states_of(&sync.name) {
+            let Some(progress) = state.passes.get(&pass) else { continue };
+            let name = splay_name(sync, pass, &state.target);
+            match course.state(&name, progress, now) {
+                State::Waits(at) => next = next.into_iter().chain([at]).min(),
+                State::Owed { .. } => owed += 1,
+                state => other = Some(state),
+            }
+            without = without.max(newest_without(progress));
+        }
+        let mut parts = match (next, other) {
+            _ if sync.paused => vec!["not while the sync is paused".to_owned()],
+            (Some(next), _) => vec![State::Waits(next).to_string()],
+            (None, Some(other)) => vec![other.to_string()],
+            (None, None) if owed == 0 => vec!["for no target".to_owned()],
+            (None, None) => Vec::new(),
+        };
+        if owed > 0 {
+            parts.push(format!("waits at {owed} of its targets for the run before"));
+        }
+        parts.extend(without.map(|(_, text)| text));
+        Some(Upcoming { pass, rule, next, text: parts.join("; ") })
+    };
+    Pass::ALL.into_iter().filter_map(of).collect()
+}
+
+fn newest_without(progress: &Progress) -> Option<(Timestamp, String)> {
+    Some((progress.considered, passed_over(progress)?))
+}
+
+#[cfg(test)]
+mod tests;
