@@ -41,6 +41,13 @@ where
     }
 }
 
+/// For a command that has something to do when `--timeout` passes; without one it never does.
+pub async fn late(limit: Option<Duration>, gave_up: &str) -> Failure {
+    let Some(limit) = limit else { return std::future::pending().await };
+    tokio::time::sleep(limit).await;
+    Failure::timed_out(format!("{gave_up} after {limit:?}"))
+}
+
 /// Goes on only with --yes or with a person's "yes" on a terminal.
 pub fn confirm(yes: bool, what: &str) -> Result<(), Failure> {
     if yes {

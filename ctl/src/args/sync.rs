@@ -176,10 +176,12 @@ Lines that begin with # and empty ones are kept.")]
 impl SyncCommand {
     /// Goes on until something else ends it, however long that takes, or sees to its time itself.
     pub fn follows(&self) -> bool {
-        matches!(
-            self,
-            Self::Watch { .. } | Self::Diff { .. } | Self::Generate { .. } | Self::Wait(_)
-        )
+        self.cancels() || matches!(self, Self::Watch { .. } | Self::Generate { .. })
+    }
+
+    /// What it began ends with it.
+    pub fn cancels(&self) -> bool {
+        matches!(self, Self::Diff { .. } | Self::Wait(_))
     }
 }
 

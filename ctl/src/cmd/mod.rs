@@ -14,6 +14,8 @@ mod task;
 mod token;
 mod user;
 
+use std::time::Duration;
+
 use clap::CommandFactory;
 use lockstep_proto::v1;
 use tokio::time::timeout;
@@ -22,6 +24,9 @@ use crate::args::{Args, Command, Global};
 use crate::client::Client;
 use crate::error::Failure;
 use crate::render;
+
+/// How long it may take beyond `--timeout` to cancel what was begun.
+const CANCEL_MAX: Duration = Duration::from_secs(5);
 
 pub async fn run(args: Args) -> Result<(), Failure> {
     let Args { global, command } = args;
@@ -33,7 +38,10 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         Command::Mirror(mirror) => mirror.follows(),
         _ => false,
     };
+    // These leave nothing behind when their time is over.
+    let cancels = matches!(&command, Command::Sync(sync) if sync.cancels());
     let limit = match (global.timeout, endless) {
+        (Some(limit), _) if cancels => Some(limit.saturating_add(CANCEL_MAX)),
         (Some(limit), _) => Some(limit),
         (None, true) => None,
         (None, false) => Some(Global::TIMEOUT_DEFAULT),

@@ -28,6 +28,9 @@ pub async fn run(global: &Global, command: SyncCommand) -> Result<(), Failure> {
             let limit = global.timeout.unwrap_or(Global::TIMEOUT_DEFAULT);
             run::barrier(&Client::connect(global).await?, barrier, limit).await
         }
+        SyncCommand::Diff { compare } => {
+            compare::diff(&Client::connect(global).await?, compare, global.timeout).await
+        }
         other => ask(&Client::connect(global).await?, other).await,
     }
 }
@@ -83,7 +86,6 @@ async fn ask(client: &Client, command: SyncCommand) -> Result<(), Failure> {
             Ok(())
         }
         SyncCommand::Resync { run, wait } => run::resync(client, run, wait).await,
-        SyncCommand::Diff { compare } => compare::diff(client, compare).await,
         SyncCommand::Verify { compare, wait } => compare::verify(client, compare, wait).await,
         SyncCommand::Release { run, yes, wait } => run::release(client, run, yes, wait).await,
         SyncCommand::Export { name } => list::export(&get(client, name.as_str()).await?),
@@ -92,7 +94,10 @@ async fn ask(client: &Client, command: SyncCommand) -> Result<(), Failure> {
         }
         SyncCommand::Watch { name } => watch::run(client, name.as_str()).await,
         // Carried out by `run`.
-        SyncCommand::Generate { .. } | SyncCommand::Settings | SyncCommand::Wait(_) => Ok(()),
+        SyncCommand::Generate { .. }
+        | SyncCommand::Settings
+        | SyncCommand::Wait(_)
+        | SyncCommand::Diff { .. } => Ok(()),
     }
 }
 

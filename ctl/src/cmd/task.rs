@@ -67,23 +67,28 @@ pub async fn outcome(client: &Client, id: &str) -> Result<v1::Task, Failure> {
     .await
 }
 
-/// Follows tasks that are of use to nobody but who asked: Ctrl-C cancels them, and a second one
-/// leaves at once.
+/// Follows tasks that are of use to nobody but who asked: Ctrl-C cancels them, as `late` does with
+/// the failure that it says, and a second one leaves at once.
 pub async fn cancelled_with<T>(
     client: &Client,
     ids: &[&str],
+    late: impl Future<Output = Failure>,
     followed: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    tokio::select! {
+    let ended = tokio::select! {
         done = followed => return done,
-        pressed = tokio::signal::ctrl_c() => pressed?,
-    }
-    render::note("cancelling; Ctrl-C again leaves at once");
+        late = late => late,
+        pressed = tokio::signal::ctrl_c() => {
+            pressed?;
+            render::note("cancelling; Ctrl-C again leaves at once");
+            Failure::interrupted("interrupted")
+        }
+    };
     tokio::select! {
         cancelled = cancel(client, ids) => cancelled?,
         pressed = tokio::signal::ctrl_c() => pressed?,
     }
-    Err(Failure::interrupted("interrupted"))
+    Err(ended)
 }
 
 /// Those that have ended stay as they are.

@@ -14,6 +14,8 @@ use rustix::process::Signal;
 
 use super::SOON;
 
+/// `--timeout` passed.
+const TIMED_OUT: i32 = 6;
 /// A shell's 128 and SIGINT.
 const INTERRUPTED: i32 = 130;
 const CTRL_C: &[u8] = b"\x03";
@@ -162,6 +164,11 @@ fn ctrl_c_ends_what_nobody_waits_for_any_more() -> Result<()> {
         });
     };
     cancelled(&fleet, "sync-barrier");
+    for (command, kind) in [("wait", "sync-barrier"), ("diff", "sync-verify")] {
+        let late = fleet.ctl(&["sync", command, "www", "--timeout", "2s"])?;
+        assert_eq!(late.status.code(), Some(TIMED_OUT), "{late}");
+        cancelled(&fleet, kind);
+    }
 
     // A controller that does not answer keeps nobody.
     let mut waits = begin(&fleet, &wait, "not yet: web1")?;

@@ -1,6 +1,8 @@
 //! `sync diff` and `sync verify`: comparisons that agents carry out, and what they found.
 
 use std::os::unix::ffi::OsStringExt;
+use std::pin::pin;
+use std::time::Duration;
 
 use lockstep_proto::v1;
 use lockstep_proto::v1::run_sync_request::Run as What;
@@ -12,7 +14,7 @@ use crate::args::Wait;
 use crate::args::sync::Compare;
 use crate::client::Client;
 use crate::error::Failure;
-use crate::render;
+use crate::{render, wait};
 
 /// One difference, as `-o json` prints it: a line each.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -27,13 +29,21 @@ struct Finding {
     path: String,
 }
 
-/// Finds out, and changes nothing.
-pub async fn diff(client: &Client, compare: Compare) -> Result<(), Failure> {
-    let begun = start(client, &compare, false).await?;
+/// Finds out, and changes nothing. Given up, it leaves nothing behind.
+pub async fn diff(
+    client: &Client,
+    compare: Compare,
+    limit: Option<Duration>,
+) -> Result<(), Failure> {
+    let mut late = pin!(wait::late(limit, "not compared"));
+    let begun = tokio::select! {
+        late = &mut late => return Err(late),
+        begun = start(client, &compare, false) => begun?,
+    };
     if compare.run.change.dry_run {
         return Ok(());
     }
-    let followed = follow(client, &begun.tasks).await?;
+    let followed = follow(client, &begun.tasks, late).await?;
     if followed.differ.is_empty() {
         return Ok(());
     }
@@ -45,7 +55,8 @@ pub async fn verify(client: &Client, compare: Compare, wait: Wait) -> Result<(),
     if !wait.wait || compare.run.change.dry_run {
         return render::show(client.format, &begun, || task::table(&begun.tasks));
     }
-    follow(client, &begun.tasks).await.map(|_| ())
+    // What it has to repair is of use without anybody who waits.
+    follow(client, &begun.tasks, std::future::pending()).await.map(|_| ())
 }
 
 async fn start(
@@ -65,10 +76,14 @@ struct Followed {
     differ: Vec<String>,
 }
 
-/// To their end, or until Ctrl-C ends them.
-async fn follow(client: &Client, tasks: &[v1::Task]) -> Result<Followed, Failure> {
+/// To their end, or until Ctrl-C or `late` ends them.
+async fn follow(
+    client: &Client,
+    tasks: &[v1::Task],
+    late: impl Future<Output = Failure>,
+) -> Result<Followed, Failure> {
     let ids: Vec<&str> = tasks.iter().map(|task| task.id.as_str()).collect();
-    task::cancelled_with(client, &ids, read(client, tasks)).await
+    task::cancelled_with(client, &ids, late, read(client, tasks)).await
 }
 
 async fn read(client: &Client, tasks: &[v1::Task]) -> Result<Followed, Failure> {

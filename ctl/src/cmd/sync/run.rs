@@ -1,6 +1,7 @@
 //! What runs once: a complete pass, a release of what is held, a barrier, and every part anew.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::time::Duration;
 
 use lockstep_model::TaskId;
@@ -79,12 +80,9 @@ pub async fn release(client: &Client, run: Run, yes: bool, wait: Wait) -> Result
 /// Ends when targets have everything that was written before; says meanwhile who lacks something.
 /// Given up, it leaves nothing behind that would be in the next one's way.
 pub async fn barrier(client: &Client, barrier: Barrier, limit: Duration) -> Result<(), Failure> {
-    let gave_up =
-        || Failure::timed_out(format!("not everywhere after {limit:?}; deliveries go on"));
-    let late = tokio::time::sleep(limit);
-    tokio::pin!(late);
+    let mut late = pin!(wait::late(Some(limit), "deliveries go on, but are not everywhere"));
     let begun = tokio::select! {
-        () = &mut late => return Err(gave_up()),
+        late = &mut late => return Err(late),
         begun = begin_barrier(client, &barrier) => begun?,
     };
     let Some(begun) = begun else { return Ok(()) };
@@ -92,13 +90,7 @@ pub async fn barrier(client: &Client, barrier: Barrier, limit: Duration) -> Resu
         task::lines(client.tasks(), &begun.id, |line| render::note(&line)).await;
         task::ended(client, &begun.id).await
     };
-    let ids = [begun.id.as_str()];
-    tokio::select! {
-        ended = task::cancelled_with(client, &ids, followed) => return ended,
-        () = &mut late => {}
-    }
-    task::cancel(client, &ids).await?;
-    Err(gave_up())
+    task::cancelled_with(client, &[&begun.id], late, followed).await
 }
 
 /// None for a dry run.
