@@ -2,6 +2,7 @@
 //! configuration that confines rsync to it. It decides nothing about health; it tells facts.
 
 mod place;
+mod record;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -31,6 +32,7 @@ use crate::dispatch;
 use crate::rsync::options::allowed;
 use crate::verify::Side;
 pub use place::Place;
+use record::{FILLED, identify};
 
 /// How long a newer push waits for the end of an older one.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -91,7 +93,7 @@ impl Targets {
             }
             now.withdrawn.cancel();
         }
-        let filled = filled_on_disk(state_dir, &spec.path);
+        let filled = record::is_filled(state_dir, &spec.path);
         let target = Arc::new(Target {
             sync: spec.sync.clone(),
             path: spec.path.clone(),
@@ -104,7 +106,7 @@ impl Targets {
                 options: spec.options.clone(),
                 problem: String::new(),
                 mark: None,
-                lag: Millis(0),
+                lag: record::lag(state_dir),
                 terms: (&spec.options).into(),
                 place,
                 allowed: 0,
@@ -313,7 +315,7 @@ impl Target {
         if mark.filled && !self.is_filled() {
             // First, so that a crash in between cannot lose it: the fill is declared again.
             self.happened(HookEvent::Filled).await;
-            let path = self.state_dir.join("filled");
+            let path = self.state_dir.join(FILLED);
             let dir = self.path.clone();
             let write = move || durable::write(&path, identify(&dir)?.as_bytes());
             tokio::task::spawn_blocking(write).await.map_err(io::Error::other)??;
@@ -326,6 +328,13 @@ impl Target {
             let mut state = self.lock();
             state.lag = mark.lag.unwrap_or(state.lag);
             state.mark = Some(mark);
+        }
+        if let Some(lag) = mark.lag {
+            let dir = self.state_dir.clone();
+            let keep = tokio::task::spawn_blocking(move || record::keep_lag(&dir, lag));
+            if let Err(error) = keep.await.map_err(io::Error::other)? {
+                tracing::warn!(sync = %self.sync, %error, "cannot keep how far the copy is behind");
+            }
         }
         self.note_place(mark.acked).await?;
         // A fill is declared before it is told, and a lag beside deliveries; else its feeder speaks
@@ -378,7 +387,7 @@ impl Target {
         if !self.is_filled() {
             return Ok(());
         }
-        let (path, record) = (self.path.clone(), self.state_dir.join("filled"));
+        let (path, record) = (self.path.clone(), self.state_dir.join(FILLED));
         let look = move || match identify(&path) {
             Ok(found) if fs::read(&record)? == found.as_bytes() => Ok(None),
             Ok(_) => fs::remove_file(record).map(|()| Some("is another one: is its disk mounted?")),
@@ -449,24 +458,6 @@ impl Target {
         fs::write(&file, text).map_err(|e| format!("cannot write {}: {e}", file.display()))?;
         Ok(file)
     }
-}
-
-fn filled_on_disk(state_dir: &Path, path: &DirPath) -> bool {
-    let filled = || Some((fs::read(state_dir.join("filled")).ok()?, identify(path).ok()?));
-    filled().is_some_and(|(record, found)| record == found.as_bytes())
-}
-
-/// The directory, its file system and its number there: what a mount point without its disk does not
-/// share with the disk.
-fn identify(path: &DirPath) -> io::Result<String> {
-    use std::os::unix::fs::MetadataExt;
-    let found = fs::metadata(path.as_str())?;
-    if !found.is_dir() {
-        return Err(io::ErrorKind::NotADirectory.into());
-    }
-    let inode = found.ino();
-    let system = rustix::fs::statvfs(path.as_str())?.f_fsid;
-    Ok(format!("{path}\n{system} {inode}\n"))
 }
 
 /// One module, written to only. Only root can chroot and keep owners; anyone else is confined by

@@ -8,7 +8,7 @@ use lockstep_model::rate::Rate;
 use lockstep_model::sync::{Delivery, DeliveryState};
 use tokio_util::sync::CancellationToken;
 
-use crate::fleet::{Fleet, SYNC, eventually, is_ok};
+use crate::fleet::{Fleet, SYNC, engine, eventually, is_ok};
 
 const SLOW: u64 = 64 << 10;
 const BIG: usize = 8 << 20;
@@ -43,6 +43,11 @@ async fn a_copy_is_behind_while_its_source_says_so() {
     // Nobody tells anything else any more: it stands, until a person gives the limit up.
     fleet.master.shut_down().await;
     assert!(fleet.said("web1").behind);
+    fleet.heads["web1"].shut_down().await;
+    let again = engine(fleet.dir.path(), "web1").await;
+    fleet.heads.insert("web1".to_owned(), again);
+    fleet.assign("web1").await;
+    assert!(fleet.said("web1").behind && fleet.said("web1").filled);
     fleet.options.max_lag = None;
     fleet.assign("web1").await;
     assert!(!fleet.said("web1").behind);

@@ -104,14 +104,51 @@ async fn a_fill_is_kept_for_its_directory_only() {
     target.note(mark).await.unwrap();
     assert!(!target.is_filled());
     target.note(Mark { filled: true, ..mark }).await.unwrap();
-    assert!(target.is_filled() && filled_on_disk(dir.path(), &path));
-    assert!(!filled_on_disk(dir.path(), &other));
+    assert!(target.is_filled() && record::is_filled(dir.path(), &path));
+    assert!(!record::is_filled(dir.path(), &other));
     // Another directory of the same name, as below a disk that is not mounted.
     fs::rename(path.as_str(), dir.path().join("away")).unwrap();
     fs::rename(other.as_str(), path.as_str()).unwrap();
-    assert!(!filled_on_disk(dir.path(), &path));
+    assert!(!record::is_filled(dir.path(), &path));
     target.notice_loss().await.unwrap();
     assert!(!target.is_filled());
+}
+
+#[tokio::test]
+async fn who_starts_again_is_as_far_behind_as_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let sync: SyncName = "webroot".parse().unwrap();
+    let options = SyncOptions { max_lag: Some(Millis(60_000)), ..SyncOptions::default() };
+    let spec = |key| SyncTarget { options: options.clone(), ..spec(Some(key)) };
+    let start = || {
+        let reports = Reports::default();
+        let targets = Targets::new(reports.clone());
+        targets.assign(&spec(1), dir.path());
+        let sync = sync.clone();
+        let behind = move || match &reports.subscribe().borrow()[&sync] {
+            SyncReport::Target(report) => report.behind,
+            SyncReport::Source(_) => unreachable!(),
+        };
+        (targets, behind)
+    };
+    let tell = async |targets: &Targets, lag: u64| {
+        let caller = principal(Subject::Node("master1".parse().unwrap()), 1);
+        let target = targets.admit(&"webroot".parse().unwrap(), &caller).unwrap().target;
+        let (at, lag) = (Timestamp(1), Some(Millis(lag)));
+        target.note(Mark { filled: false, changed: false, acked: 1, at, lag }).await.unwrap();
+    };
+    let (targets, is_behind) = start();
+    assert!(!is_behind(), "nobody has told it so");
+    tell(&targets, 61_000).await;
+    assert!(is_behind());
+    let (targets, is_behind) = start();
+    assert!(is_behind());
+    targets.assign(&spec(2), dir.path());
+    assert!(is_behind(), "another feeds it now");
+    targets.assign(&spec(1), dir.path());
+    tell(&targets, 0).await;
+    assert!(!is_behind());
+    assert!(!start().1());
 }
 
 #[tokio::test]
@@ -137,7 +174,7 @@ async fn a_copy_that_is_gone_is_not_complete() {
     assert!(target.is_filled());
     fs::remove_dir(&copy).unwrap();
     target.notice_loss().await.unwrap();
-    assert!(!target.is_filled() && !filled_on_disk(dir.path(), &path));
+    assert!(!target.is_filled() && !record::is_filled(dir.path(), &path));
     target.notice_loss().await.unwrap();
 }
 
