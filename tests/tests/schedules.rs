@@ -112,7 +112,7 @@ fn copies_are_verified_by_a_schedule_that_a_killed_controller_goes_on_with() -> 
     until(SOON, "both were verified again", || -> Result<()> {
         let tasks = verifications(&fleet)?;
         let more = |target: &&str| done_of(&tasks, target).len() > done_of(&before, target).len();
-        ensure!(["web1", "web2"].iter().all(|target| more(target)), "{tasks:?}");
+        ensure!(["web1", "web2"].iter().all(more), "{tasks:?}");
         Ok(())
     });
 

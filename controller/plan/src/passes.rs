@@ -2,13 +2,13 @@
 //! say so. When that is, and what becomes of runs that come too late, is decided in
 //! `schedule::follow`; what becomes of a run that was given, in `runs`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_model::record::{Key, Record, Write};
 use lockstep_model::schedule::{Progress, Schedule};
 use lockstep_model::sync::{Pass, Sync, SyncState};
 use lockstep_model::task::{SyncVerify, TaskSpec};
-use lockstep_model::{Invalid, NodeName, SyncName, Timestamp};
+use lockstep_model::{Invalid, Millis, NodeName, SyncName, Timestamp};
 
 use crate::World;
 use crate::draft::{Draft, NewTask};
@@ -25,13 +25,16 @@ pub(crate) fn follow(draft: &mut Draft<'_>, desired: &Desired) {
     for sync in world.syncs().values().map(|sync| &sync.value).filter(scheduled) {
         let uses = uses.get_or_insert_with(|| Uses::of(world));
         let schedules = schedules(sync);
+        let courses: Vec<(Pass, Course)> =
+            schedules.iter().map(|(pass, schedule)| (*pass, Course::of(schedule))).collect();
         for member in members(world, uses, sync).0 {
             let feeder = feeder(world, sync, member.node);
             if runs::is_wanted(world, desired, sync, member.node, feeder) {
                 followed.insert((&sync.name, member.node));
-                follow_target(draft, sync, &schedules, &member, feeder);
+                follow_target(draft, sync, &courses, &member, feeder);
             }
         }
+        // Their next starts are when to wake, too.
         for upcoming in upcoming(world, sync, draft.now) {
             let Upcoming { pass, rule, next, text } = upcoming;
             let text = format!("{pass} by '{rule}': {text}");
@@ -55,26 +58,31 @@ fn schedules(sync: &Sync) -> Vec<(Pass, Schedule)> {
 fn follow_target(
     draft: &mut Draft<'_>,
     sync: &Sync,
-    schedules: &[(Pass, Schedule)],
+    courses: &[(Pass, Course<'_>)],
     member: &Member<'_>,
     feeder: &NodeName,
 ) {
-    let Member { node: target, .. } = member;
-    let before = draft.world.sync_state(&sync.name, target);
-    let mut after = before.map_or_else(Default::default, |state| state.passes.clone());
-    after.retain(|pass, _| schedules.iter().any(|(scheduled, _)| scheduled == pass));
+    let target = member.node;
+    // Without an agent nobody can look at the copy.
+    let possible = |pass: Pass| pass == Pass::Resync || member.path().is_some();
+    let courses = || courses.iter().filter(|(pass, _)| possible(*pass));
+    let before = draft.world.sync_state(&sync.name, target).map(|state| &state.passes);
+    let rests = |(pass, course): &(Pass, Course<'_>)| {
+        let progress = before.and_then(|before| before.get(pass));
+        progress.is_some_and(|p| course.rests(&splay_name(sync, *pass, target), p, draft.now))
+    };
+    let count = before.map_or(0, BTreeMap::len);
+    if draft.is_cut() || courses().all(rests) && courses().count() == count {
+        return;
+    }
+    let mut after = BTreeMap::new();
     let mut writes = Vec::new();
-    for (pass, schedule) in schedules {
-        // Without an agent nobody can look at the copy.
-        let possible = *pass == Pass::Resync || member.path().is_some();
-        if draft.is_cut() || !possible {
-            continue;
-        }
+    for (pass, course) in courses() {
         let spec = spec(*pass, sync, target);
         let place = place(draft, feeder, &spec);
-        let progress = after.get(pass).cloned().unwrap_or_default();
+        let progress = before.and_then(|before| before.get(pass)).cloned().unwrap_or_default();
         let name = splay_name(sync, *pass, target);
-        let look = match Course::of(schedule).look(&name, &progress, place, draft.now) {
+        let look = match course.look(&name, &progress, place, draft.now) {
             Ok(look) => look,
             Err(problem) => return explain_zone(draft, sync, problem),
         };
@@ -90,13 +98,17 @@ fn follow_target(
                 traceparent: None,
             }));
         }
-        after.extend(look.progress.map(|progress| (*pass, progress)));
+        after.insert(*pass, look.progress.unwrap_or(progress));
     }
-    if before.map(|state| &state.passes) != Some(&after) && !after.is_empty() {
-        let (sync, target) = (sync.name.clone(), (*target).clone());
-        writes.push(Write::Put(Record::SyncState(SyncState { sync, target, passes: after })));
-    } else if before.is_some() && after.is_empty() {
-        writes.push(Write::Delete(Key::SyncState(sync.name.clone(), (*target).clone())));
+    if before != Some(&after) {
+        let (sync, target) = (sync.name.clone(), target.clone());
+        match after.is_empty() {
+            true => writes.push(Write::Delete(Key::SyncState(sync, target))),
+            false => {
+                let state = SyncState { sync, target, passes: after };
+                writes.push(Write::Put(Record::SyncState(state)));
+            }
+        }
     }
     draft.write("schedule", writes);
 }
@@ -125,7 +137,11 @@ fn place(draft: &Draft<'_>, feeder: &NodeName, spec: &TaskSpec) -> Place {
     }
 }
 
+/// Empty when nothing is spread.
 fn splay_name(sync: &Sync, pass: Pass, target: &NodeName) -> String {
+    if sync.options.schedules.policy.splay == Millis(0) {
+        return String::new();
+    }
     format!("{}/{pass}/{target}", sync.name)
 }
 
@@ -157,12 +173,17 @@ pub fn upcoming<'a>(world: &World, sync: &'a Sync, now: Timestamp) -> Vec<Upcomi
             match course.state(&name, progress, now) {
                 State::Waits(at) => next = next.into_iter().chain([at]).min(),
                 State::Owed { .. } => owed += 1,
-                state => other = Some(state),
+                state @ State::ClockBack { until, .. } => {
+                    next = next.into_iter().chain(until).min();
+                    other = Some(state);
+                }
+                state => other = other.or(Some(state)),
             }
             without = without.max(newest_without(progress));
         }
         let mut parts = match (next, other) {
             _ if sync.paused => vec!["not while the sync is paused".to_owned()],
+            (_, Some(other @ State::ClockBack { .. })) => vec![other.to_string()],
             (Some(next), _) => vec![State::Waits(next).to_string()],
             (None, Some(other)) => vec![other.to_string()],
             (None, None) if owed == 0 => vec!["for no target".to_owned()],

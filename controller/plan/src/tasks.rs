@@ -35,7 +35,6 @@ pub(crate) fn reconcile(draft: &mut Draft<'_>, desired: &Desired) {
             (Some(NodeAdmin::Expelled), ..) => lose(draft, node, slot),
             (_, Some(spec), _) => bring(draft, "assign", node, slot, spec),
             (_, None, Some(spec)) => clear(draft, node, slot, &spec),
-            (_, None, None) if draft.gave(node, slot) => {}
             (_, None, None) => runs::keep(draft, desired, node, slot),
         }
     }

@@ -4,10 +4,14 @@
 
 use std::time::Instant;
 
-use lockstep_model::Timestamp;
+use lockstep_model::node::{Node, NodeAdmin};
+use lockstep_model::record::{Change, Record, Versioned};
 use lockstep_model::schedule::{Progress, ScheduleText};
+use lockstep_model::sync::{Schedules, Sync, SyncOptions};
+use lockstep_model::{KeyHash, Revision, Timestamp};
 use lockstep_plan::schedule::follow::{Course, Place};
 use lockstep_plan::schedule::understand;
+use lockstep_plan::{World, plan};
 
 /// `cargo nextest run -p lockstep-plan cost --run-ignored all --no-capture`
 #[test]
@@ -45,5 +49,62 @@ fn cost_of_following() {
             ns / u128::from(SCHEDULES),
             ns / 1000
         );
+    }
+}
+
+fn node(name: &str) -> Record {
+    Record::Node(Node {
+        name: name.parse().unwrap(),
+        labels: Default::default(),
+        admin: NodeAdmin::Enabled,
+        key_hash: KeyHash([7; 32]),
+        addresses: vec![format!("{name}:7402").parse().unwrap()],
+        created_at: Timestamp(0),
+    })
+}
+
+fn sync(name: &str, targets: u32, schedules: Schedules) -> Record {
+    let target = |n: u32| format!("w{n:03}:/srv/{name}").parse().unwrap();
+    Record::Sync(Sync {
+        name: name.parse().unwrap(),
+        source: format!("m:/srv/{name}").parse().unwrap(),
+        targets: (0..targets).map(target).collect(),
+        selected: None,
+        options: SyncOptions { schedules, ..SyncOptions::default() },
+        paused: false,
+        generation: 0,
+        comments: Vec::new(),
+        created_at: Timestamp(0),
+    })
+}
+
+/// A plan in which nothing is to be done, of 10 syncs to 500 targets.
+#[test]
+#[ignore = "prints figures"]
+fn cost_of_a_quiet_plan() {
+    let (targets, now) = (500, Timestamp(1_772_323_200_000));
+    let hourly = |rule: &str| Some(rule.parse().unwrap());
+    let scheduled = Schedules {
+        resync: hourly("hour=*"),
+        scrub: hourly("hour=*"),
+        verify: hourly("hour=*"),
+        ..Default::default()
+    };
+    for (what, schedules) in
+        [("without schedules", Schedules::default()), ("with three each", scheduled)]
+    {
+        let nodes = (0..targets).map(|n| node(&format!("w{n:03}"))).chain([node("m")]);
+        let syncs = (0..10).map(|n| sync(&format!("s{n}"), targets, schedules.clone()));
+        let records = nodes.chain(syncs);
+        let record = |value| Versioned { revision: Revision(1), value };
+        let mut world = World::from_records(Revision(1), records.map(record));
+        while let Some(txn) = plan(&world, now).txn(&world, now) {
+            world.apply(&Change::of(txn));
+        }
+        let begun = Instant::now();
+        for _ in 0..10 {
+            assert!(plan(&world, now).writes.is_empty());
+        }
+        println!("{what}: {} us a plan", begun.elapsed().as_micros() / 10);
     }
 }

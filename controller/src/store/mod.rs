@@ -176,3 +176,39 @@ fn way_out(data_dir: &Path) -> String {
          export --data-dir {dir} > salvaged.ndjson`, and import that with --allow-incomplete"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One that is missing among the prefixes would be written, and never read again.
+    #[test]
+    fn every_kind_of_record_is_looked_for() {
+        let place = |key: &Key| match key {
+            Key::Fleet => 0,
+            Key::Node(_) => 1,
+            Key::Token(_) => 2,
+            Key::User(_) => 3,
+            Key::Sync(_) => 4,
+            Key::SyncState(..) => 5,
+            Key::Mirror(_) => 6,
+            Key::MirrorState(_) => 7,
+            Key::Replica(..) => 8,
+            Key::Run(..) => 9,
+            Key::Secret(_) => 10,
+            Key::Task(..) => 11,
+            Key::Request(_) => 12,
+        };
+        let named = |prefix: &str| match prefix {
+            "meta/fleet" => prefix.to_owned(),
+            "replica/" | "sync-state/" => format!("{prefix}a/b"),
+            "run/" => format!("{prefix}a/{:016x}/b", 1),
+            "task/" => format!("{prefix}a/{:016x}.{:08x}", 1, 2),
+            _ => format!("{prefix}a"),
+        };
+        let keys = RECORD_PREFIXES.map(|prefix| named(prefix).parse::<Key>().unwrap());
+        let mut places = keys.map(|key| place(&key));
+        places.sort_unstable();
+        assert!(places.into_iter().eq(0..13), "{places:?}");
+    }
+}

@@ -6,6 +6,7 @@ use lockstep_model::setting::Value;
 use lockstep_model::task::{OutcomeKind, Slot, Task};
 
 use super::*;
+use crate::runs::RUN_ATTEMPTS_MAX;
 use crate::tests::dsl::{Lab, START, add_targets, create_sync, remove_targets, resync};
 
 const MINUTE: u64 = 60;
@@ -184,17 +185,15 @@ fn what_is_in_the_slot_is_waited_for() {
 
 #[test]
 fn a_run_with_tries_left_goes_on() {
-    let mut lab = lab(&[("verify-schedule", "minute=*/1"), ("schedule-overlap", "queue")]);
-    lab.pass(MINUTE);
-    lab.end_one("m", OutcomeKind::Failed, "w1 is not there").unwrap();
-    lab.end_one("m", OutcomeKind::Ok, "").unwrap();
-    assert_eq!(live(&lab), "");
-    lab.pass(1);
-    assert_eq!(live(&lab), "w1 verify", "the next try");
-    lab.end_one("m", OutcomeKind::Ok, "").unwrap();
-    assert_eq!(live(&lab), "");
-    lab.pass(MINUTE);
-    assert_eq!(live(&lab), "w1 verify, w2 verify");
+    let mut lab = lab(&[("verify-schedule", "second=*"), ("schedule-overlap", "skip")]);
+    lab.ask(remove_targets("s", &["w2"]));
+    lab.work(&["m", "w1", "w2"]);
+    for attempt in 1..=RUN_ATTEMPTS_MAX + 1 {
+        // Longer than before any next try.
+        lab.pass(MINUTE);
+        let task = lab.end_one("m", OutcomeKind::Failed, "w1 is not there").unwrap();
+        assert_eq!(task.attempt, if attempt > RUN_ATTEMPTS_MAX { 1 } else { attempt });
+    }
 }
 
 #[test]
@@ -278,4 +277,19 @@ fn many_targets_take_many_transactions() {
     lab.pass(10 * MINUTE);
     assert_eq!(live(&lab).split(", ").count(), 150);
     assert!(lab.log.len() - before < 6, "{} transactions", lab.log.len() - before);
+}
+
+#[test]
+fn a_clock_that_is_set_back_is_said_and_woken_from() {
+    let mut lab = lab(&[("verify-schedule", "minute=*/10")]);
+    lab.pass(30 * MINUTE);
+    lab.work(&["m"]);
+    lab.now = Timestamp(lab.now.0 - 15 * MINUTE * 1000);
+    let shown = lab.show();
+    assert!(shown.contains("the clock was set back by 14m59s, and nothing fires"), "{shown}");
+    assert_eq!((live(&lab).as_str(), wake(&mut lab)), ("", 40));
+    lab.pass(24 * MINUTE);
+    assert_eq!(live(&lab), "");
+    lab.pass(MINUTE);
+    assert_eq!(live(&lab), "w1 verify, w2 verify");
 }

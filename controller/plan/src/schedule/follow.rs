@@ -70,10 +70,8 @@ impl<'a> Course<'a> {
         now: Timestamp,
     ) -> Result<Look, Invalid> {
         let delay = splay_of(name, self.schedule.policy.splay);
-        let is_quiet = progress.mark == self.mark
-            && (progress.owed.is_empty() || place != Place::Free)
-            && progress.next.is_none_or(|next| now < next + delay);
-        if is_quiet {
+        let owes = !progress.owed.is_empty() && place == Place::Free;
+        if !owes && self.nothing_came(progress, delay, now) {
             return Ok(look(progress, None, place, delay, now));
         }
         let timetable = Timetable::new(self.schedule)?;
@@ -86,6 +84,16 @@ impl<'a> Course<'a> {
         let decided = timetable.decide(progress, place, here);
         let look = look(&decided.progress, decided.start, place, delay, now);
         Ok(if decided.progress == *progress { look } else { look.keeping(&decided.progress) })
+    }
+
+    /// Whether there is nothing to do, wherever a run would have its place.
+    pub fn rests(&self, name: &str, progress: &Progress, now: Timestamp) -> bool {
+        let delay = splay_of(name, self.schedule.policy.splay);
+        progress.owed.is_empty() && self.nothing_came(progress, delay, now)
+    }
+
+    fn nothing_came(&self, progress: &Progress, delay: Millis, now: Timestamp) -> bool {
+        progress.mark == self.mark && progress.next.is_none_or(|next| now < next + delay)
     }
 
     /// How it stands, without a decision.
