@@ -35,7 +35,7 @@ impl Daemon {
         let root = rustix::process::geteuid().is_root();
         let ids = if root { "uid = 0\ngid = 0\n" } else { "" };
         let config = format!(
-            "address = 127.0.0.1\nport = {port}\nuse chroot = no\nlog file = /dev/null\n\
+            "address = 127.0.0.1\nport = {port}\nuse chroot = no\nlog file = /dev/null\nreverse lookup = no\n\
              pid file = {0}/pid\n[m]\npath = {0}/up\nread only = yes\n{ids}{more}",
             dir.display()
         );

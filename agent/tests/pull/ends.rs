@@ -1,7 +1,8 @@
 //! How pulls from a real daemon fail, and what is made of it.
 
 use std::fs;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 
 use lockstep_agent::mirror::pull::course::Place;
@@ -85,6 +86,69 @@ fn a_daemon_that_is_away_busy_or_silent_is_tried_again() {
         let mirror = Mirror::new(dir.path(), &url, Delete::After);
         failed(&mirror).code == Some(10)
     });
+}
+
+/// Whoever connects gets a number of the daemon's bytes, and then the end.
+fn cut_after(bytes: usize, port: u16) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let daemon = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            let (mut asks, mut told) = (client.try_clone().unwrap(), daemon.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut asks, &mut told));
+            let _ = std::io::copy(&mut (&daemon).take(bytes as u64), &mut &client);
+            let _ = client.shutdown(Shutdown::Both);
+            let _ = daemon.shutdown(Shutdown::Both);
+        }
+    });
+    at
+}
+
+#[test]
+fn a_connection_that_breaks_leaves_what_came_and_removes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let up = dir.path().join("up");
+    write(&up, &["a", "b"]);
+    fs::write(up.join("c"), vec![7; 1 << 20]).unwrap();
+    let daemon = Daemon::start(dir.path(), "");
+    let port = daemon.url("").rsplit(':').next().unwrap().trim_end_matches("/m").parse().unwrap();
+    // In the greeting, in the list, and in the middle of a file.
+    for (bytes, codes) in
+        [(0, &[5u8, 10, 12][..]), (10, &[5, 10, 12]), (120, &[5, 10, 12]), (300_000, &[12])]
+    {
+        let url = format!("rsync://127.0.0.1:{}/m", cut_after(bytes, port));
+        let mut mirror = Mirror::new(dir.path(), &url, Delete::After);
+        mirror.hop.options = "--partial-dir=.partial".parse().unwrap();
+        write(&mirror.tree(), &["gone"]);
+        let ended = failed(&mirror);
+        let Ended { end: End::Failed(retry), code: Some(code), .. } = ended else {
+            panic!("{bytes}: {ended:?}");
+        };
+        assert!(codes.contains(&code) && retry != Retry::Never, "{bytes}: {ended:?}");
+        assert!(names(&mirror.tree()).contains(&"gone".to_owned()), "{bytes}");
+    }
+    let mirror = Mirror::new(dir.path(), &daemon.url(""), Delete::After);
+    assert!(mirror.pull(Place::Tree).next.is_ok());
+    assert_eq!(names(&mirror.tree()), names(&up));
+}
+
+#[test]
+fn garbage_is_no_daemon() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().map_while(Result::ok) {
+            let _ = client.write_all(&b"HTTP/1.1 400 Bad Request\r\n\r\n".repeat(100));
+        }
+    });
+    let url = format!("rsync://127.0.0.1:{port}/m");
+    let mirror = Mirror::new(dir.path(), &url, Delete::After);
+    write(&mirror.tree(), &["gone"]);
+    let ended = failed(&mirror);
+    assert!(matches!(ended.end, End::Failed(Retry::Later | Retry::Soon)), "{ended:?}");
+    assert_eq!(names(&mirror.tree()), ["gone"]);
 }
 
 #[test]

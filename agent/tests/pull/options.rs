@@ -5,8 +5,13 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use lockstep_model::mirror::rsync::table::{Rule, TABLE};
+use lockstep_agent::mirror::pull::argv::{Step, lent};
+use lockstep_agent::mirror::pull::course::Place;
+use lockstep_agent::mirror::pull::ending::End;
+use lockstep_model::mirror::rsync::table::{self, Rule, TABLE};
 use lockstep_model::mirror::rsync::{Delete, Hop, RsyncOption, RsyncOptions};
+
+use super::daemon::{Daemon, Mirror};
 
 #[allow(clippy::disallowed_methods)] // the test asks rsync itself
 fn rsync(args: &[String]) -> Output {
@@ -113,6 +118,72 @@ fn every_option_that_is_allowed_is_taken_by_rsync() {
     assert!(tried > 100, "{tried}");
 }
 
+/// With a daemon that refuses all else, as a master's agent is to those that pull from it.
+#[test]
+fn a_daemon_lends_what_each_option_asks_for() {
+    let version = String::from_utf8(rsync(&["--version".to_owned()]).stdout).unwrap();
+    let mut hops = Vec::new();
+    for row in TABLE.iter().filter(|row| !is_lacking(row.name, &version)) {
+        let text = match (row.rule, row.letter) {
+            (Rule::Refused(_), _) => continue,
+            // A daemon takes it only when its own configuration names a charset.
+            (Rule::Value(_), _) if row.name == "iconv" => continue,
+            (Rule::Value(_), _) => format!("--{}={}", row.name, value(row.name)),
+            (Rule::Flag, Some(letter)) => format!("-{letter}"),
+            (Rule::Flag, None) => format!("--{}", row.name),
+        };
+        hops.push(("-r", text));
+    }
+    hops.extend(["-v", "-zz", "-yy"].map(|text| ("-avH", text.to_owned())));
+    // Most of their time both ends wait for each other to be gone.
+    let refused: Vec<String> = std::thread::scope(|scope| {
+        let parts: Vec<_> =
+            hops.chunks(hops.len().div_ceil(8)).map(|part| scope.spawn(|| refused(part))).collect();
+        parts.into_iter().flat_map(|part| part.join().unwrap()).collect()
+    });
+    assert!(refused.is_empty(), "{refused:?}");
+}
+
+/// Defaults and an option each that a daemon refuses which lends for just these.
+fn refused(hops: &[(&str, String)]) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    tree(dir.path());
+    fs::rename(dir.path().join("from"), dir.path().join("up")).unwrap();
+    let mut refused = Vec::new();
+    for (defaults, text) in hops {
+        let options = RsyncOptions(vec![text.parse().unwrap()]);
+        let hop = Hop { defaults: defaults.parse().unwrap(), options, delete: Delete::After };
+        let daemon = Daemon::start(dir.path(), &format!("refuse options = * {}\n", lent(&hop)));
+        let mut mirror = Mirror::new(dir.path(), &daemon.url(""), Delete::After);
+        mirror.hop = hop;
+        let (ended, _) = mirror.step(Step::Content, &mirror.tree(), &[]);
+        if ended.end != End::Complete {
+            refused.push(format!("{text}: {}", ended.why));
+        }
+    }
+    refused
+}
+
+#[test]
+fn a_daemon_lends_nothing_that_its_mirror_has_not() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("up")).unwrap();
+    let hop = |options: &str| Hop {
+        defaults: "-avH".parse().unwrap(),
+        options: options.parse().unwrap(),
+        delete: Delete::After,
+    };
+    let daemon = Daemon::start(dir.path(), &format!("refuse options = * {}\n", lent(&hop(""))));
+    let mut mirror = Mirror::new(dir.path(), &daemon.url(""), Delete::After);
+    mirror.guards.allow.empty = true;
+    assert!(mirror.pull(Place::First).next.is_ok());
+    for text in ["--checksum", "--numeric-ids", "-X"] {
+        mirror.hop = hop(text);
+        let ended = mirror.pull(Place::Tree).next.expect_err("it is refused");
+        assert!(matches!(ended.code, Some(4 | 10 | 12)), "{text}: {ended:?}");
+    }
+}
+
 /// The two must not drift apart: what the list has that rsync does not, and what rsync's own help
 /// names that the list does not.
 #[test]
@@ -164,4 +235,46 @@ fn numbers_and_progress_read_the_same_with_all_that_concerns_output() {
     let lines: Vec<_> =
         text.split(['\n', '\r']).filter_map(lockstep_agent::rsync::progress).collect();
     assert!(lines.last().unwrap().starts_with("5001 "), "{lines:?}");
+}
+
+/// Set to write the manual's lists anew instead of comparing them.
+const WRITE: &str = "LOCKSTEP_TEST_WRITE";
+
+#[test]
+fn the_manual_has_the_list() {
+    let shown = |row: &table::Row| {
+        let long = (row.name.len() > 1).then(|| match row.rule {
+            Rule::Value(_) => format!("`--{}=…`", row.name),
+            Rule::Flag | Rule::Refused(_) => format!("`--{}`", row.name),
+        });
+        let short = row.letter.map(|letter| format!("`-{letter}`"));
+        long.into_iter().chain(short).collect::<Vec<_>>().join(" ")
+    };
+    let mut allowed = Vec::new();
+    let mut refused: Vec<(&str, Vec<String>)> = Vec::new();
+    for row in TABLE {
+        match row.rule {
+            Rule::Flag | Rule::Value(_) => allowed.push(shown(row)),
+            Rule::Refused(why) => match refused.iter_mut().find(|(of, _)| *of == why) {
+                Some((_, names)) => names.push(shown(row)),
+                None => refused.push((why, vec![shown(row)])),
+            },
+        }
+    }
+    let mut table = "| options | because |\n|---|---|\n".to_owned();
+    for (why, names) in refused {
+        table.push_str(&format!("| {} | {why} |\n", names.join(", ")));
+    }
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/rsync-options.md");
+    let text = fs::read_to_string(file).unwrap();
+    let (head, _) = text.split_once("<!-- allowed -->\n").unwrap();
+    let made = format!(
+        "{head}<!-- allowed -->\n\n{}\n\n## Options that are refused\n\n<!-- refused -->\n\n{table}",
+        allowed.join(", ")
+    );
+    if std::env::var_os(WRITE).is_some() {
+        fs::write(file, &made).unwrap();
+    } else {
+        assert_eq!(text, made, "docs/rsync-options.md is behind: run with {WRITE}=1");
+    }
 }

@@ -184,6 +184,25 @@ pub fn environment(source: &Source<'_>, proxy: Option<&HostPort>) -> Vec<(&'stat
     [(PASSWORD, String::new())].into_iter().chain(proxy).collect()
 }
 
+/// For the `refuse options = * …` of a daemon that only lends: what the pull of this hop asks it for
+/// and no more, whatever the one who pulls would like.
+pub fn lent(hop: &Hop) -> String {
+    let mut names = hop.names();
+    // Limits of time and speed, and where errors go.
+    names.extend(["timeout", "bwlimit", "no-msgs2stderr"]);
+    // As a receiver spells them.
+    if names.contains("devices") || names.contains("specials") {
+        names.extend(["D", "devices", "specials", "no-specials"]);
+    }
+    if names.contains("inplace") || names.contains("append") {
+        names.extend(["inplace", "partial"]);
+    }
+    if names.iter().any(|name| name.starts_with("compress")) {
+        names.extend(["compress", "new-compress", "old-compress", "compress-choice"]);
+    }
+    names.into_iter().map(|name| format!("!{name}")).collect::<Vec<_>>().join(" ")
+}
+
 /// What stands in front of rsync's own path to make it yield to others; empty when nothing is asked.
 pub fn yielding(nice: u8, ionice: Ionice) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();

@@ -62,6 +62,12 @@ pub fn ended(pull: &Pull<'_>, step: Step, status: ExitStatus, stderr: &str, whol
     }
 }
 
+/// Whether a line of standard error only says what a later step sees to: no log needs it.
+pub fn is_expected(step: Step, line: &str) -> bool {
+    let cut = complaint::deletions_cut(line).is_some() || line.contains("(code 25)");
+    step == Step::Content && (cut || complaint::is_only_blocked(line))
+}
+
 fn in_the_way(stderr: &str) -> String {
     let name = complaint::blocked(stderr).into_iter().next();
     let name = name.map(|name| String::from_utf8_lossy(&name).into_owned()).unwrap_or_default();
@@ -108,6 +114,11 @@ fn failure(
             let why = format!("{} has no directory {}", remote.at, remote.path);
             return (Retry::Never, Some(exit::fit(&why)));
         }
+    }
+    // The connection may end before the code of it does.
+    let refuses = |line: &str| line.contains("The server is configured to refuse ");
+    if stderr.lines().any(refuses) {
+        return (Retry::Never, None);
     }
     let retry = match (exit, code) {
         _ if stderr.contains(RSH_UNREACHABLE) => Retry::Soon,

@@ -101,6 +101,7 @@ fn every_end_has_its_meaning() {
         DAEMON.shown(2, "protocol version mismatch -- is your shell clean?"),
         DAEMON.shown(3, ""),
         DAEMON.shown(4, "ERROR: The server is configured to refuse --checksum (-c)"),
+        DAEMON.shown(10, "rsync: The server is configured to refuse --checksum (-c)"),
         DAEMON.shown(5, "@ERROR: max connections (4) reached -- try again later"),
         DAEMON.shown(5, "@ERROR: auth failed on module fedora"),
         nobody.shown(5, "@ERROR: auth failed on module fedora"),
@@ -145,6 +146,7 @@ fn every_end_has_its_meaning() {
         2 Failed(Later) rsync exit code 2: protocol version mismatch -- is your shell clean?
         3 Failed(Never) rsync exit code 3
         4 Failed(Never) rsync exit code 4: ERROR: The server is configured to refuse --checksum (-c)
+        10 Failed(Never) rsync exit code 10: rsync: The server is configured to refuse --checksum (-c)
         5 Failed(Later) rsync exit code 5: @ERROR: max connections (4) reached -- try again later
         5 Failed(Never) the rsync daemon at up:873 does not take user b with the mirror's password: give the right one with --password-file
         5 Failed(Never) the rsync daemon at up:873 wants a user: rsync://USER@up:873/fedora
@@ -160,7 +162,7 @@ fn every_end_has_its_meaning() {
         20 Failed(Soon) rsync exit code 20
         22 Failed(Later) rsync exit code 22: rsync: out of memory
         30 Failed(Soon) rsync exit code 30: nothing moved for too long
-        35 Failed(Soon) rsync exit code 35
+        35 Failed(Soon) rsync exit code 35: the daemon did not answer in time
         - Failed(Later) rsync was ended by signal 9
         255 Failed(Soon) rsync exit code 255: ssh: connect to host up port 22: Connection refused
         255 Failed(Never) ssh: the host key of up is not known: ssh-keyscan -p 22 up >> /etc/s/known_hosts; and compare the fingerprint that ssh-keygen -lf /etc/s/known_hosts shows with the machine's own
@@ -198,4 +200,18 @@ fn what_is_cut_off_may_hide_another_complaint() {
     };
     let ended = ended(&pull, Step::Content, ExitStatus::from_raw(23 << 8), text, false);
     assert_eq!(ended.end, End::Failed(Retry::Later));
+}
+
+#[test]
+fn what_a_later_step_sees_to_is_no_line_of_a_log() {
+    let blocked = "could not make way for new regular file: x";
+    let cut = "Deletions stopped due to --max-delete limit (8 skipped)";
+    let end = "rsync error: the --max-delete limit stopped deletions (code 25) at main.c(1)";
+    for line in [blocked, cut, end] {
+        assert!(is_expected(Step::Content, line), "{line}");
+        assert!(!is_expected(Step::Removing { most: 1 }, line), "{line}");
+    }
+    for line in ["", "@ERROR: chdir failed", "rsync error: some files (code 23) at main.c(1)"] {
+        assert!(!is_expected(Step::Content, line), "{line}");
+    }
 }
