@@ -12,11 +12,12 @@ use lockstep_tests::{Bins, Fleet, Host, Net, cmd};
 /// Set to write the settings' reference anew instead of comparing it.
 const WRITE: &str = "LOCKSTEP_TEST_WRITE";
 
-const PAGES: [&str; 6] = [
+const PAGES: [&str; 7] = [
     "README.md",
     "ARCHITECTURE.md",
     "docs/syncs.md",
     "docs/schedules.md",
+    "docs/rsync-options.md",
     "docs/operating.md",
     "docs/from-slavemaster-and-lsyncd.md",
 ];
