@@ -4,6 +4,7 @@
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use lockstep_model::identity::Principal;
+use lockstep_model::mirror::RunId;
 use lockstep_model::observation::Observation;
 use lockstep_model::reason::Reason;
 use lockstep_model::record::{Actor, Change};
@@ -53,6 +54,7 @@ pub struct Done {
     pub revision: Revision,
     pub detail: String,
     pub tasks: Vec<TaskId>,
+    pub runs: Vec<RunId>,
     /// The same request id was carried out before.
     pub repeated: bool,
 }

@@ -204,6 +204,7 @@ impl Driver {
             revision: self.shared.read().world.revision(),
             detail: admitted.detail,
             tasks: admitted.tasks,
+            runs: admitted.runs,
             repeated: admitted.repeated,
         }))
     }

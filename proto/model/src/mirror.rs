@@ -15,6 +15,7 @@ pub use run::{
 };
 
 use crate::id::{MirrorName, NodeName, UserName};
+use crate::node::Node;
 use crate::path::DirPath;
 use crate::schedule::Schedule;
 use crate::sync::{Place, Remote, Selected};
@@ -49,12 +50,25 @@ pub struct Mirror {
     /// May change, run and remove it besides operators.
     pub owner: Option<UserName>,
     pub created_at: Timestamp,
+    /// It goes with its files: the record goes once no node has a part in it any more.
+    pub deleting: bool,
+    /// What it was called before: nodes that have the tree by that name take it over.
+    pub was: Option<MirrorName>,
 }
 
 impl Mirror {
     /// The master's tree.
     pub fn tree(&self) -> DirPath {
         self.dest.join(&self.dir)
+    }
+
+    /// Whether the labels of a node may make it a replica.
+    pub fn selects(&self, node: &Node) -> bool {
+        self.selected.as_ref().is_some_and(|selected| {
+            selected.selector.matches(&node.labels)
+                && node.name != self.master
+                && self.replica(&node.name).is_none()
+        })
     }
 
     /// The named replica.

@@ -126,11 +126,12 @@ fn mirror() -> impl Strategy<Value = Mirror> {
     let selected = option::of((text("[a-z]{1,5}=[a-z]{1,5}"), path()))
         .prop_map(|s| s.map(|(selector, path)| Selected { selector, path }));
     let places = (name::<NodeName>(), path(), name(), replicas, selected);
-    let rest = (option::of(schedule()), any::<[bool; 2]>(), option::of(name()), timestamp());
+    let names = (option::of(name()), option::of(name()));
+    let rest = (option::of(schedule()), any::<[bool; 3]>(), names, timestamp());
     (name(), option::of(remote()), places, options(), rest).prop_map(
         |(name, upstream, (master, dest, dir, mut replicas, selected), options, rest)| {
             replicas.remove(&master);
-            let (schedule, [has_password, enabled], owner, created_at) = rest;
+            let (schedule, [has_password, enabled, deleting], (owner, was), created_at) = rest;
             Mirror {
                 name,
                 upstream,
@@ -145,6 +146,8 @@ fn mirror() -> impl Strategy<Value = Mirror> {
                 enabled,
                 owner,
                 created_at,
+                deleting,
+                was,
             }
         },
     )
@@ -170,30 +173,38 @@ fn some_time() -> impl Strategy<Value = Option<Timestamp>> {
 }
 
 fn state() -> impl Strategy<Value = MirrorState> {
-    let numbers = (any::<[u64; 4]>(), option::of(1u64..));
-    (name(), numbers, option::of(wanted()), some_time(), progress()).prop_map(
-        |(mirror, (n, current), wanted, complete_at, progress)| MirrorState {
-            mirror,
-            generation: n[0],
-            generation_at: Timestamp(n[1]),
-            generation_run: n[2],
-            number: n[3],
-            wanted,
-            current,
-            complete_at,
-            progress,
+    let numbers = (any::<[u64; 5]>(), option::of(1u64..));
+    let of_generation = (option::of(name()), allow());
+    (name(), numbers, of_generation, option::of(wanted()), some_time(), progress()).prop_map(
+        |(mirror, (n, current), (generation_on, allow), wanted, complete_at, progress)| {
+            MirrorState {
+                mirror,
+                generation: n[0],
+                generation_at: Timestamp(n[1]),
+                generation_run: n[2],
+                generation_on,
+                allow,
+                distributed: n[4],
+                number: n[3],
+                wanted,
+                current,
+                complete_at,
+                progress,
+            }
         },
     )
 }
 
 fn replica() -> impl Strategy<Value = ReplicaState> {
     let numbers = (any::<[u64; 2]>(), option::of(1u64..));
-    (name(), name(), numbers, option::of(wanted()), some_time()).prop_map(
-        |(mirror, node, ([generation, staged], current), wanted, complete_at)| ReplicaState {
+    let times = (some_time(), some_time());
+    (name(), name(), numbers, option::of(wanted()), times).prop_map(
+        |(mirror, node, (n, current), wanted, (staged_at, complete_at))| ReplicaState {
             mirror,
             node,
-            generation,
-            staged,
+            generation: n[0],
+            staged: n[1],
+            staged_at,
             wanted,
             current,
             complete_at,

@@ -47,6 +47,8 @@ impl From<&Mirror> for wire::Mirror {
             enabled,
             owner,
             created_at,
+            deleting,
+            was,
         } = mirror;
         Self {
             name: name.to_string(),
@@ -62,6 +64,8 @@ impl From<&Mirror> for wire::Mirror {
             enabled: *enabled,
             owner: from_option(owner.as_ref()),
             created_at_ms: created_at.0,
+            deleting: *deleting,
+            was: from_option(was.as_ref()),
         }
     }
 }
@@ -83,6 +87,8 @@ impl TryFrom<wire::Mirror> for Mirror {
             enabled,
             owner,
             created_at_ms,
+            deleting,
+            was,
         } = mirror;
         check_count("replicas", replicas.len(), REPLICAS_MAX)?;
         let mirror = Self {
@@ -99,6 +105,8 @@ impl TryFrom<wire::Mirror> for Mirror {
             enabled,
             owner: optional("owner", &owner)?,
             created_at: Timestamp(created_at_ms),
+            deleting,
+            was: optional("was", &was)?,
         };
         if !mirror.replicas.is_sorted_by(|a, b| a.node < b.node) {
             return Err(Invalid::new("replicas", "must be sorted by node, each node once"));
@@ -122,6 +130,9 @@ impl From<&MirrorState> for wire::MirrorState {
             current,
             complete_at,
             progress,
+            generation_on,
+            allow,
+            distributed,
         } = state;
         Self {
             mirror: mirror.to_string(),
@@ -133,6 +144,9 @@ impl From<&MirrorState> for wire::MirrorState {
             current: current.unwrap_or(0),
             complete_at_ms: from_time(*complete_at),
             progress: Some(progress.into()),
+            generation_on: from_option(generation_on.as_ref()),
+            allow: Some(allow.into()),
+            distributed: *distributed,
         }
     }
 }
@@ -150,6 +164,9 @@ impl TryFrom<wire::MirrorState> for MirrorState {
             current,
             complete_at_ms,
             progress,
+            generation_on,
+            allow,
+            distributed,
         } = state;
         Ok(Self {
             mirror: parse("mirror", &mirror)?,
@@ -161,18 +178,31 @@ impl TryFrom<wire::MirrorState> for MirrorState {
             current: Some(current).filter(|n| *n > 0),
             complete_at: time(complete_at_ms),
             progress: progress.ok_or_else(|| missing("progress"))?.try_into()?,
+            generation_on: optional("generation_on", &generation_on)?,
+            allow: allow.unwrap_or_default().into(),
+            distributed,
         })
     }
 }
 
 impl From<&ReplicaState> for wire::ReplicaState {
     fn from(state: &ReplicaState) -> Self {
-        let ReplicaState { mirror, node, generation, staged, wanted, current, complete_at } = state;
+        let ReplicaState {
+            mirror,
+            node,
+            generation,
+            staged,
+            staged_at,
+            wanted,
+            current,
+            complete_at,
+        } = state;
         Self {
             mirror: mirror.to_string(),
             node: node.to_string(),
             generation: *generation,
             staged: *staged,
+            staged_at_ms: from_time(*staged_at),
             wanted: wanted.as_ref().map(Into::into),
             current: current.unwrap_or(0),
             complete_at_ms: from_time(*complete_at),
@@ -191,12 +221,14 @@ impl TryFrom<wire::ReplicaState> for ReplicaState {
             wanted,
             current,
             complete_at_ms,
+            staged_at_ms,
         } = state;
         Ok(Self {
             mirror: parse("mirror", &mirror)?,
             node: parse("node", &node)?,
             generation,
             staged,
+            staged_at: time(staged_at_ms),
             wanted: wanted.map(TryInto::try_into).transpose()?,
             current: Some(current).filter(|n| *n > 0),
             complete_at: time(complete_at_ms),

@@ -11,6 +11,7 @@ mod tokens;
 mod users;
 
 use lockstep_model::identity::Subject;
+use lockstep_model::mirror::RunId;
 use lockstep_model::record::{Actor, Record, Txn, Write};
 use lockstep_model::request::Request;
 use lockstep_model::{Code, NodeName, Reject, Revision, TaskId, Timestamp};
@@ -34,6 +35,8 @@ pub struct Admitted {
     pub detail: String,
     /// Tasks that the request made, or that were on their way already.
     pub tasks: Vec<TaskId>,
+    /// Runs of mirrors that the request made or joined.
+    pub runs: Vec<RunId>,
     /// For `Txn::raise_to`; ZERO except when a store is adopted.
     pub raise_to: Revision,
     /// This request id was carried out before; nothing is written.

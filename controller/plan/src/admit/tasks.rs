@@ -257,7 +257,8 @@ pub(super) fn end(
         return Ok(Admitted::already(format!("task {id} ended already: {}", ended.outcome.kind)));
     }
     // Anew through its constructor, which holds the limit of the message.
-    let outcome = Outcome::new(outcome.kind, outcome.message.clone());
+    let pulled = outcome.pulled;
+    let outcome = Outcome { pulled, ..Outcome::new(outcome.kind, outcome.message.clone()) };
     let detail = format!("task {id} ended: {}", outcome.kind);
     let task = Task { ended: Some(Ended { at: now, outcome }), ..task.clone() };
     Ok(Admitted::put(Record::Task(task), detail))

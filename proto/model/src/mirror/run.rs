@@ -101,6 +101,13 @@ pub struct MirrorState {
     pub generation_at: Timestamp,
     /// The run that made it.
     pub generation_run: u64,
+    /// The node that has it. Another master gets a complete tree of its own before anybody pulls
+    /// from it.
+    pub generation_on: Option<NodeName>,
+    /// What the guards let through then; replicas may take over just that.
+    pub allow: Allow,
+    /// The newest generation that all replicas had, but for those that were away.
+    pub distributed: u64,
     /// The newest run's.
     pub number: u64,
     /// The next run of the master.
@@ -119,6 +126,9 @@ impl MirrorState {
             generation: 0,
             generation_at: Timestamp(0),
             generation_run: 0,
+            generation_on: None,
+            allow: Allow::default(),
+            distributed: 0,
             number: 0,
             wanted: None,
             current: None,
@@ -137,6 +147,8 @@ pub struct ReplicaState {
     pub generation: u64,
     /// Of two stages the first is through for this generation.
     pub staged: u64,
+    /// When it became what it is.
+    pub staged_at: Option<Timestamp>,
     pub wanted: Option<Wanted>,
     /// The run whose part on it is under way, retries included.
     pub current: Option<u64>,
@@ -150,6 +162,7 @@ impl ReplicaState {
             node,
             generation: 0,
             staged: 0,
+            staged_at: None,
             wanted: None,
             current: None,
             complete_at: None,
