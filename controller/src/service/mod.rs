@@ -94,6 +94,6 @@ fn answer<T>(result: Result<T, Reject>) -> Answer<T> {
 }
 
 fn result(done: &Done) -> v1::Result {
-    let Done { changed, revision, detail, tasks: _, repeated: _ } = done;
+    let Done { changed, revision, detail, tasks: _, runs: _, repeated: _ } = done;
     v1::Result { changed: *changed, revision: revision.0, detail: detail.clone() }
 }
