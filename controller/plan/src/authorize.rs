@@ -17,11 +17,13 @@ pub enum Allow {
     Known,
     Node,
     Viewer,
+    /// Those who may own something: of what it is about, `admit` asks whose it is.
+    Owner,
     Operator,
     Admin,
 }
 
-use Allow::{Admin, Anyone, Known, Node, Operator, Viewer};
+use Allow::{Admin, Anyone, Known, Node, Operator, Owner, Viewer};
 
 /// Full method, without the leading slash. A method that is not here is refused.
 pub const POLICY: &[(&str, Allow)] = &[
@@ -61,13 +63,13 @@ pub const POLICY: &[(&str, Allow)] = &[
     ("lockstep.v1.SyncService/ListSyncs", Viewer),
     ("lockstep.v1.SyncService/GetSync", Viewer),
     ("lockstep.v1.MirrorService/CreateMirror", Operator),
-    ("lockstep.v1.MirrorService/UpdateMirror", Operator),
+    ("lockstep.v1.MirrorService/UpdateMirror", Owner),
     ("lockstep.v1.MirrorService/RenameMirror", Operator),
-    ("lockstep.v1.MirrorService/RescheduleMirror", Operator),
-    ("lockstep.v1.MirrorService/SetMirrorEnabled", Operator),
-    ("lockstep.v1.MirrorService/DeleteMirror", Operator),
-    ("lockstep.v1.MirrorService/SyncMirror", Operator),
-    ("lockstep.v1.MirrorService/ReadyMirror", Operator),
+    ("lockstep.v1.MirrorService/RescheduleMirror", Owner),
+    ("lockstep.v1.MirrorService/SetMirrorEnabled", Owner),
+    ("lockstep.v1.MirrorService/DeleteMirror", Owner),
+    ("lockstep.v1.MirrorService/SyncMirror", Owner),
+    ("lockstep.v1.MirrorService/ReadyMirror", Owner),
     ("lockstep.v1.MirrorService/ListMirrors", Viewer),
     ("lockstep.v1.MirrorService/GetMirror", Viewer),
     ("lockstep.v1.MirrorService/ListRuns", Viewer),
@@ -117,6 +119,7 @@ pub fn authorize(
         Anyone | Known => true,
         Node => role.is_none(),
         Viewer => role.is_some(),
+        Owner => matches!(role, Some(Role::Owner | Role::Operator | Role::Admin)),
         Operator => matches!(role, Some(Role::Operator | Role::Admin)),
         Admin => role == Some(Role::Admin),
     };

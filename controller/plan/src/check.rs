@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use lockstep_model::node::NodeAdmin;
 use lockstep_model::record::{Record, TXN_WRITES_MAX, Write};
 use lockstep_model::sync::{Place, Sync};
-use lockstep_model::task::Slot;
+use lockstep_model::task::{Slot, Task};
 use lockstep_model::{NodeName, Timestamp};
 
 use crate::draft::Draft;
@@ -116,7 +116,10 @@ fn unexplained(world: &World, plan: &Plan) -> Vec<String> {
             }
         }
     }
-    for task in world.tasks().map(|task| &task.value).filter(|task| task.is_live()) {
+    // What mirrors wait for is not part of a plan: `mirrors::reasons` tells.
+    let of_syncs = |task: &&Task| task.slot().sync().is_some();
+    let tasks = world.tasks().map(|task| &task.value).filter(|task| task.is_live());
+    for task in tasks.filter(of_syncs) {
         hold(&task.node, &task.slot(), crate::tasks::part(&task.slot(), &task.node));
     }
     broken

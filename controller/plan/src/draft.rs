@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use lockstep_model::reason::Reason;
 use lockstep_model::record::{Key, Record, Write};
 use lockstep_model::task::{Slot, Task, TaskSpec};
-use lockstep_model::{Millis, NodeName, TaskId, Timestamp};
+use lockstep_model::{Millis, MirrorName, NodeName, TaskId, Timestamp};
 
+use crate::mirrors::Rest;
 use crate::{Plan, World};
 
 pub(crate) struct Draft<'a> {
@@ -17,6 +18,8 @@ pub(crate) struct Draft<'a> {
     keys: BTreeSet<Key>,
     born: u32,
     given: BTreeSet<(NodeName, Slot)>,
+    /// Reasons are not kept, only when to look again.
+    silent: bool,
     plan: Plan,
 }
 
@@ -29,19 +32,17 @@ impl<'a> Draft<'a> {
             keys: BTreeSet::new(),
             born: 0,
             given: BTreeSet::new(),
+            silent: false,
             plan: Plan::default(),
         }
     }
 
-    /// Writes that stand or fall together. What no longer fits waits for the next round.
-    pub fn write<G>(&mut self, rule: &'static str, group: G)
-    where
-        G: IntoIterator<Item = Write, IntoIter: ExactSizeIterator>,
-    {
-        let group = group.into_iter();
+    /// Writes that stand or fall together. What no longer fits waits for the next round; false then.
+    pub fn write(&mut self, rule: &'static str, group: impl Into<Vec<Write>>) -> bool {
+        let group = group.into();
         if self.plan.cut || self.plan.writes.len() + group.len() > self.writes_max {
             self.plan.cut = true;
-            return;
+            return false;
         }
         for write in group {
             let fresh = self.keys.insert(write.key());
@@ -50,6 +51,7 @@ impl<'a> Draft<'a> {
                 self.plan.writes.push((rule, write));
             }
         }
+        true
     }
 
     /// Nothing more fits.
@@ -62,7 +64,7 @@ impl<'a> Draft<'a> {
     }
 
     pub fn delete_task(&mut self, rule: &'static str, node: &NodeName, id: TaskId) {
-        self.write(rule, [Write::Delete(Key::Task(node.clone(), id))]);
+        let _ = self.write(rule, [Write::Delete(Key::Task(node.clone(), id))]);
     }
 
     /// A new task. `old`, when given, is written with it, so that a slot never has two live tasks.
@@ -71,7 +73,7 @@ impl<'a> Draft<'a> {
         match old {
             Some(old) => self.write(rule, [Write::Put(Record::Task(old)), task]),
             None => self.write(rule, [task]),
-        }
+        };
     }
 
     /// A new task, for a group of writes. A slot that has a live task is not to be given another.
@@ -97,7 +99,31 @@ impl<'a> Draft<'a> {
         if let Some(until) = until {
             self.wake(until);
         }
-        self.plan.reasons.push(Reason { subject, rule, text, until });
+        if !self.silent {
+            self.plan.reasons.push(Reason { subject, rule, text, until });
+        }
+    }
+
+    /// Does `look`, without keeping reasons when `silent`; when time alone changes what it found,
+    /// and whether it found nothing to do.
+    pub fn apart(
+        &mut self,
+        silent: bool,
+        look: impl FnOnce(&mut Self),
+    ) -> (Option<Timestamp>, bool) {
+        let outer = (self.plan.wake_at.take(), self.silent, self.plan.writes.len());
+        self.silent = silent;
+        look(self);
+        let until = self.plan.wake_at;
+        self.silent = outer.1;
+        if let Some(at) = outer.0 {
+            self.wake(at);
+        }
+        (until, !self.plan.cut && self.plan.writes.len() == outer.2)
+    }
+
+    pub fn rest(&mut self, name: MirrorName, rest: Rest) {
+        self.plan.rests.push((name, rest));
     }
 
     /// Plan again at `at`, when not before.

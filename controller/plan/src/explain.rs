@@ -26,14 +26,14 @@ pub fn explain(
         [""] => {
             let mut found = planned(&|_| true);
             world.nodes().keys().for_each(|node| found.extend(health(world, node, now)));
-            let uses = Uses::of(world);
+            let uses = world.uses();
             let syncs = world.syncs().values();
-            syncs.for_each(|sync| found.extend(reported(world, &uses, &sync.value)));
+            syncs.for_each(|sync| found.extend(reported(world, uses, &sync.value)));
             return Ok(found);
         }
         ["store"] => planned(&|_| false),
         ["sync", name] => match find_sync(world, name) {
-            Ok(sync) => of_sync(world, &Uses::of(world), reasons, sync, now),
+            Ok(sync) => of_sync(world, world.uses(), reasons, sync, now),
             Err(refusal) => {
                 let parts = format!("{subject}/");
                 let found = planned(&|r| r.subject == subject || r.subject.starts_with(&parts));
@@ -48,7 +48,7 @@ pub fn explain(
             let sync = find_sync(world, name)?;
             let node = find_node(world, node)?;
             let mut found = planned(&|reason| reason.subject == subject);
-            let reported = reported(world, &Uses::of(world), sync).into_iter();
+            let reported = reported(world, world.uses(), sync).into_iter();
             found.extend(reported.filter(|r| r.subject == subject));
             found.extend(health(world, &node, now));
             found
@@ -60,10 +60,10 @@ pub fn explain(
             let mut found: Vec<Reason> = health(world, &node, now).into_iter().collect();
             found.extend(admin(world, &node));
             found.extend(planned(&|reason| reason.subject == subject || is_part(reason)));
-            let uses = Uses::of(world);
+            let uses = world.uses();
             let syncs = world.syncs().values().map(|sync| &sync.value);
             let reported =
-                syncs.filter(|s| involves(world, s, &node)).flat_map(|s| reported(world, &uses, s));
+                syncs.filter(|s| involves(world, s, &node)).flat_map(|s| reported(world, uses, s));
             found.extend(reported.filter(is_part));
             found
         }
@@ -84,7 +84,7 @@ pub fn explain(
 /// What holds up a sync or one of its nodes. `uses` is made once for many syncs.
 pub fn of_sync(
     world: &World,
-    uses: &Uses<'_>,
+    uses: &Uses,
     reasons: &[Reason],
     sync: &Sync,
     now: Timestamp,
@@ -165,7 +165,7 @@ fn health(world: &World, node: &NodeName, now: Timestamp) -> Option<Reason> {
 }
 
 /// What the agents of a sync say is not as it should be.
-fn reported(world: &World, uses: &Uses<'_>, sync: &Sync) -> Vec<Reason> {
+fn reported(world: &World, uses: &Uses, sync: &Sync) -> Vec<Reason> {
     let mut found = Vec::new();
     let mut say = |node: &NodeName, text| {
         found.push(reason(format!("sync/{}/{node}", sync.name), "reported", text));

@@ -7,6 +7,7 @@ pub mod check;
 mod draft;
 pub mod explain;
 pub mod members;
+pub mod mirrors;
 pub mod passes;
 mod prune;
 mod relays;
@@ -21,9 +22,10 @@ pub mod world;
 
 use lockstep_model::reason::Reason;
 use lockstep_model::record::{Actor, TXN_WRITES_MAX, Txn, Write};
-use lockstep_model::{Revision, Timestamp};
+use lockstep_model::{MirrorName, Revision, Timestamp};
 
 use crate::draft::Draft;
+pub use crate::mirrors::{Limits, Rest};
 pub use crate::seen::{DOWN_AFTER, NodeStatus};
 pub use crate::world::World;
 
@@ -41,6 +43,8 @@ pub struct Plan {
     pub wake_at: Option<Timestamp>,
     /// More was wanted than one transaction holds: the next round goes on.
     pub cut: bool,
+    /// Mirrors that need no look until then; for `World::rest`, before anything else is applied.
+    pub rests: Vec<(MirrorName, Rest)>,
 }
 
 impl Plan {
@@ -80,6 +84,7 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
     let desired = syncs::desired(&mut draft);
     passes::follow(&mut draft, &desired);
     tasks::reconcile(&mut draft, &desired);
+    mirrors::plan(&mut draft);
     prune::prune(&mut draft);
     draft.finish()
 }

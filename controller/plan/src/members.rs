@@ -1,14 +1,16 @@
-//! Who belongs to a sync: those named, and the nodes whose labels match. Reads only.
+//! Who belongs to a sync or a mirror: those named, and the nodes whose labels match. Reads only.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
+use lockstep_model::mirror::{Mirror, REPLICAS_MAX};
 use lockstep_model::node::{Node, NodeAdmin};
 use lockstep_model::path::DirPath;
 use lockstep_model::rate::Rate;
 use lockstep_model::sync::{Place, Sync, TARGETS_MAX, TargetAt};
 use lockstep_model::task::{Slot, TaskSpec};
-use lockstep_model::{NodeName, SyncName};
+use lockstep_model::{MirrorName, NodeName, SyncName, Timestamp};
 
 use crate::World;
 
@@ -54,78 +56,162 @@ pub fn involves(world: &World, sync: &Sync, node: &NodeName) -> bool {
     sync.names(node) || by_label()
 }
 
-/// The directories that syncs use, by node; made once for many questions.
-pub struct Uses<'a> {
-    by_node: BTreeMap<&'a NodeName, Vec<Use<'a>>>,
+/// Who uses a directory.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Owner {
+    Sync(SyncName),
+    Mirror(MirrorName),
 }
 
-struct Use<'a> {
-    sync: &'a Sync,
-    path: &'a DirPath,
+impl Owner {
+    /// As it stands in reasons and refusals: `sync/webroot`.
+    pub fn subject(&self) -> String {
+        match self {
+            Self::Sync(sync) => format!("sync/{sync}"),
+            Self::Mirror(mirror) => format!("mirror/{mirror}"),
+        }
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sync(sync) => write!(f, "sync {sync}"),
+            Self::Mirror(mirror) => write!(f, "mirror {mirror}"),
+        }
+    }
+}
+
+/// The directories that syncs and mirrors use, by node; made once for many questions.
+#[derive(Clone, Default, Debug)]
+pub struct Uses {
+    by_node: BTreeMap<NodeName, Vec<Use>>,
+}
+
+#[derive(Clone, Debug)]
+struct Use {
+    owner: Owner,
+    age: Timestamp,
+    path: DirPath,
     written: bool,
     selected: bool,
 }
 
-impl<'a> Uses<'a> {
-    pub fn of(world: &'a World) -> Self {
-        let mut by_node: BTreeMap<&NodeName, Vec<Use>> = BTreeMap::new();
-        for sync in world.syncs().values().map(|sync| &sync.value) {
-            let mut note = |node, path, written, selected| {
-                by_node.entry(node).or_default().push(Use { sync, path, written, selected });
-            };
-            note(&sync.source.node, &sync.source.path, false, false);
-            for target in &sync.targets {
-                if let TargetAt::Node(path) = &target.at {
-                    note(&target.node, path, true, false);
-                }
-            }
-            let Some(selected) = &sync.selected else { continue };
-            let nodes = world.nodes().values().map(|node| &node.value);
-            for node in nodes.filter(|node| is_selected(sync, node)) {
-                note(&node.name, &selected.path, true, true);
+impl Use {
+    /// Two syncs may read one directory, and no sync may write what another reads, so that there are
+    /// no loops of syncs. A sync may read what a mirror writes.
+    fn clashes(&self, owner: &Owner, path: &DirPath, written: bool) -> bool {
+        let in_one = match (&self.owner, owner) {
+            (Owner::Sync(_), Owner::Sync(_)) => self.written || written,
+            _ => self.written && written,
+        };
+        in_one && self.owner != *owner && self.path.overlaps(path)
+    }
+}
+
+impl Uses {
+    pub(crate) fn of(world: &World) -> Self {
+        let mut uses = Self::default();
+        for sync in world.syncs().values() {
+            uses.note_sync(world, &sync.value);
+        }
+        for mirror in world.mirrors().values() {
+            uses.note_mirror(world, &mirror.value);
+        }
+        uses
+    }
+
+    fn note(&mut self, node: &NodeName, used: Use) {
+        match self.by_node.get_mut(node) {
+            Some(all) => all.push(used),
+            None => drop(self.by_node.insert(node.clone(), vec![used])),
+        }
+    }
+
+    fn note_sync(&mut self, world: &World, sync: &Sync) {
+        let used = |path: &DirPath, written, selected| Use {
+            owner: Owner::Sync(sync.name.clone()),
+            age: sync.created_at,
+            path: path.clone(),
+            written,
+            selected,
+        };
+        self.note(&sync.source.node, used(&sync.source.path, false, false));
+        for target in &sync.targets {
+            if let TargetAt::Node(path) = &target.at {
+                self.note(&target.node, used(path, true, false));
             }
         }
-        Self { by_node }
+        let Some(selected) = &sync.selected else { return };
+        let nodes = world.nodes().values().map(|node| &node.value);
+        for node in nodes.filter(|node| is_selected(sync, node)) {
+            self.note(&node.name, used(&selected.path, true, true));
+        }
     }
 
-    /// Another sync that `sync` may not share the directory with. Selected targets give way to what
-    /// is named, and to those of older syncs.
-    fn in_the_way(&self, sync: &Sync, node: &NodeName, path: &DirPath) -> Option<&'a SyncName> {
-        let age = |sync: &'a Sync| (sync.created_at, &sync.name);
-        let others = self.by_node.get(node).into_iter().flatten();
-        let clash = |other: &&Use<'a>| {
-            other.sync.name != sync.name
-                && other.path.overlaps(path)
-                && (!other.selected || age(other.sync) < (sync.created_at, &sync.name))
+    fn note_mirror(&mut self, world: &World, mirror: &Mirror) {
+        let used = |dest: &DirPath, selected| Use {
+            owner: Owner::Mirror(mirror.name.clone()),
+            age: mirror.created_at,
+            path: dest.join(&mirror.dir),
+            written: true,
+            selected,
         };
-        others.into_iter().find(clash).map(|other| &other.sync.name)
+        self.note(&mirror.master, used(&mirror.dest, false));
+        for place in &mirror.replicas {
+            self.note(&place.node, used(&place.path, false));
+        }
+        let Some(selected) = &mirror.selected else { return };
+        let nodes = world.nodes().values().map(|node| &node.value);
+        for node in nodes.filter(|node| mirror.selects(node) && is_there(node)) {
+            self.note(&node.name, used(&selected.path, true));
+        }
     }
 
-    /// A sync that uses a directory of this node that overlaps, where one of the two writes. What
-    /// gave way already does not count.
-    pub fn clash(
+    /// Another one that `owner` may not share the directory with that it writes. What is selected
+    /// gives way to what is named, and to what is older.
+    pub(crate) fn in_the_way(
         &self,
-        sync: &SyncName,
+        owner: &Owner,
+        age: Timestamp,
+        node: &NodeName,
+        path: &DirPath,
+    ) -> Option<&Owner> {
+        let mut others = self.by_node.get(node).into_iter().flatten();
+        let clash = |other: &&Use| {
+            other.clashes(owner, path, true)
+                && (!other.selected || (other.age, &other.owner) < (age, owner))
+        };
+        others.find(clash).map(|other| &other.owner)
+    }
+
+    /// Another one that uses a directory of this node that overlaps, and may not. What gave way
+    /// already does not count.
+    pub(crate) fn clash(
+        &self,
+        owner: &Owner,
         place: &Place,
         written: bool,
-    ) -> Option<(&'a SyncName, &'a DirPath, bool)> {
-        let others = self.by_node.get(&place.node).into_iter().flatten();
-        let clash = |other: &&Use<'a>| {
-            other.sync.name != *sync
-                && (written || other.written)
-                && other.path.overlaps(&place.path)
+    ) -> Option<(&Owner, &DirPath, bool)> {
+        let mut others = self.by_node.get(&place.node).into_iter().flatten();
+        let clash = |other: &&Use| {
+            other.clashes(owner, &place.path, written)
                 && !(other.selected
-                    && self.in_the_way(other.sync, &place.node, other.path).is_some())
+                    && self.in_the_way(&other.owner, other.age, &place.node, &other.path).is_some())
         };
-        let found = others.into_iter().find(clash)?;
-        Some((&found.sync.name, found.path, found.written))
+        let found = others.find(clash)?;
+        Some((&found.owner, &found.path, found.written))
     }
+}
+
+fn is_there(node: &Node) -> bool {
+    node.admin != NodeAdmin::Expelled
 }
 
 /// The targets sorted by name, and the nodes that match and cannot be one.
 pub fn members<'a>(
     world: &'a World,
-    uses: &Uses<'_>,
+    uses: &Uses,
     sync: &'a Sync,
 ) -> (Vec<Member<'a>>, Vec<LeftOut<'a>>) {
     let mut members: Vec<Member> = sync
@@ -143,9 +229,10 @@ pub fn members<'a>(
     let nodes = world.nodes().values().map(|node| &node.value);
     for node in nodes.filter(|node| is_selected(sync, node)) {
         let name = &node.name;
-        if let Some(other) = uses.in_the_way(sync, name, &selected.path) {
+        let me = Owner::Sync(sync.name.clone());
+        if let Some(other) = uses.in_the_way(&me, sync.created_at, name, &selected.path) {
             let why = format!(
-                "{name} matches {}, but sync {other} uses a directory there that overlaps {}: \
+                "{name} matches {}, but {other} uses a directory there that overlaps {}: \
                  change one of them, or the label",
                 selected.selector, selected.path
             );
@@ -165,13 +252,13 @@ pub fn members<'a>(
 /// As `members`, for one sync alone.
 pub fn members_of<'a>(world: &'a World, sync: &'a Sync) -> Vec<Member<'a>> {
     match sync.selected {
-        None => members(world, &Uses { by_node: BTreeMap::new() }, sync).0,
-        Some(_) => members(world, &Uses::of(world), sync).0,
+        None => members(world, &Uses::default(), sync).0,
+        Some(_) => members(world, world.uses(), sync).0,
     }
 }
 
 /// The nodes that have a part in a sync.
-pub fn nodes<'a>(world: &'a World, uses: &Uses<'_>, sync: &'a Sync) -> BTreeSet<&'a NodeName> {
+pub fn nodes<'a>(world: &'a World, uses: &Uses, sync: &'a Sync) -> BTreeSet<&'a NodeName> {
     let targets = members(world, uses, sync).0.into_iter().map(|member| member.node);
     targets.chain([&sync.source.node]).collect()
 }
@@ -191,4 +278,56 @@ pub(crate) fn feeder_now<'a>(
         TaskSpec::SyncTarget(target) => target.source.as_ref().map(|peer| &peer.node),
         _ => None,
     }
+}
+
+/// A replica of a mirror that is told something.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Copy<'a> {
+    pub node: &'a Node,
+    pub tree: DirPath,
+    /// Because of its labels.
+    pub selected: bool,
+}
+
+/// The replicas sorted by name, and those that cannot be one.
+pub fn copies<'a>(world: &'a World, mirror: &'a Mirror) -> (Vec<Copy<'a>>, Vec<LeftOut<'a>>) {
+    let (mut copies, mut left_out) = (Vec::new(), Vec::new());
+    for place in &mirror.replicas {
+        let name = &mirror.name;
+        let why = match world.nodes().get(&place.node).map(|node| &node.value) {
+            Some(node) if is_there(node) => {
+                copies.push(Copy { node, tree: place.path.join(&mirror.dir), selected: false });
+                continue;
+            }
+            Some(_) => "was expelled",
+            None => "is not there",
+        };
+        let why = format!(
+            "{} {why} and is left out: lockstepctl mirror update {name} names other replicas",
+            place.node
+        );
+        left_out.push(LeftOut { node: &place.node, why });
+    }
+    let Some(selected) = &mirror.selected else { return (copies, left_out) };
+    let me = Owner::Mirror(mirror.name.clone());
+    let tree = selected.path.join(&mirror.dir);
+    let nodes = world.nodes().values().map(|node| &node.value);
+    for node in nodes.filter(|node| mirror.selects(node) && is_there(node)) {
+        let name = &node.name;
+        if let Some(other) = world.uses().in_the_way(&me, mirror.created_at, name, &tree) {
+            let why = format!(
+                "{name} matches {}, but {other} uses a directory there that overlaps {tree}: change \
+                 one of them, or the label",
+                selected.selector
+            );
+            left_out.push(LeftOut { node: name, why });
+        } else if copies.len() >= REPLICAS_MAX {
+            let why = format!("{name} matches, but the mirror has {REPLICAS_MAX} replicas already");
+            left_out.push(LeftOut { node: name, why });
+        } else {
+            copies.push(Copy { node, tree: tree.clone(), selected: true });
+        }
+    }
+    copies.sort_by(|a, b| a.node.name.cmp(&b.node.name));
+    (copies, left_out)
 }

@@ -24,7 +24,8 @@ pub(crate) fn prune(draft: &mut Draft<'_>) {
 }
 
 fn prune_tasks(draft: &mut Draft<'_>) {
-    for (node, slot, ids) in draft.world.slots() {
+    // Mirrors' runs have records of their own, and their planner forgets their tasks.
+    for (node, slot, ids) in draft.world.sync_slots() {
         // An assignment's newest task says what is in force; a run's says only how it went.
         let says_state = matches!(slot, Slot::Sync(_));
         for (age, id) in ids.iter().rev().enumerate() {

@@ -7,7 +7,7 @@ use lockstep_model::mirror::MirrorReport;
 use lockstep_model::node::{NodeAdmin, NodeHealth, NodeReport};
 use lockstep_model::observation::{Observation, Told};
 use lockstep_model::sync::SyncReport;
-use lockstep_model::task::TaskPhase;
+use lockstep_model::task::{Slot, TaskPhase};
 use lockstep_model::{Millis, MirrorName, NodeName, Revision, SyncName, TaskId, Timestamp};
 
 use crate::members::involves;
@@ -35,9 +35,9 @@ pub struct Seen {
     pub warned_since: Timestamp,
     syncs: BTreeMap<SyncName, Reported>,
     mirrors: BTreeMap<MirrorName, MirrorReport>,
-    /// Syncs that the agent has a part in and the records give it none: left over from a lost
-    /// store, or from an earlier node of that name.
-    strays: BTreeSet<SyncName>,
+    /// What the agent has a part in and the records give it none: left over from a lost store, or
+    /// from an earlier node of that name.
+    strays: BTreeSet<Slot>,
     phases: BTreeMap<TaskId, TaskPhase>,
 }
 
@@ -51,6 +51,14 @@ pub enum Stream {
 pub struct Reported {
     pub at: Timestamp,
     pub report: SyncReport,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Away {
+    No,
+    /// From then on, if it does not return.
+    Soon(Timestamp),
+    Yes,
 }
 
 /// `since` is unset for a node that is unknown; `why` is one line, empty when healthy.
@@ -101,20 +109,28 @@ impl Seen {
         self.phases.remove(&id);
     }
 
-    pub(crate) fn strays(&self) -> impl Iterator<Item = &SyncName> {
+    pub(crate) fn strays(&self) -> impl Iterator<Item = &Slot> {
         self.strays.iter()
     }
 
-    pub(crate) fn forget_stray(&mut self, sync: &SyncName) {
-        self.strays.remove(sync);
+    pub(crate) fn is_stray(&self, slot: &Slot) -> bool {
+        self.strays.contains(slot)
+    }
+
+    pub(crate) fn forget_stray(&mut self, slot: &Slot) {
+        self.strays.remove(slot);
     }
 
     pub(crate) fn forget_sync(&mut self, sync: &SyncName) {
         self.syncs.remove(sync);
     }
 
-    fn add_stray(&mut self, sync: SyncName) -> bool {
-        self.strays.len() < STRAYS_MAX && self.strays.insert(sync)
+    pub(crate) fn forget_mirror(&mut self, mirror: &MirrorName) {
+        self.mirrors.remove(mirror);
+    }
+
+    fn add_stray(&mut self, slot: Slot) -> bool {
+        self.strays.len() < STRAYS_MAX && self.strays.insert(slot)
     }
 
     /// True when planning could be affected.
@@ -146,10 +162,16 @@ impl World {
             Observation::Sync { sync, .. } => {
                 self.syncs().get(sync).is_some_and(|sync| involves(self, &sync.value, node))
             }
-            Observation::Mirror { mirror, .. } => self.mirrors().contains_key(mirror),
+            Observation::Mirror { mirror, .. } => {
+                self.newest(node, &Slot::Mirror(mirror.clone())).is_some()
+            }
             Observation::Task { id, .. } => self.task_at(node, *id).is_some_and(|t| t.is_live()),
             _ => true,
         };
+        if self.heard_since.is_none() {
+            self.heard_since = Some(now);
+            self.touch_all();
+        }
         let revision = self.revision();
         let seen = self.seen.entry(node.clone()).or_insert_with(|| Seen::new(now));
         seen.last_contact_at = now;
@@ -162,17 +184,27 @@ impl World {
                 }
                 seen.phases.clear();
                 seen.strays.clear();
+                self.touch_node(node);
                 true
             }
             Observation::Disconnected { why } => {
                 let was_open = seen.is_connected();
                 if was_open {
                     seen.stream = Stream::Closed { since: now, why };
+                    self.touch_node(node);
                 }
                 was_open
             }
-            Observation::Node(report) => seen.report(report, now),
-            Observation::Sync { sync, report: Some(_) } if !has_part => seen.add_stray(sync),
+            Observation::Node(report) => {
+                let affects = seen.report(report, now);
+                if affects {
+                    self.touch_node(node);
+                }
+                affects
+            }
+            Observation::Sync { sync, report: Some(_) } if !has_part => {
+                seen.add_stray(Slot::Sync(sync))
+            }
             // No rule reads it; `explain` does.
             Observation::Sync { sync, report: Some(report) } => {
                 seen.syncs.insert(sync, Reported { at: now, report });
@@ -180,15 +212,21 @@ impl World {
             }
             Observation::Sync { sync, report: None } => {
                 seen.syncs.remove(&sync);
-                seen.strays.remove(&sync)
+                seen.strays.remove(&Slot::Sync(sync))
+            }
+            Observation::Mirror { mirror, report: Some(_) } if !has_part => {
+                let is_new = seen.add_stray(Slot::Mirror(mirror.clone()));
+                self.touch(&mirror);
+                is_new
             }
             // No rule reads it; lists do.
-            Observation::Mirror { mirror, report } => {
-                match report.filter(|_| has_part) {
-                    Some(report) => seen.mirrors.insert(mirror, report),
-                    None => seen.mirrors.remove(&mirror),
-                };
+            Observation::Mirror { mirror, report: Some(report) } => {
+                seen.mirrors.insert(mirror, report);
                 false
+            }
+            Observation::Mirror { mirror, report: None } => {
+                seen.mirrors.remove(&mirror);
+                seen.strays.remove(&Slot::Mirror(mirror))
             }
             Observation::Task { id, phase } => {
                 has_part && seen.phases.insert(id, phase) != Some(phase)
@@ -206,6 +244,20 @@ impl World {
     /// None: not heard of since the controller started.
     pub fn seen(&self, node: &NodeName) -> Option<&Seen> {
         self.seen.get(node)
+    }
+
+    /// Whether the agent of a node is away and nobody waits for it; else until when it may not be.
+    pub(crate) fn away(&self, node: &NodeName, now: Timestamp) -> Away {
+        let since = match self.seen(node).map(|seen| &seen.stream) {
+            Some(Stream::Open { .. }) => return Away::No,
+            Some(Stream::Closed { since, .. }) => Some(*since),
+            None => self.heard_since,
+        };
+        match since.map(|since| since + DOWN_AFTER) {
+            Some(down) if now >= down => Away::Yes,
+            Some(down) => Away::Soon(down),
+            None => Away::No,
+        }
     }
 
     pub fn node_health(&self, node: &NodeName, now: Timestamp) -> NodeStatus {

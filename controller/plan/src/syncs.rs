@@ -25,10 +25,9 @@ const RELAY_LAG_MAX: Millis = Millis::from_secs(60);
 
 pub(crate) fn desired(draft: &mut Draft<'_>) -> Desired {
     let world = draft.world;
-    let uses = Uses::of(world);
     let mut desired = Desired::new();
     for sync in world.syncs().values().map(|sync| &sync.value) {
-        let part = Part::of(draft, &uses, sync);
+        let part = Part::of(draft, world.uses(), sync);
         let slot = Slot::Sync(sync.name.clone());
         if let Some(source) = part.source {
             let receivers = part.receivers(draft, source);
@@ -76,7 +75,7 @@ struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    fn of(draft: &mut Draft<'a>, uses: &Uses<'_>, sync: &'a Sync) -> Self {
+    fn of(draft: &mut Draft<'a>, uses: &Uses, sync: &'a Sync) -> Self {
         let world = draft.world;
         let (members, left_out) = members(world, uses, sync);
         for out in left_out {
@@ -243,7 +242,7 @@ fn part(sync: &Sync, node: &NodeName) -> String {
 
 /// Best first: networks that both are on, then the addresses for everywhere, then the rest, which may
 /// be routed after all.
-fn addresses(from: &Node, to: &Node) -> Vec<HostPort> {
+pub(crate) fn addresses(from: &Node, to: &Node) -> Vec<HostPort> {
     let shared: BTreeSet<&str> = from.addresses.iter().map(|a| a.network.as_str()).collect();
     let rank = |network: &str| match network {
         "" => 1,

@@ -1,13 +1,11 @@
-//! Holds what every slot should hold against the newest task of that slot: gives tasks, retries
-//! them, ends and forgets them. Knows no kind of work.
+//! Holds what every slot of syncs should hold against the newest task of that slot: gives tasks,
+//! retries them, ends and forgets them. Knows no kind of work; mirrors use the same steps.
 
 use std::collections::BTreeSet;
 
 use lockstep_model::node::NodeAdmin;
 use lockstep_model::record::{Record, Write};
-use lockstep_model::task::{
-    Ended, MirrorRelease, Outcome, OutcomeKind, Slot, Task, TaskPhase, TaskSpec,
-};
+use lockstep_model::task::{Ended, Outcome, OutcomeKind, Slot, Task, TaskPhase, TaskSpec};
 use lockstep_model::{Millis, NodeName, TaskId, Timestamp};
 
 use crate::World;
@@ -25,9 +23,10 @@ pub const ASSIGN_RUN_LIMIT: Millis = Millis::from_secs(120);
 
 pub(crate) fn reconcile(draft: &mut Draft<'_>, desired: &Desired) {
     let world = draft.world;
-    let taken = world.slots().map(|(node, slot, _)| (node.clone(), slot.clone()));
+    let taken = world.sync_slots().map(|(node, slot, _)| (node.clone(), slot.clone()));
     let known = desired.keys().cloned().chain(taken);
-    let slots: BTreeSet<(NodeName, Slot)> = known.chain(world.strays()).collect();
+    let strays = world.strays().filter(|(_, slot)| slot.sync().is_some());
+    let slots: BTreeSet<(NodeName, Slot)> = known.chain(strays).collect();
     for (node, slot) in &slots {
         let admin = world.nodes().get(node).map(|node| node.value.admin);
         match (admin, desired.get(&(node.clone(), slot.clone())), release(slot)) {
@@ -44,20 +43,18 @@ pub(crate) fn reconcile(draft: &mut Draft<'_>, desired: &Desired) {
 fn release(slot: &Slot) -> Option<TaskSpec> {
     match slot {
         Slot::Sync(sync) => Some(TaskSpec::SyncRelease { sync: sync.clone() }),
-        Slot::Mirror(mirror) => {
-            Some(TaskSpec::MirrorRelease(MirrorRelease { mirror: mirror.clone(), delete: None }))
-        }
-        Slot::Resync(..)
-        | Slot::Verify(..)
-        | Slot::Unhold(..)
-        | Slot::Barrier(_)
-        | Slot::Pull(_)
-        | Slot::Hooks(_) => None,
+        _ => None,
     }
 }
 
 /// Gets `spec` in force.
-fn bring(draft: &mut Draft<'_>, rule: &'static str, node: &NodeName, slot: &Slot, spec: &TaskSpec) {
+pub(crate) fn bring(
+    draft: &mut Draft<'_>,
+    rule: &'static str,
+    node: &NodeName,
+    slot: &Slot,
+    spec: &TaskSpec,
+) {
     let new = |attempt| NewTask {
         node: node.clone(),
         spec: spec.clone(),
@@ -102,7 +99,7 @@ fn bring(draft: &mut Draft<'_>, rule: &'static str, node: &NodeName, slot: &Slot
 }
 
 /// Gets a slot released, and then forgets that there was one.
-fn clear(draft: &mut Draft<'_>, node: &NodeName, slot: &Slot, spec: &TaskSpec) {
+pub(crate) fn clear(draft: &mut Draft<'_>, node: &NodeName, slot: &Slot, spec: &TaskSpec) {
     let world = draft.world;
     let released = world.newest(node, slot).is_some_and(|newest| {
         newest.spec == *spec && newest.succeeded() && !is_of_lost_past(world, newest)
@@ -115,14 +112,14 @@ fn clear(draft: &mut Draft<'_>, node: &NodeName, slot: &Slot, spec: &TaskSpec) {
 }
 
 /// Oldest first, so that a cut between two of them leaves the one that says how things are.
-fn forget(draft: &mut Draft<'_>, rule: &'static str, node: &NodeName, slot: &Slot) {
+pub(crate) fn forget(draft: &mut Draft<'_>, rule: &'static str, node: &NodeName, slot: &Slot) {
     for id in draft.world.ids(node, slot) {
         draft.delete_task(rule, node, *id);
     }
 }
 
 /// An expelled node is told nothing any more.
-fn lose(draft: &mut Draft<'_>, node: &NodeName, slot: &Slot) {
+pub(crate) fn lose(draft: &mut Draft<'_>, node: &NodeName, slot: &Slot) {
     let Some(newest) = draft.world.newest(node, slot).filter(|task| task.is_live()) else { return };
     let outcome = Outcome::new(OutcomeKind::Lost, format!("node {node} was expelled"));
     draft.write("node_expelled", [Write::Put(Record::Task(ended(newest, draft.now, outcome)))]);
@@ -134,7 +131,7 @@ pub(crate) fn is_of_lost_past(world: &World, task: &Task) -> bool {
 }
 
 /// The agent has lost its ledger, or part of it, since it reported this task's end.
-fn is_forgotten(world: &World, task: &Task) -> bool {
+pub(crate) fn is_forgotten(world: &World, task: &Task) -> bool {
     let (Some(record), Some(seen)) = (world.task(task.id), world.seen(&task.node)) else {
         return false;
     };
@@ -147,7 +144,7 @@ pub(crate) fn superseded(task: &Task, now: Timestamp) -> Option<Task> {
     task.is_live().then(|| ended(task, now, outcome))
 }
 
-fn ended(task: &Task, at: Timestamp, outcome: Outcome) -> Task {
+pub(crate) fn ended(task: &Task, at: Timestamp, outcome: Outcome) -> Task {
     Task { ended: Some(Ended { at, outcome }), ..task.clone() }
 }
 

@@ -1,7 +1,10 @@
 //! Everything the planner may look at: all records in memory, and what agents said since the start.
 //! Changes only by `apply` and `observe`; decides nothing.
 
+mod mirrors;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
 use lockstep_model::identity::{Token, User};
 use lockstep_model::mirror::{Mirror, MirrorState, ReplicaState, Run, RunId};
@@ -10,10 +13,13 @@ use lockstep_model::record::{
     Change, Fleet, Key, Record, RequestDone, RequestId, Secret, Versioned, Write,
 };
 use lockstep_model::sync::{Sync, SyncState};
-use lockstep_model::task::{Slot, Task, TaskSpec};
-use lockstep_model::{MirrorName, NodeName, Revision, SyncName, TaskId, TokenId, UserName};
+use lockstep_model::task::{Slot, Subject, Task, TaskSpec};
+use lockstep_model::{
+    MirrorName, NodeName, Revision, SyncName, TaskId, Timestamp, TokenId, UserName,
+};
 
-use crate::members::is_selected;
+use crate::members::{Uses, is_selected};
+use crate::mirrors::{Agenda, Limits};
 use crate::seen::Seen;
 
 pub type Table<K, T> = BTreeMap<K, Versioned<T>>;
@@ -29,18 +35,34 @@ pub struct World {
     sync_states: BTreeMap<SyncName, Table<NodeName, SyncState>>,
     mirrors: Table<MirrorName, Mirror>,
     mirror_states: Table<MirrorName, MirrorState>,
-    replicas: Table<(MirrorName, NodeName), ReplicaState>,
-    runs: Table<(RunId, NodeName), Run>,
+    replicas: BTreeMap<MirrorName, Table<NodeName, ReplicaState>>,
+    runs: BTreeMap<RunId, Table<NodeName, Run>>,
     secrets: Table<MirrorName, Secret>,
     tasks: Table<(NodeName, TaskId), Task>,
     requests: Table<RequestId, RequestDone>,
-    /// Index of `tasks`, oldest first.
-    slots: BTreeMap<(NodeName, Slot), BTreeSet<TaskId>>,
+    /// Index of the tasks of syncs, oldest first.
+    slots: Slots,
+    /// The same of mirrors.
+    mirror_slots: BTreeMap<MirrorName, Slots>,
+    /// Index of `tasks`: those that have not ended.
+    live: BTreeSet<(NodeName, TaskId)>,
+    /// Index of `live`: the pulls of mirrors.
+    pulls: BTreeSet<(NodeName, TaskId)>,
     /// Index of `tasks`: ids are unique in the fleet, keys start with the node.
     homes: BTreeMap<TaskId, NodeName>,
+    /// Made of records when it is asked for.
+    uses: OnceLock<Uses>,
+    /// Which mirrors have to be looked at.
+    pub(crate) agenda: Agenda,
+    limits: Limits,
     /// What agents said; not records.
     pub(crate) seen: BTreeMap<NodeName, Seen>,
+    /// When the first of them spoke.
+    pub(crate) heard_since: Option<Timestamp>,
 }
+
+/// The tasks of each slot, oldest first.
+pub type Slots = BTreeMap<(NodeName, Slot), BTreeSet<TaskId>>;
 
 impl World {
     /// The world of a store's snapshot, before any agent spoke.
@@ -69,8 +91,13 @@ impl World {
 
     fn put(&mut self, revision: Revision, record: Record) {
         match record {
-            Record::Fleet(value) => self.fleet = Some(Versioned { revision, value }),
+            Record::Fleet(value) => {
+                self.touch_all();
+                self.fleet = Some(Versioned { revision, value });
+            }
             Record::Node(value) => {
+                self.uses.take();
+                self.touch_all();
                 self.nodes.insert(value.name.clone(), Versioned { revision, value });
             }
             Record::Token(value) => {
@@ -80,6 +107,8 @@ impl World {
                 self.users.insert(value.name.clone(), Versioned { revision, value });
             }
             Record::Sync(value) => {
+                self.uses.take();
+                self.touch_selecting();
                 self.forget_reports(&value.name, Some(&value));
                 self.syncs.insert(value.name.clone(), Versioned { revision, value });
             }
@@ -88,20 +117,27 @@ impl World {
                 of_sync.insert(value.target.clone(), Versioned { revision, value });
             }
             Record::Mirror(value) => {
+                self.uses.take();
+                self.touch_selecting();
+                self.touch(&value.name);
                 self.mirrors.insert(value.name.clone(), Versioned { revision, value });
             }
             Record::MirrorState(value) => {
+                self.agenda.touch(&value.mirror);
                 self.mirror_states.insert(value.mirror.clone(), Versioned { revision, value });
             }
             Record::Replica(value) => {
-                let key = (value.mirror.clone(), value.node.clone());
-                self.replicas.insert(key, Versioned { revision, value });
+                self.agenda.touch(&value.mirror);
+                let rows = self.replicas.entry(value.mirror.clone()).or_default();
+                rows.insert(value.node.clone(), Versioned { revision, value });
             }
             Record::Run(value) => {
-                let key = (value.id.clone(), value.node.clone());
-                self.runs.insert(key, Versioned { revision, value });
+                self.agenda.touch(&value.id.mirror);
+                let rows = self.runs.entry(value.id.clone()).or_default();
+                rows.insert(value.node.clone(), Versioned { revision, value });
             }
             Record::Secret(value) => {
+                self.agenda.touch(&value.mirror);
                 self.secrets.insert(value.mirror.clone(), Versioned { revision, value });
             }
             Record::Request(value) => {
@@ -115,9 +151,9 @@ impl World {
                 if let (true, TaskSpec::SyncRelease { sync }) = (value.succeeded(), &value.spec)
                     && let Some(seen) = self.seen.get_mut(&node)
                 {
-                    seen.forget_stray(sync);
+                    seen.forget_stray(&Slot::Sync(sync.clone()));
                 }
-                self.slots.entry((node.clone(), value.slot())).or_default().insert(id);
+                self.note_task(&value);
                 self.homes.insert(id, node.clone());
                 self.tasks.insert((node, id), Versioned { revision, value });
             }
@@ -128,6 +164,8 @@ impl World {
         match key {
             Key::Fleet => self.fleet = None,
             Key::Node(name) => {
+                self.uses.take();
+                self.touch_all();
                 self.nodes.remove(name);
                 self.seen.remove(name);
             }
@@ -138,6 +176,8 @@ impl World {
                 self.users.remove(name);
             }
             Key::Sync(name) => {
+                self.uses.take();
+                self.touch_selecting();
                 self.forget_reports(name, None);
                 self.syncs.remove(name);
             }
@@ -149,18 +189,35 @@ impl World {
                 }
             }
             Key::Mirror(name) => {
+                self.uses.take();
+                self.touch_selecting();
+                self.touch(name);
                 self.mirrors.remove(name);
             }
             Key::MirrorState(name) => {
+                self.agenda.touch(name);
                 self.mirror_states.remove(name);
             }
             Key::Replica(mirror, node) => {
-                self.replicas.remove(&(mirror.clone(), node.clone()));
+                self.agenda.touch(mirror);
+                if let Some(rows) = self.replicas.get_mut(mirror) {
+                    rows.remove(node);
+                    if rows.is_empty() {
+                        self.replicas.remove(mirror);
+                    }
+                }
             }
             Key::Run(id, node) => {
-                self.runs.remove(&(id.clone(), node.clone()));
+                self.agenda.touch(&id.mirror);
+                if let Some(rows) = self.runs.get_mut(id) {
+                    rows.remove(node);
+                    if rows.is_empty() {
+                        self.runs.remove(id);
+                    }
+                }
             }
             Key::Secret(name) => {
+                self.agenda.touch(name);
                 self.secrets.remove(name);
             }
             Key::Request(id) => {
@@ -170,13 +227,7 @@ impl World {
                 self.forget_phase(node, *id);
                 self.homes.remove(id);
                 let Some(task) = self.tasks.remove(&(node.clone(), *id)) else { return };
-                let slot = (node.clone(), task.value.slot());
-                if let Some(ids) = self.slots.get_mut(&slot) {
-                    ids.remove(id);
-                    if ids.is_empty() {
-                        self.slots.remove(&slot);
-                    }
-                }
+                self.forget_task(&task.value);
             }
         }
     }
@@ -193,7 +244,7 @@ impl World {
         for (node, seen) in &mut self.seen {
             let selected = |sync| labels(node).is_some_and(|node| is_selected(sync, node));
             if sync.is_some_and(|sync| sync.names(node) || selected(sync)) {
-                seen.forget_stray(name);
+                seen.forget_stray(&Slot::Sync(name.clone()));
             } else {
                 seen.forget_sync(name);
             }
@@ -202,9 +253,14 @@ impl World {
 
     /// Slots that agents fill and no record knows.
     pub(crate) fn strays(&self) -> impl Iterator<Item = (NodeName, Slot)> {
-        self.seen.iter().flat_map(|(node, seen)| {
-            seen.strays().map(|sync| (node.clone(), Slot::Sync(sync.clone())))
-        })
+        self.seen
+            .iter()
+            .flat_map(|(node, seen)| seen.strays().map(|slot| (node.clone(), slot.clone())))
+    }
+
+    /// The directories in use.
+    pub fn uses(&self) -> &Uses {
+        self.uses.get_or_init(|| Uses::of(self))
     }
 
     pub fn revision(&self) -> Revision {
@@ -217,26 +273,6 @@ impl World {
 
     pub fn nodes(&self) -> &Table<NodeName, Node> {
         &self.nodes
-    }
-
-    pub fn mirrors(&self) -> &Table<MirrorName, Mirror> {
-        &self.mirrors
-    }
-
-    pub fn mirror_states(&self) -> &Table<MirrorName, MirrorState> {
-        &self.mirror_states
-    }
-
-    pub fn replicas(&self) -> &Table<(MirrorName, NodeName), ReplicaState> {
-        &self.replicas
-    }
-
-    pub fn runs(&self) -> &Table<(RunId, NodeName), Run> {
-        &self.runs
-    }
-
-    pub fn secrets(&self) -> &Table<MirrorName, Secret> {
-        &self.secrets
     }
 
     pub fn tokens(&self) -> &Table<TokenId, Token> {
@@ -288,23 +324,38 @@ impl World {
 
     /// What the node has to be told; oldest first.
     pub fn live_tasks_of(&self, node: &NodeName) -> impl Iterator<Item = &Versioned<Task>> {
-        self.tasks_of(node).filter(|task| task.value.is_live())
+        let first = TaskId { revision: Revision::ZERO, n: 0 };
+        let last = TaskId { revision: Revision(u64::MAX), n: u32::MAX };
+        let keys = self.live.range((node.clone(), first)..=(node.clone(), last));
+        keys.filter_map(|key| self.tasks.get(key))
     }
 
     /// Every slot that has a task, with its tasks' ids, oldest first.
     pub fn slots(&self) -> impl Iterator<Item = (&NodeName, &Slot, &BTreeSet<TaskId>)> {
+        let of_mirrors = self.mirror_slots.values().flatten();
+        self.slots.iter().chain(of_mirrors).map(|((node, slot), ids)| (node, slot, ids))
+    }
+
+    pub(crate) fn sync_slots(&self) -> impl Iterator<Item = (&NodeName, &Slot, &BTreeSet<TaskId>)> {
         self.slots.iter().map(|((node, slot), ids)| (node, slot, ids))
+    }
+
+    fn slot(&self, node: &NodeName, slot: &Slot) -> Option<&BTreeSet<TaskId>> {
+        let slots = match slot.subject() {
+            Subject::Sync(_) => &self.slots,
+            Subject::Mirror(mirror) => self.mirror_slots.get(mirror)?,
+        };
+        slots.get(&(node.clone(), slot.clone()))
     }
 
     /// The tasks of one slot, oldest first.
     pub fn ids(&self, node: &NodeName, slot: &Slot) -> impl Iterator<Item = &TaskId> {
-        self.slots.get(&(node.clone(), slot.clone())).into_iter().flatten()
+        self.slot(node, slot).into_iter().flatten()
     }
 
     /// The newest task of a slot, which says what is in force or on its way there.
     pub fn newest(&self, node: &NodeName, slot: &Slot) -> Option<&Task> {
-        let ids = self.slots.get(&(node.clone(), slot.clone()))?;
-        self.task_at(node, *ids.last()?)
+        self.task_at(node, *self.slot(node, slot)?.last()?)
     }
 
     pub(crate) fn task_at(&self, node: &NodeName, id: TaskId) -> Option<&Task> {
@@ -326,9 +377,9 @@ impl World {
         records.extend(all(self.mirror_states.values(), Record::MirrorState));
         records.extend(all(self.mirrors.values(), Record::Mirror));
         records.extend(all(self.nodes.values(), Record::Node));
-        records.extend(all(self.replicas.values(), Record::Replica));
+        records.extend(all(self.replicas.values().flat_map(BTreeMap::values), Record::Replica));
         records.extend(all(self.requests.values(), Record::Request));
-        records.extend(all(self.runs.values(), Record::Run));
+        records.extend(all(self.runs.values().flat_map(BTreeMap::values), Record::Run));
         records.extend(all(self.secrets.values(), Record::Secret));
         let states = self.sync_states.values().flat_map(BTreeMap::values);
         records.extend(all(states, Record::SyncState));

@@ -247,6 +247,9 @@ impl Driver {
                 (plan, txn)
             };
             self.wake_at = plan.wake_at;
+            if !plan.rests.is_empty() {
+                self.shared.write().world.rest(plan.rests);
+            }
             let Some(txn) = txn else {
                 self.shared.write().reasons = plan.reasons;
                 self.traceparent = None;

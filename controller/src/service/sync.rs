@@ -6,7 +6,6 @@ use lockstep_model::request::{Request as Wish, SelectedChange, SyncRun};
 use lockstep_model::setting::{Settings, VALUES_MAX, Value};
 use lockstep_model::sync::{COMMENTS_MAX, Place, SyncOptions, TARGETS_MAX};
 use lockstep_model::{Invalid, NodeName, Reject, SyncName, TaskId};
-use lockstep_plan::members::Uses;
 use lockstep_proto::convert::task::verify_paths;
 use lockstep_proto::convert::{each, optional, parse_each, required};
 use lockstep_proto::v1;
@@ -30,8 +29,7 @@ impl SyncService for Api {
     async fn list_syncs(&self, _: Request<v1::ListSyncsRequest>) -> Answer<v1::ListSyncsResponse> {
         let now = clock::now();
         answer(Ok(self.driver().read_reasons(|world, reasons| {
-            let uses = Uses::of(world);
-            let shown = |sync| show(world, &uses, reasons, sync, now);
+            let shown = |sync| show(world, world.uses(), reasons, sync, now);
             v1::ListSyncsResponse {
                 syncs: world.syncs().values().map(shown).collect(),
                 revision: world.revision().0,
@@ -290,7 +288,7 @@ impl Api {
     fn sync(&self, name: &SyncName) -> Option<v1::Sync> {
         let now = clock::now();
         self.driver().read_reasons(|world, reasons| {
-            world.syncs().get(name).map(|sync| show(world, &Uses::of(world), reasons, sync, now))
+            world.syncs().get(name).map(|sync| show(world, world.uses(), reasons, sync, now))
         })
     }
 }

@@ -1,6 +1,8 @@
 //! Requests held against the world: the writes that carry one out, or why not. Pure, and as little
 //! trusting as if the caller were hostile; who may ask at all was settled by `authorize`.
 
+mod mirror_runs;
+mod mirrors;
 mod nodes;
 mod once;
 mod store;
@@ -25,6 +27,7 @@ pub const NODES_MAX: usize = 10_000;
 pub const USERS_MAX: usize = 1_000;
 pub const TOKENS_MAX: usize = 1_000;
 pub const SYNCS_MAX: usize = 1_000;
+pub const MIRRORS_MAX: usize = 10_000;
 
 /// A request that passed.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -114,15 +117,25 @@ pub fn admit(
         Request::Barrier { sync, at_least, hook, traceparent } => {
             tasks::barrier(world, sync, *at_least, hook.as_ref(), traceparent.as_ref(), now)
         }
-        Request::CreateMirror(_)
-        | Request::UpdateMirror { .. }
-        | Request::RenameMirror { .. }
-        | Request::RescheduleMirror { .. }
-        | Request::SetMirrorEnabled { .. }
-        | Request::DeleteMirror { .. }
-        | Request::SyncMirror { .. } => {
-            let message = "mirrors are not served yet";
-            Err(Reject::new(Code::Unimplemented, "unimplemented", "mirror", message))
+        Request::CreateMirror(new) => mirrors::create(world, new, now),
+        Request::UpdateMirror { mirror, change } => {
+            mirrors::update(world, who, mirror, change, now)
+        }
+        Request::RenameMirror { mirror, to, move_files } => {
+            mirrors::rename(world, mirror, to, *move_files, now)
+        }
+        Request::RescheduleMirror { mirror, schedule } => {
+            mirrors::reschedule(world, who, mirror, schedule.as_ref())
+        }
+        Request::SetMirrorEnabled { mirror, enabled } => {
+            mirrors::set_enabled(world, who, mirror, *enabled)
+        }
+        Request::DeleteMirror { mirror, delete_files } => {
+            mirrors::delete(world, who, mirror, *delete_files)
+        }
+        Request::SyncMirror { mirror, only, from, allow, trigger } => {
+            let ask = mirror_runs::Ask { only, from: from.as_ref(), allow: *allow, trigger };
+            mirror_runs::sync(world, who, mirror, &ask, now)
         }
         Request::CancelTask { id } => tasks::cancel(world, *id),
         Request::EndTask { node, id, outcome } => tasks::end(world, who, node, *id, outcome, now),

@@ -11,7 +11,7 @@ use lockstep_model::{Invalid, NodeName, Reject, SyncName, Timestamp};
 use super::targets::{add, check_targets};
 use super::{Admitted, SYNCS_MAX, check_room, precondition};
 use crate::World;
-use crate::members::{Uses, is_selected};
+use crate::members::{Owner, Uses, is_selected};
 use crate::schedule::Zone;
 
 /// What a sync is made of.
@@ -98,10 +98,9 @@ fn in_known_zone(mut options: SyncOptions) -> Result<SyncOptions, Invalid> {
 pub(super) fn check(world: &World, sync: &Sync) -> Result<(), Reject> {
     sync.options.check()?;
     check_targets(world, sync)?;
-    let uses = Uses::of(world);
     let named = sync.places().map(|place| (place, true));
     for (place, written) in std::iter::once((sync.source.clone(), false)).chain(named) {
-        check_overlap(&uses, sync, &place, written)?;
+        check_overlap(world.uses(), sync, &place, written)?;
     }
     let Some(selected) = &sync.selected else { return Ok(()) };
     if let Some(source) = world.nodes().get(&sync.source.node)
@@ -116,23 +115,24 @@ pub(super) fn check(world: &World, sync: &Sync) -> Result<(), Reject> {
     let nodes = world.nodes().values().map(|node| &node.value);
     for node in nodes.filter(|node| is_selected(sync, node)) {
         let place = Place { node: node.name.clone(), path: selected.path.clone() };
-        check_overlap(&uses, sync, &place, true)?;
+        check_overlap(world.uses(), sync, &place, true)?;
     }
     Ok(())
 }
 
 /// Two syncs may read one directory; as soon as one of them writes it, they must be apart.
-fn check_overlap(uses: &Uses<'_>, sync: &Sync, here: &Place, written: bool) -> Result<(), Reject> {
-    let Some((other, path, written_there)) = uses.clash(&sync.name, here, written) else {
+fn check_overlap(uses: &Uses, sync: &Sync, here: &Place, written: bool) -> Result<(), Reject> {
+    let me = Owner::Sync(sync.name.clone());
+    let Some((other, path, written_there)) = uses.clash(&me, here, written) else {
         return Ok(());
     };
     let part = if written_there { "writes" } else { "reads" };
     let message = format!(
-        "{here} overlaps {}:{path}, which sync {other} {part}: nothing may write a directory of \
-         another sync; choose another directory",
+        "{here} overlaps {}:{path}, which {other} {part}: nothing may write a directory of \
+         another; choose another directory",
         here.node
     );
-    Err(precondition("overlap", format!("sync/{other}"), message))
+    Err(precondition("overlap", other.subject(), message))
 }
 
 pub(super) fn set_paused(world: &World, name: &SyncName, paused: bool) -> Result<Admitted, Reject> {

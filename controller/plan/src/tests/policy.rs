@@ -39,6 +39,7 @@ fn the_policy_lets_in_whom_it_says() {
             Allow::Known => [false, true, true, true, true, true],
             Allow::Node => [false, true, false, false, false, false],
             Allow::Viewer => [false, false, true, true, true, true],
+            Allow::Owner => [false, false, false, true, true, true],
             Allow::Operator => [false, false, false, false, true, true],
             Allow::Admin => [false, false, false, false, false, true],
         };

@@ -86,9 +86,9 @@ fn syncs() {
             InvalidArgument invalid targets: targets: must name at least one node:/path, or select nodes by label
             InvalidArgument invalid targets[1]: targets[1]: m is the source: a sync is between different nodes
             InvalidArgument invalid targets[1]: targets[1]: w1:/y: w1:/x is a target already, and a node has one directory per sync; remove the old one first
-            FailedPrecondition overlap sync/a: w1:/srv/www/sub overlaps w1:/srv/www, which sync a writes: nothing may write a directory of another sync; choose another directory
-            FailedPrecondition overlap sync/a: m:/srv overlaps m:/srv/www, which sync a reads: nothing may write a directory of another sync; choose another directory
-            FailedPrecondition overlap sync/a: w1:/srv/www overlaps w1:/srv/www, which sync a writes: nothing may write a directory of another sync; choose another directory
+            FailedPrecondition overlap sync/a: w1:/srv/www/sub overlaps w1:/srv/www, which sync a writes: nothing may write a directory of another; choose another directory
+            FailedPrecondition overlap sync/a: m:/srv overlaps m:/srv/www, which sync a reads: nothing may write a directory of another; choose another directory
+            FailedPrecondition overlap sync/a: w1:/srv/www overlaps w1:/srv/www, which sync a writes: nothing may write a directory of another; choose another directory
             InvalidArgument invalid delay: delay: must be whole seconds
             InvalidArgument invalid targets[0]: targets[0]: w1:/other: w1:/srv/www is a target already, and a node has one directory per sync; remove the old one first
             InvalidArgument invalid targets: targets: must name at least one node:/path

@@ -19,7 +19,7 @@ use lockstep_proto::v1;
 /// `uses` is made once for many syncs.
 pub(super) fn show(
     world: &World,
-    uses: &Uses<'_>,
+    uses: &Uses,
     reasons: &[Reason],
     sync: &Versioned<Sync>,
     now: Timestamp,

@@ -21,6 +21,8 @@ pub(super) fn of_mirror(mirror: &Mirror) -> String {
         enabled,
         owner,
         created_at: _,
+        deleting: _,
+        was: _,
     } = mirror;
     let upstream = upstream.as_ref().map_or("its owner".to_owned(), ToString::to_string);
     let mut text = format!(
@@ -57,13 +59,24 @@ pub(super) fn of_state(state: &MirrorState) -> String {
         current,
         complete_at: _,
         progress: _,
+        generation_on: _,
+        allow: _,
+        distributed: _,
     } = state;
     format!("generation {generation}, run {number}{}", runs(wanted.as_ref(), *current))
 }
 
 pub(super) fn of_replica(state: &ReplicaState) -> String {
-    let ReplicaState { mirror: _, node: _, generation, staged, wanted, current, complete_at: _ } =
-        state;
+    let ReplicaState {
+        mirror: _,
+        node: _,
+        generation,
+        staged,
+        staged_at: _,
+        wanted,
+        current,
+        complete_at: _,
+    } = state;
     let staged = if staged > generation { format!(", staged {staged}") } else { String::new() };
     format!("generation {generation}{staged}{}", runs(wanted.as_ref(), *current))
 }
