@@ -1,6 +1,7 @@
 //! A small fleet for tests: requests go through `admit`, every change through a log, and the laws
 //! are held against each plan.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use lockstep_model::identity::{Role, Subject, TokenFor, User};
@@ -104,11 +105,33 @@ impl Lab {
             let plan = plan(&self.world, self.now);
             let broken = check_plan(&self.world, &plan);
             assert!(broken.is_empty(), "{broken:#?}\n{plan:#?}");
-            let Some(txn) = plan.txn(&self.world, self.now) else { return plan };
+            self.check_rests(&plan);
+            self.world.rest(plan.rests.clone());
+            let Some(txn) = plan.txn(&self.world, self.now) else {
+                return Plan { rests: Vec::new(), ..plan };
+            };
             rounds += usize::from(!plan.cut);
             assert!(rounds <= PLAN_ROUNDS_MAX, "no rest: {plan:#?}");
             self.commit(txn);
         }
+    }
+
+    /// That only what changed is looked at makes no difference: a world whose mirrors are all looked
+    /// at gives the same plan.
+    fn check_rests(&self, plan: &Plan) {
+        let mut fresh = self.world.clone();
+        fresh.touch_all();
+        let all = crate::plan(&fresh, self.now);
+        let rules = |plan: &Plan| {
+            plan.writes.iter().map(|(r, w)| format!("{r} {}", w.key())).collect::<BTreeSet<_>>()
+        };
+        assert!(
+            all.cut || plan.cut || rules(&all) == rules(plan),
+            "{:#?}\n{:#?}",
+            rules(&all),
+            rules(plan)
+        );
+        assert_eq!(all.wake_at, plan.wake_at);
     }
 
     pub fn join(&mut self, name: &str) {
@@ -181,7 +204,10 @@ impl Lab {
         for task in self.world.tasks() {
             writeln!(out, "{}", show_task(&task.value)).unwrap();
         }
-        for reason in &plan.reasons {
+        let mirrors = self.world.mirrors().keys();
+        let of_mirrors =
+            mirrors.flat_map(|name| crate::mirrors::reasons(&self.world, name, self.now));
+        for reason in plan.reasons.iter().cloned().chain(of_mirrors) {
             let until = reason.until.map_or(String::new(), |at| {
                 format!(" ({:.1}s)", at.since(self.now).0 as f64 / 1000.0)
             });
