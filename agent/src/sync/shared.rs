@@ -50,6 +50,8 @@ pub struct Status {
     pub doubtful: bool,
     /// Bytes that the next run will bring, as a dry run has just counted them.
     pub to_bring: Option<u64>,
+    /// Files that the last complete pass brought, and entries that it removed.
+    pub pass_found: u64,
     /// Of the complete pass under way, and when it began.
     pub progress: Option<(Instant, Progress)>,
     /// Of the source's own journal, behind a relay: how far it is, and what has to be there first
@@ -78,6 +80,7 @@ impl Shared {
             record: Record::default(),
             doubtful: false,
             to_bring: None,
+            pass_found: 0,
             progress: None,
             place: 0,
             next_place: None,

@@ -222,6 +222,12 @@ impl Orders {
         self.order(Task::Resync, target, progress, cancel).await
     }
 
+    /// The same without anybody who waits, for a target that only rsync can compare.
+    pub async fn compare(&self, target: NodeName, content: bool) -> Outcome {
+        let (progress, _) = mpsc::channel(1);
+        self.order(Task::Compare { content }, target, progress, CancellationToken::new()).await
+    }
+
     async fn order(
         &self,
         task: Task,

@@ -63,7 +63,9 @@ const RETRY_MAX: Millis = Millis::from_secs(600);
 #[derive(Clone)]
 pub struct Copy {
     pub context: Arc<Context>,
-    pub peer: Peer,
+    pub node: NodeName,
+    /// None without an agent there: then rsync alone can compare.
+    pub peer: Option<Peer>,
     pub shared: Arc<Shared>,
 }
 
@@ -134,7 +136,8 @@ pub async fn carry_out(
         let content = content.then_some(CONTENT_RATE);
         let mut ask = Ask { of, content, repair: *repair };
         let copies = orders.copies().await?;
-        let copy = copies.into_iter().find(|copy| copy.peer.node == *target);
+        let fits = |copy: &Copy| copy.node == *target && copy.peer.is_some();
+        let copy = copies.into_iter().find(fits);
         let copy = copy.ok_or_else(|| format!("{target} is no target with an agent"))?;
         let _turn = copy.context.engine.verifies.acquire().await.map_err(|e| e.to_string())?;
         let mut all = Verified { found: Findings::default(), left: Findings::default() };
@@ -229,7 +232,7 @@ async fn repair<F: Future<Output = Result<Findings, String>>>(
     Verified { found, left }: &mut Verified,
     compare: impl Fn(Of) -> F,
 ) -> Result<(), String> {
-    let (sync, target) = (&copy.context.sync, &copy.peer.node);
+    let (sync, target) = (&copy.context.sync, &copy.node);
     tracing::warn!(%sync, %target, findings = %found, "a copy differs from its source and is repaired");
     for _ in 0..REPAIRS_MAX {
         copy.shared.mend(&left.change(), (copy.context.engine.now)());
@@ -259,6 +262,7 @@ async fn compare_with(
     progress: Option<&mpsc::Sender<String>>,
 ) -> Result<Findings, String> {
     let Copy { context, peer, .. } = copy;
+    let peer = peer.as_ref().ok_or("it has no agent")?;
     let options = context.options();
     if let Some(why) = options.terms.unfit {
         return Err(why.to_owned());
@@ -302,10 +306,10 @@ async fn compare_with(
 async fn settled(orders: Orders, copy: Copy) -> Result<(), String> {
     let wait = async {
         copy.context.engine.targets.delivery_told(&copy.context.sync).await?;
-        let now = orders.now(Some(&copy.peer.node)).await?;
+        let now = orders.now(Some(&copy.node)).await?;
         let mut standing = orders.standing();
         loop {
-            if !standing.borrow_and_update().contains_key(&copy.peer.node) {
+            if !standing.borrow_and_update().contains_key(&copy.node) {
                 return Err("it is no target any more".to_owned());
             }
             // By the journal of this node, which is a relay's own.
@@ -329,19 +333,19 @@ async fn settled(orders: Orders, copy: Copy) -> Result<(), String> {
 
 /// Changes what is recorded of a copy, now.
 async fn note(copy: &Copy, change: impl FnOnce(&mut Record, Timestamp)) {
-    let Copy { context, peer, shared } = copy;
+    let Copy { context, node, shared, .. } = copy;
     let mut record = shared.record();
     change(&mut record, (context.engine.now)());
     shared.set_record(record.clone());
     context.changed.notify_one();
-    let file = record_file(context, &peer.node);
+    let file = record_file(context, node);
     let save = move || {
         std::fs::create_dir_all(file.parent().unwrap_or(&file))?;
         record.save(&file)
     };
     let saved = tokio::task::spawn_blocking(save).await;
     if let Err(error) = saved.map_err(std::io::Error::other).and_then(|saved| saved) {
-        let (sync, target) = (&context.sync, &peer.node);
+        let (sync, target) = (&context.sync, node);
         tracing::error!(%sync, %target, %error, "cannot record a comparison");
     }
 }
@@ -375,16 +379,16 @@ impl Schedule {
             loop {
                 tokio::time::sleep(TICK).await;
                 let Ok(copies) = orders.copies().await else { return };
-                retries.retain(|node, _| copies.iter().any(|copy| copy.peer.node == *node));
+                retries.retain(|node, _| copies.iter().any(|copy| copy.node == *node));
                 for copy in copies {
-                    let node = copy.peer.node.clone();
+                    let node = copy.node.clone();
                     let waits = retries.get(&node).is_some_and(|at| *at > Instant::now());
                     let Some(every) = self.every(&copy).filter(|_| !waits) else { continue };
                     if !self.is_due(&copy, every).await {
                         continue;
                     }
                     match self.take_turn(&orders, &copy).await {
-                        Ok(_) => drop(retries.remove(&node)),
+                        Ok(()) => drop(retries.remove(&node)),
                         Err(why) => {
                             let sync = &copy.context.sync;
                             tracing::warn!(%sync, target = %node, why, "cannot compare a copy");
@@ -410,7 +414,7 @@ impl Schedule {
                     Self::Verify if copy.shared.status().doubtful => every.min(DOUBTFUL_EVERY),
                     _ => every,
                 };
-                let name = format!("{}/{}", copy.context.sync, copy.peer.node);
+                let name = format!("{}/{}", copy.context.sync, copy.node);
                 let seed = crc32fast::hash(name.as_bytes());
                 record::due_at(at, every, seed.into()) <= now
             }
@@ -421,18 +425,47 @@ impl Schedule {
         }
     }
 
-    async fn take_turn(self, orders: &Orders, copy: &Copy) -> Result<Verified, String> {
+    async fn take_turn(self, orders: &Orders, copy: &Copy) -> Result<(), String> {
         let engine = &copy.context.engine;
+        let turns = match self {
+            Self::Verify => &engine.verifies,
+            Self::Scrub => &engine.scrubs,
+        };
+        let _turn = turns.acquire().await.map_err(|error| error.to_string())?;
+        if copy.peer.is_none() {
+            return self.take_pass(orders, copy).await;
+        }
         let ask = |content, of| Ask { of, content, repair: true };
-        let (turns, ask) = match self {
-            Self::Verify => (&engine.verifies, ask(None, Of::Tree)),
+        let ask = match self {
+            Self::Verify => ask(None, Of::Tree),
             // One piece, and the others have their turn.
             Self::Scrub => {
                 let next = copy.shared.record().next.map_or(Of::Tree, Of::Contents);
-                (&engine.scrubs, ask(Some(SCRUB_RATE), next))
+                ask(Some(SCRUB_RATE), next)
             }
         };
-        let _turn = turns.acquire().await.map_err(|error| error.to_string())?;
-        verify(orders, copy, &ask, None).await
+        verify(orders, copy, &ask, None).await.map(drop)
+    }
+
+    /// A complete pass, which compares and brings in one.
+    async fn take_pass(self, orders: &Orders, copy: &Copy) -> Result<(), String> {
+        let content = self == Self::Scrub;
+        let state = copy.shared.status().state;
+        if let DeliveryState::Initial | DeliveryState::Filling | DeliveryState::Failing = state {
+            return Err(format!("deliveries to it are {}", state.as_str()));
+        }
+        settled(orders.clone(), copy.clone()).await?;
+        let outcome = orders.compare(copy.node.clone(), content).await;
+        if outcome.kind != OutcomeKind::Ok {
+            return Err(outcome.message);
+        }
+        let found = copy.shared.status().pass_found;
+        let part = Part { is_first: true, content, found, left: 0, left_contents: 0, next: None };
+        note(copy, |record, now| {
+            record.note_found(true, found);
+            record.note_repaired(part, now);
+        })
+        .await;
+        Ok(())
     }
 }

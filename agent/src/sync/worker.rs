@@ -63,6 +63,8 @@ pub struct Worker {
     /// The target is as complete as this sequence says, or was told what moved up to it; None when
     /// it lacks something.
     moved_upto: Option<u64>,
+    /// Passes read all files on both sides, whatever they look like.
+    by_content: bool,
     /// No cursor was there: the target was just added.
     added: bool,
     removals: Removals,
@@ -119,6 +121,7 @@ impl Worker {
             to,
             shared,
             moved_upto: (cursor.filled && !cursor.full).then_some(cursor.acked),
+            by_content: false,
             cursor,
             cursor_file,
             added,

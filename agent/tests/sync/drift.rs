@@ -163,7 +163,7 @@ async fn only_the_source_may_ask() {
 }
 
 /// Other content of the same size and time, which nothing but reading tells.
-fn flip(file: &Path) {
+pub fn flip(file: &Path) {
     let at = fs::metadata(file).unwrap().modified().unwrap();
     let flipped: Vec<u8> = fs::read(file).unwrap().iter().map(|byte| byte ^ 1).collect();
     fs::write(file, flipped).unwrap();

@@ -6,9 +6,11 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 
+use lockstep_model::Millis;
 use lockstep_model::sync::{Delivery, DeliveryState};
 
 use crate::daemons::{Rsyncd, Sshd, receiver, secret};
+use crate::drift::flip;
 use crate::faults::Tmpfs;
 use crate::fleet::{Fleet, eventually, within_patience};
 
@@ -199,5 +201,34 @@ async fn a_full_disk_is_never_a_success() {
         fleet.converged(target).await;
         fleet.state(target, DeliveryState::Idle).await;
     }
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rsync_alone_compares_a_copy_when_its_time_has_come() {
+    let mut fleet = Fleet::new().await;
+    fs::write(fleet.src("first"), "first").unwrap();
+    fs::write(fleet.src("second"), "second").unwrap();
+    let sshd = Sshd::start(fleet.dir.path(), "sh -c \\\"$SSH_ORIGINAL_COMMAND\\\"");
+    let www = fleet.www("web9");
+    fleet.remotes.push(receiver("web9", &sshd.url(www.to_str().unwrap())));
+    fleet.options.verify_every = Some(Millis::from_secs(2));
+    fleet.apply().await;
+    fleet.state("web9", DeliveryState::Idle).await;
+    fs::write(www.join("first"), "by somebody").unwrap();
+    fs::remove_file(www.join("second")).unwrap();
+    fs::write(www.join("intruder"), "by somebody").unwrap();
+    let found = |d: &Delivery| d.verified_at.is_some() && d.drift > 0;
+    eventually("it to be told", || fleet.delivery("web9").filter(found)).await;
+    fleet.converged("web9").await;
+
+    // As long and as old.
+    flip(&www.join("first"));
+    fleet.options.verify_every = None;
+    fleet.options.scrub_every = Some(Millis::from_secs(2));
+    fleet.apply().await;
+    fleet.converged("web9").await;
+    let equal = |d: &Delivery| d.verified_at.is_some() && d.drift == 0;
+    eventually("it to be told", || fleet.delivery("web9").filter(equal)).await;
     fleet.end().await;
 }

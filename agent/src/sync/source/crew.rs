@@ -233,13 +233,15 @@ impl Crew {
         all
     }
 
-    /// Of targets with an agent: others cannot be compared.
+    /// What may be compared.
     pub fn copies(&self) -> Vec<Copy> {
-        let copy = |Member { to, shared, .. }: &Member| {
-            let peer = to.agent()?.clone();
-            Some(Copy { context: self.context.clone(), peer, shared: shared.clone() })
+        let copy = |Member { to, shared, .. }: &Member| Copy {
+            context: self.context.clone(),
+            node: to.node.clone(),
+            peer: to.agent().cloned(),
+            shared: shared.clone(),
         };
-        self.workers.values().filter_map(copy).collect()
+        self.workers.values().map(copy).collect()
     }
 
     /// Of copies that differ whatever is brought to them.

@@ -1,4 +1,5 @@
-//! Passes that a person ordered: they run at once and tell their progress and outcome.
+//! Passes that were ordered, by people or by a schedule: they run at once and tell their progress
+//! and outcome.
 
 use lockstep_model::sync::DeliveryState;
 use lockstep_model::task::{Outcome, OutcomeKind};
@@ -13,8 +14,10 @@ use crate::sync::look::examine;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Task {
-    /// A pass.
+    /// A pass, also of a source on another file system than before.
     Resync,
+    /// A pass as it may come at any time.
+    Compare { content: bool },
     /// What a limit holds may go, for this once.
     Release,
 }
@@ -28,8 +31,8 @@ pub struct Order {
 }
 
 impl Worker {
-    /// An ordered pass runs at once, whatever the backoff says; it also accepts the file system
-    /// that the source is on now.
+    /// An ordered pass runs at once, whatever the backoff says; a person's also accepts the file
+    /// system that the source is on now.
     pub(super) async fn carry_out(&mut self, order: Order) {
         let Order { task, progress, cancel, done } = order;
         if task == Task::Release {
@@ -55,14 +58,18 @@ impl Worker {
         let sync = self.context.sync.clone();
         self.take_full().await;
         let mut facts = examine(&self.context, true).await;
-        facts.known_device = None;
+        if task == Task::Resync {
+            facts.known_device = None;
+        }
         let wanted = Cursor { full: true, ..self.cursor };
         let policy = self.context.options().delete;
         let delivery = next_delivery(&wanted, &self.shared.pending(), policy, &facts);
         let outcome = match delivery {
             _ if cancel.is_cancelled() => Outcome::new(OutcomeKind::Cancelled, "cancelled"),
             Delivery::Pass { delete } => {
-                self.context.forget_device();
+                if task == Task::Resync {
+                    self.context.forget_device();
+                }
                 let either = self.stop.child_token();
                 let watch_cancel = {
                     let (cancel, either) = (cancel.clone(), either.clone());
@@ -72,11 +79,13 @@ impl Worker {
                         std::future::pending::<Option<Done>>().await
                     }
                 };
+                self.by_content = task == Task::Compare { content: true };
                 let ended = tokio::select! {
                     biased;
                     ended = self.pass(delete, &facts.source, Some(&progress), &either) => ended,
                     ended = watch_cancel => ended,
                 };
+                self.by_content = false;
                 match ended {
                     Some(ended) => {
                         let outcome = match &ended {

@@ -40,8 +40,11 @@ impl Worker {
                 End::Remote { remote, secrets: secrets_dir, rate }
             }
         };
+        let mut terms = options.transfer.clone();
+        terms.checksum |=
+            self.by_content && form.scope == Scope::Pass && form.power != Power::Count;
         let route = Route {
-            transfer: &options.transfer,
+            transfer: &terms,
             source: &self.context.source,
             excludes: &self.context.excludes_file,
             to,
@@ -75,6 +78,9 @@ impl Worker {
         status.progress = None;
         let ended = ended?;
         status.sent_bytes += ended.stats.sent_bytes;
+        if is_pass {
+            status.pass_found = ended.stats.brought + ended.stats.deleted;
+        }
         // Also one that failed may have brought something.
         if matters {
             status.unmarked = true;
