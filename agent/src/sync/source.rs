@@ -11,6 +11,7 @@ mod keeper;
 mod marker;
 mod poke;
 mod reaper;
+mod shape;
 mod sieve;
 mod sluice;
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use lockstep_agent::journal::{Change, Reader};
-use lockstep_model::sync::options::Symlinks;
+use lockstep_model::sync::options::{Engine, Symlinks};
 
 use crate::fleet::{Fleet, SYNC, eventually};
 
@@ -23,7 +23,17 @@ async fn arrives(path: PathBuf, content: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_links_point_to_is_watched() {
+    follow(Engine::Journal).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_links_point_to_is_watched_beside_an_lsyncd_per_target() {
+    follow(Engine::Classic).await;
+}
+
+async fn follow(engine: Engine) {
     let mut fleet = Fleet::new().await;
+    fleet.options.engine = engine;
     fleet.options.transfer.symlinks = Symlinks::Follow;
     let dir = fleet.dir.path().to_owned();
     let out = |name: &str| dir.join("out").join(name);

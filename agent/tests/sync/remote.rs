@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 
 use lockstep_model::Millis;
+use lockstep_model::sync::options::Engine;
 use lockstep_model::sync::{Delivery, DeliveryState};
 
 use crate::daemons::{Rsyncd, Sshd, receiver, secret};
@@ -69,6 +70,38 @@ async fn a_machine_with_sshd_alone_is_kept_in_step() {
     fs::remove_dir_all(fleet.www("web9")).unwrap();
     fs::write(fleet.src("after"), "1").unwrap();
     fleet.converged("web9").await;
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn machines_without_an_agent_have_an_lsyncd_each_with_engine_classic() {
+    let mut fleet = Fleet::new().await;
+    fs::write(fleet.src("first"), "first").unwrap();
+    fleet.options.engine = Engine::Classic;
+    let sshd = Sshd::start(fleet.dir.path(), "sh -c \\\"$SSH_ORIGINAL_COMMAND\\\"");
+    fs::create_dir(fleet.www("web8")).unwrap();
+    let daemon = Rsyncd::start(fleet.dir.path(), &fleet.www("web8"));
+    secret(fleet.dir.path(), "web8", "right\n");
+    fleet.remotes = vec![
+        receiver("web8", &daemon.url("www", "web8")),
+        receiver("web9", &sshd.url(fleet.www("web9").to_str().unwrap())),
+    ];
+    fleet.add_head("web1").await;
+    fleet.apply().await;
+    fleet.watching().await;
+    for target in ["web8", "web9"] {
+        keeps_in_step(&fleet, target).await;
+        fs::write(fleet.src("first"), "again").unwrap();
+    }
+    fleet.converged("web1").await;
+
+    // Its trouble is nobody else's, and goes over by itself.
+    secret(fleet.dir.path(), "web8", "wrong\n");
+    fs::write(fleet.src("news"), "1").unwrap();
+    complains(&fleet, "web8", "does not take user b with the password in").await;
+    fleet.converged("web9").await;
+    secret(fleet.dir.path(), "web8", "right\n");
+    fleet.converged("web8").await;
     fleet.end().await;
 }
 

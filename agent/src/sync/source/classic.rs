@@ -162,19 +162,21 @@ impl Classic {
         })
     }
 
-    /// Hands on what was told, and answers what has an outcome.
-    pub fn follow(&mut self, crew: &Crew, sluice: &Sluice, now: Timestamp) {
+    /// Hands on what was told, and answers what has an outcome; whether something was told.
+    pub fn follow(&mut self, crew: &Crew, sluice: &Sluice, now: Timestamp) -> bool {
+        let mut was_told = false;
         for (node, unit) in &mut self.units {
             if let Some(shared) = crew.shared(node) {
-                unit.follow(shared, sluice, now, &self.context);
+                was_told |= unit.follow(shared, sluice, now, &self.context);
             }
         }
+        was_told
     }
 
-    /// Everything may have changed for everybody.
-    pub fn need_passes(&self, crew: &Crew, now: Timestamp) {
+    /// A change for everybody of which no lsyncd knows.
+    pub fn tell_all(&self, crew: &Crew, change: &Change, now: Timestamp) {
         for shared in self.units.keys().filter_map(|node| crew.shared(node)) {
-            shared.tell(Change::Full, now);
+            shared.tell(change.clone(), now);
         }
     }
 
@@ -234,7 +236,14 @@ impl Unit {
         }
     }
 
-    fn follow(&mut self, shared: &Arc<Shared>, sluice: &Sluice, now: Timestamp, of: &Context) {
+    fn follow(
+        &mut self,
+        shared: &Arc<Shared>,
+        sluice: &Sluice,
+        now: Timestamp,
+        of: &Context,
+    ) -> bool {
+        let mut was_told = false;
         // In this order: a call is taken before lsyncd can log its success.
         let succeeded = self.tally.succeeded();
         while let Ok(Call { change, answer }) = self.calls.try_recv() {
@@ -244,7 +253,7 @@ impl Unit {
             self.canaries.heed(&told, seq);
             self.tally.count(&told);
             self.waiting.push(Waiting { shared: shared.clone(), seq, answer });
-            (self.is_open, self.has_begun) = (true, true);
+            (self.is_open, self.has_begun, was_told) = (true, true, true);
         }
         let state = self.watch.borrow_and_update().clone();
         self.has_begun &= matches!(state, WatchState::Starting(_));
@@ -264,6 +273,7 @@ impl Unit {
         let upto = shared.pending().upto();
         self.canaries.look(upto, now);
         self.answer(shared, now);
+        was_told
     }
 
     /// Without lsyncd changes arrive late, not never.

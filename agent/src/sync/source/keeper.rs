@@ -15,7 +15,6 @@ use lockstep_model::sync::{
 };
 use lockstep_model::task::SyncSource;
 use lockstep_model::{Millis, Timestamp};
-use lockstep_transport::durable;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -29,12 +28,11 @@ use super::marker::Marker;
 use super::poke::Poke;
 use super::reaper::{Kept, Reaper};
 use super::sluice::Sluice;
-use super::{CURSORS, Command};
+use super::{CURSORS, Command, shape};
 use crate::data::below::Standing;
 use crate::dispatch;
-use crate::journal::Entry;
-use crate::rsync::exclude::{self, Excludes};
-use crate::rsync::options::shape;
+use crate::journal::{Change, Entry};
+use crate::rsync::exclude::Excludes;
 use crate::sync::Engine;
 use crate::sync::context::Context;
 use crate::sync::hooks::{Hooks, Site};
@@ -205,8 +203,7 @@ impl Keeper {
                 Ok(()) = self.watch.changed() => {}
                 Ok(()) = self.may_feed.changed() => {}
                 change = Follower::next(&mut self.follower) => {
-                    let now = (self.context.engine.now)();
-                    if let Err(why) = self.feed.append(now, change).await {
+                    if let Err(why) = self.tell_all(change).await {
                         tracing::error!(sync = %self.context.sync, why, "cannot note a change");
                         // A new one begins with all that links point to.
                         self.follower = None;
@@ -303,40 +300,37 @@ impl Keeper {
     fn set_follower(&mut self, follow: bool) {
         let before = self.follower.take();
         let start = || Follower::start(&self.context, self.delay, self.alarms.clone());
-        let follow = follow && self.watch_task.is_some();
+        let follow = follow && (self.watch_task.is_some() || self.classic.is_some());
         self.follower = follow.then(|| before.unwrap_or_else(start));
     }
 
-    /// Patterns and attributes say what every copy has to look like: when they change, that is the
-    /// same as "anything may have".
+    /// When it changes what every copy has to look like, that is the same as "anything may have".
     async fn note_shape(&mut self, spec: &SyncSource) -> Result<(), String> {
-        let files = [
-            (self.context.excludes_file.clone(), exclude::file(&spec.options.filters)),
-            (self.context.dir.join("shape"), shape(&spec.options)),
-        ];
-        for (file, text) in files {
-            let before = fs::read_to_string(&file).ok();
-            if before.as_deref() == Some(&text) {
-                continue;
-            }
-            if before.is_some() {
-                let now = (self.context.engine.now)();
-                match &self.classic {
-                    Some(classic) => classic.need_passes(&self.crew, now),
-                    None => self.feed.append_full(now).await?,
-                }
-            }
-            let name = file.display().to_string();
-            let write = move || durable::write(&file, text.as_bytes());
-            let written = tokio::task::spawn_blocking(write).await.map_err(|e| e.to_string())?;
-            written.map_err(|error| format!("cannot write {name}: {error}"))?;
+        let parts = shape::changed(&self.context, &spec.options);
+        if parts.iter().any(|part| part.differs) {
+            self.tell_all(Change::Full).await?;
+        }
+        for part in parts {
+            part.write().await?;
+        }
+        Ok(())
+    }
+
+    /// What no lsyncd tells.
+    async fn tell_all(&mut self, change: Change) -> Result<(), String> {
+        let now = (self.context.engine.now)();
+        match &self.classic {
+            Some(classic) => classic.tell_all(&self.crew, &change, now),
+            None => drop(self.feed.append(now, change).await?),
         }
         Ok(())
     }
 
     async fn follow_journal(&mut self) -> Result<(), String> {
         if let Some(classic) = &mut self.classic {
-            classic.follow(&self.crew, &self.sluice, (self.context.engine.now)());
+            if classic.follow(&self.crew, &self.sluice, (self.context.engine.now)()) {
+                self.follower.iter().for_each(Follower::look_again);
+            }
             self.note_arrival().await;
             return Ok(());
         }
