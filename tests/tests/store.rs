@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use lockstep_controller::store::SCHEMA;
 use lockstep_proto::v1;
 use lockstep_tests::{Fleet, Net, Output, cmd, until};
 
@@ -51,9 +52,7 @@ fn a_data_directory_has_one_controller_of_its_own_version() -> Result<()> {
     let export = fleet.ctl(&["store", "export"])?.ok()?;
     fleet.controller.daemon.kill()?;
     let (first, rest) = export.split_once('\n').context("an export has lines")?;
-    let newer = first
-        .replace("\"schema\":2", "\"schema\":99")
-        .replace("\"schema\":\"2\"", "\"schema\":\"99\"");
+    let newer = first.replace(&format!("\"schema\":{SCHEMA}"), "\"schema\":99");
     ensure!(newer != first, "no schema in {first}");
     let import = |name: &str, text: &str| -> Result<Output> {
         let (file, into) = (host.path(&format!("{name}.ndjson")), host.path(name));
