@@ -8,6 +8,7 @@ mod hosts;
 mod house;
 mod identity;
 mod join;
+mod mirrors;
 mod restore;
 mod schedules;
 mod store;
