@@ -3,11 +3,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use lockstep_controller::config as controller;
-use lockstep_tests::{Bins, Fleet, Host, Net, cmd};
+use lockstep_model::mirror::MirrorOptions;
+use lockstep_model::setting::Settings;
+use lockstep_model::sync::SyncOptions;
+use lockstep_tests::{Bins, Fleet, Host, Net, Upstream, cmd};
 
 /// Set to write the settings' reference anew instead of comparing it.
 const WRITE: &str = "LOCKSTEP_TEST_WRITE";
@@ -16,6 +20,7 @@ const PAGES: [&str; 7] = [
     "README.md",
     "ARCHITECTURE.md",
     "docs/syncs.md",
+    "docs/mirrors.md",
     "docs/schedules.md",
     "docs/rsync-options.md",
     "docs/operating.md",
@@ -57,7 +62,7 @@ fn prompt(line: &str) -> Option<(String, String)> {
 
 /// The hosts of a test share the machine's files, so each gets `/srv` and `/var/lib` below its own
 /// directory.
-fn on_test_hosts(fleet: &Fleet, host: &Host, command: &str) -> String {
+fn on_test_hosts(fleet: &Fleet, host: &Host, upstream: IpAddr, command: &str) -> String {
     let mut text = command.to_owned();
     for name in ["master1", "web1", "web2", "web3"] {
         if let Ok(node) = fleet.node(name) {
@@ -69,6 +74,8 @@ fn on_test_hosts(fleet: &Fleet, host: &Host, command: &str) -> String {
     text.replace(" /srv", &below("srv"))
         .replace(" /var/lib/lockstep-controller", &below("var/lib/lockstep-controller"))
         .replace("10.0.0.1", &host.ip().to_string())
+        .replace("//rsync.example.org", &format!("//{upstream}"))
+        .replace("@rsync.example.org", &format!("@{upstream}"))
 }
 
 /// Types every command of a page on a fleet of a master and three heads.
@@ -76,6 +83,8 @@ fn follow(name: &str) -> Result<()> {
     let net = Net::new()?;
     let fleet = Fleet::start(&net, &["master1", "web1", "web2", "web3"])?;
     let second = net.host("second")?;
+    let upstream = Upstream::start(&net)?;
+    upstream.write("index.html", "<h1>first</h1>")?;
     for node in ["master1", "web1", "web2", "web3"] {
         fs::create_dir_all(fleet.node(node)?.host.path("srv"))?;
     }
@@ -94,7 +103,7 @@ fn follow(name: &str) -> Result<()> {
             "controller" => second.clone(),
             node => fleet.node(node)?.host.clone(),
         };
-        let text = on_test_hosts(&fleet, &host, &command);
+        let text = on_test_hosts(&fleet, &host, upstream.host.ip(), &command);
         let mut shell = cmd("bash");
         shell.args(["-c", &text]).env("PATH", &path);
         shell.env("LOCKSTEP_CONFIG_DIR", fleet.controller.host.path("ctl"));
@@ -106,6 +115,11 @@ fn follow(name: &str) -> Result<()> {
 #[test]
 fn the_page_on_syncs_can_be_followed() -> Result<()> {
     follow("docs/syncs.md")
+}
+
+#[test]
+fn the_page_on_mirrors_can_be_followed() -> Result<()> {
+    follow("docs/mirrors.md")
 }
 
 #[test]
@@ -179,11 +193,18 @@ fn the_settings_are_those_of_the_programs() -> Result<()> {
 
 #[test]
 fn the_settings_of_a_sync_are_those_of_the_model() -> Result<()> {
-    use lockstep_model::setting::Settings;
-    use lockstep_model::sync::SyncOptions;
+    settings_of::<SyncOptions>("docs/syncs.md", "<!-- settings of a sync -->\n")
+}
+
+#[test]
+fn the_settings_of_a_mirror_are_those_of_the_model() -> Result<()> {
+    settings_of::<MirrorOptions>("docs/mirrors.md", "<!-- settings of a mirror -->\n")
+}
+
+fn settings_of<O: Settings>(name: &str, mark: &str) -> Result<()> {
     let escaped = |text: &str| text.replace('|', "\\|");
     let mut table = "| setting | value | default | meaning |\n|---|---|---|---|\n".to_owned();
-    for (row, (_, default)) in SyncOptions::TABLE.iter().zip(SyncOptions::default().all_values()) {
+    for (row, (_, default)) in O::TABLE.iter().zip(O::default().all_values()) {
         let value = match (row.value, row.repeated) {
             ("", _) => "`yes`, `no`".to_owned(),
             (value, true) => format!("{value}, repeatable"),
@@ -197,15 +218,14 @@ fn the_settings_of_a_sync_are_those_of_the_model() -> Result<()> {
             escaped(row.help)
         ));
     }
-    let mut text = page("docs/syncs.md")?;
-    let mark = "<!-- settings of a sync -->\n";
+    let mut text = page(name)?;
     let begin = text.find(mark).context("the mark of the table")? + mark.len();
     let end = begin + text[begin..].find("\n#").context("a heading follows")?;
     text.replace_range(begin..end, &format!("\n{table}"));
     if std::env::var_os(WRITE).is_some() {
-        fs::write(root()?.join("docs/syncs.md"), &text)?;
+        fs::write(root()?.join(name), &text)?;
     }
-    ensure!(text == page("docs/syncs.md")?, "docs/syncs.md is behind: run with {WRITE}=1");
+    ensure!(text == page(name)?, "{name} is behind: run with {WRITE}=1");
     Ok(())
 }
 

@@ -59,7 +59,7 @@ fn option<O: Settings>(row: &'static Setting<O>) -> Arg {
     }
     let action = if row.repeated { ArgAction::Append } else { ArgAction::Set };
     // rsync's options and rules begin with a hyphen themselves.
-    let is_hyphened = matches!(row.value, "RULE" | "OPTION" | "OPTIONS");
+    let is_hyphened = row.name.ends_with("filter") || row.value.starts_with("OPTION");
     arg.value_name(row.value).action(action).allow_hyphen_values(is_hyphened)
 }
 
