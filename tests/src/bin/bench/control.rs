@@ -95,7 +95,7 @@ fn measure_crowd(figures: &mut Figures, quick: bool) -> Result<()> {
 }
 
 /// The controller's address, and a channel to it as the first admin.
-async fn admin(fleet: &Fleet) -> Result<(HostPort, Channel)> {
+pub async fn admin(fleet: &Fleet) -> Result<(HostPort, Channel)> {
     let host = &fleet.controller.host;
     let identity = IdentityHandle::new(disk::load(&host.path("ctl/contexts/test"))?);
     let at: HostPort = host.at(CONTROLLER_PORT).to_string().parse()?;

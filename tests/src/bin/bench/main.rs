@@ -4,6 +4,7 @@
 mod control;
 mod crowd;
 mod figures;
+mod mirror;
 mod process;
 mod sync;
 
@@ -28,6 +29,11 @@ const BENCHES: &[Bench] = &[
         name: "sync",
         about: "plain lsyncd with ssh, with rsyncd, and Lockstep: lag, CPU, bytes, transport, relays",
         parts: sync::PARTS,
+    },
+    Bench {
+        name: "mirror",
+        about: "a run beside bare rsync, a cascade beside a shell's loop, thousands of schedules",
+        parts: mirror::PARTS,
     },
 ];
 

@@ -5,7 +5,7 @@ mod add;
 mod bulk;
 mod cpu;
 mod directory;
-mod files;
+pub mod files;
 mod lag;
 mod meter;
 mod reach;
