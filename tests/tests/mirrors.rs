@@ -14,25 +14,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use lockstep_tests::{Flags, Fleet, Net, Upstream};
+use lockstep_tests::{Fleet, Net, Upstream};
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// A fleet whose first node is the master, and an upstream with a first file.
+/// A fleet, and an upstream with a first file.
 fn world(nodes: &[&str]) -> Result<(Net, Fleet, Upstream)> {
-    world_with(nodes, Flags::default())
-}
-
-fn world_with(nodes: &[&str], flags: Flags) -> Result<(Net, Fleet, Upstream)> {
     let net = Net::new()?;
     let upstream = Upstream::start(&net)?;
     upstream.write("index.html", "<h1>first</h1>\n")?;
-    let fleet = Fleet::start_with(&net, nodes, flags)?;
+    let fleet = Fleet::start(&net, nodes)?;
     Ok((net, fleet, upstream))
-}
-
-fn agent_flags(flags: &[&str]) -> Flags {
-    Flags { agent: flags.iter().map(|flag| (*flag).to_owned()).collect(), ..Flags::default() }
 }
 
 /// Every file below, by its content.
