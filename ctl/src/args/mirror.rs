@@ -21,15 +21,17 @@ use super::{Change, Wait};
 pub enum MirrorCommand {
     /// Pull a project from its upstream to a master, and from there to every replica.
     #[command(after_help = "Examples:
-  lockstepctl mirror create fedora --upstream rsync://rsync.example.org/fedora/linux --master master1 \\
-      --dest /data/ftp/.1 --replica-selector role=mirror --schedule 'minute=*/30' --delete after
-  lockstepctl mirror create debian --upstream rsync://debian@ftp.example.org/debian --password-file - \\
-      --master master1 --dest /data/ftp/.1 --replica ftp1 --replica ftp2:/srv/ftp --two-stage \\
-      --schedule '*/15 * * * *' --timezone Europe/Berlin --schedule-preview 5
-  lockstepctl mirror create our-project --master master1 --dest /data/ftp/.1 --replica ftp1 --owner ann
-      no upstream: ann fills /data/ftp/.1/our-project and says: lockstepctl mirror ready our-project
+  lockstepctl mirror create fedora --upstream rsync://rsync.example.org/fedora/linux \\
+      --master master1 --dest /data/ftp/.1 --replica-selector role=mirror \\
+      --schedule 'minute=*/30' --start-date '2014-05-7 18:00' --delete after
+  lockstepctl mirror create debian --upstream rsync://me@ftp.example.org/debian \\
+      --password-file - --master master1 --dest /data/ftp/.1 --replica ftp1 \\
+      --replica ftp2:/srv/ftp --two-stage --schedule '*/15 * * * *' --schedule-preview 5
+  lockstepctl mirror create ours --master master1 --dest /data/ftp/.1 --replica ftp1 --owner ann
+      no upstream: ann fills /data/ftp/.1/ours and says: lockstepctl mirror ready ours
 
-The tree is the directory NAME in --dest. -h leaves the settings out; lockstepctl mirror settings lists them.")]
+The tree is the directory NAME in --dest. -h leaves the settings out; lockstepctl mirror
+settings lists them.")]
     Create(Box<Create>),
     /// All mirrors: when they ran last, when they run next, how many replicas have all.
     List,

@@ -21,7 +21,7 @@ pub fn newest_last(runs: &mut [v1::Run]) {
 pub fn table(runs: &[v1::Run]) -> String {
     let header = [
         "run", "node", "hop", "trigger", "start", "end", "took", "tries", "state", "exit", "files",
-        "deleted", "received", "speed", "error",
+        "deleted", "received", "speed", "task", "error",
     ];
     let rows: Vec<Vec<String>> = runs.iter().map(row).collect();
     match rows.is_empty() {
@@ -49,6 +49,7 @@ fn row(run: &v1::Run) -> Vec<String> {
         of(&|p| p.deleted.to_string()),
         of(&|p| render::bytes(p.received_bytes)),
         of(&speed),
+        if run.ended_at.is_none() { run.task.clone() } else { String::new() },
         run.message.clone(),
     ]
 }
