@@ -16,7 +16,7 @@ use lockstep_tests::{Bins, Fleet, Host, Net, Upstream, cmd};
 /// Set to write the settings' reference anew instead of comparing it.
 const WRITE: &str = "LOCKSTEP_TEST_WRITE";
 
-const PAGES: [&str; 7] = [
+const PAGES: [&str; 8] = [
     "README.md",
     "ARCHITECTURE.md",
     "docs/syncs.md",
