@@ -29,6 +29,7 @@ use tower_layer::{Identity, Stack};
 use crate::config::Config;
 use crate::driver::{Driver, DriverHandle, Fatal};
 use crate::identity::authority::{Authority, AuthorityConfig, AuthorityError};
+use crate::identity::vault::{Vault, VaultError};
 use crate::service::Api;
 use crate::session::{Goodbye, SessionConfig};
 use crate::store::{Store, StoreError};
@@ -65,6 +66,8 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Authority(#[from] AuthorityError),
+    #[error("passwords: {0}")]
+    Vault(#[from] VaultError),
     #[error("{0}")]
     Name(#[from] lockstep_model::Invalid),
     #[error("reflection: {0}")]
@@ -98,6 +101,7 @@ impl Controller {
             leaf_life: config.leaf_life,
         };
         let authority = Arc::new(Authority::open(own, clock::now())?);
+        let vault = open_vault(config, &driver)?;
         let listener = listen(config.listen).await?;
         let health_listener = listen(config.health_listen).await?;
         let addr = local_addr(&listener, config.listen)?;
@@ -108,6 +112,7 @@ impl Controller {
         let sessions = Arc::new(SessionConfig {
             driver: driver.clone(),
             authority: authority.clone(),
+            vault,
             heartbeat: config.heartbeat,
             controllers: config.advertise.clone(),
         });
@@ -170,6 +175,20 @@ impl Controller {
     }
 }
 
+/// A key that is gone keeps nobody from all else.
+fn open_vault(config: &Config, driver: &DriverHandle) -> Result<Arc<Vault>, VaultError> {
+    let of: Vec<String> =
+        driver.read(|world| world.secrets().keys().map(ToString::to_string).collect());
+    let vault = Vault::open(&config.data_dir, !of.is_empty())?;
+    if !vault.is_open() {
+        tracing::error!(
+            key = %vault.path().display(), mirrors = of.join(", "),
+            "the key of the passwords is gone, and these mirrors cannot pull: put its copy back and start anew"
+        );
+    }
+    Ok(Arc::new(vault))
+}
+
 /// A loop that panicked is a loop that cannot go on.
 fn flatten(ended: Result<Result<(), Fatal>, tokio::task::JoinError>) -> Result<(), Fatal> {
     ended.unwrap_or_else(|error| Err(Fatal::Unknown(error.to_string())))
@@ -225,6 +244,7 @@ fn router(
         .add_service(service!(v1::token_service_server::TokenServiceServer<Api>))
         .add_service(service!(v1::user_service_server::UserServiceServer<Api>))
         .add_service(service!(v1::sync_service_server::SyncServiceServer<Api>))
+        .add_service(service!(v1::mirror_service_server::MirrorServiceServer<Api>))
         .add_service(service!(v1::schedule_service_server::ScheduleServiceServer<Api>))
         .add_service(service!(v1::task_service_server::TaskServiceServer<Api>))
         .add_service(service!(v1::log_service_server::LogServiceServer<Api>))

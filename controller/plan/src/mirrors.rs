@@ -10,6 +10,7 @@ mod remains;
 mod replicas;
 mod spread;
 mod stages;
+mod standing;
 
 use lockstep_model::mirror::{Mirror, MirrorState, Run, RunId};
 use lockstep_model::node::{Node, NodeAdmin};
@@ -21,6 +22,7 @@ pub use self::agenda::Rest;
 pub(crate) use self::agenda::{Agenda, Queued};
 pub use self::limits::Limits;
 use self::limits::Room;
+pub use self::standing::{Standing, standing};
 use crate::World;
 use crate::draft::Draft;
 use crate::members::{Copy, copies};

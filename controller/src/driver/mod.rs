@@ -311,6 +311,12 @@ impl Driver {
         for write in &change.writes {
             match write.key() {
                 Key::Task(node, _) => self.shared.sessions.wake(&node),
+                // A pull may have waited for it.
+                Key::Secret(name) => {
+                    if let Some(mirror) = state.world.mirrors().get(&name) {
+                        self.shared.sessions.wake(&mirror.value.master);
+                    }
+                }
                 // Agents have to be told its new incarnation, which is a first word.
                 Key::Fleet => {
                     let adopted = Goodbye::new("adopted", "the store was adopted: connect anew");
@@ -325,7 +331,6 @@ impl Driver {
                 | Key::MirrorState(_)
                 | Key::Replica(..)
                 | Key::Run(..)
-                | Key::Secret(_)
                 | Key::Request(_) => {}
             }
         }

@@ -4,3 +4,4 @@
 pub mod authority;
 pub mod ca;
 pub mod draw;
+pub mod vault;

@@ -5,6 +5,7 @@ mod agent;
 mod enrollment;
 mod identity;
 mod log;
+mod mirror;
 mod node;
 mod schedule;
 mod status;

@@ -18,6 +18,7 @@ use super::stream::Outbound;
 use super::{STORE_BEHIND, Session, SessionHandle, SessionId};
 use crate::driver::{Ask, Attach, Attached, DriverHandle, already_connected};
 use crate::identity::authority::Authority;
+use crate::identity::vault::Vault;
 use crate::{FEATURES, VERSION};
 
 /// How long the first message may take.
@@ -29,6 +30,8 @@ const PROBE_MAX: Duration = Duration::from_secs(2);
 pub struct SessionConfig {
     pub driver: DriverHandle,
     pub authority: Arc<Authority>,
+    /// Passwords go to the agents that need them.
+    pub vault: Arc<Vault>,
     /// How often both sides say that they are there.
     pub heartbeat: Millis,
     /// Where controllers are reached; agents keep the list.

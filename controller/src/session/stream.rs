@@ -11,6 +11,7 @@ use lockstep_model::identity::Subject;
 use lockstep_model::observation::Observation;
 use lockstep_model::record::Actor;
 use lockstep_model::request::Request;
+use lockstep_model::task::{PullFrom, Task, TaskSpec};
 use lockstep_model::{Code, Invalid, NodeName, Reject, Revision, TaskId};
 use lockstep_proto::convert::agent::{sync_report, task_end, task_update};
 use lockstep_proto::convert::mirror::mirror_update;
@@ -90,6 +91,14 @@ impl Outbound {
     fn say_last(&self, last: Result<Message, Status>) {
         let _ = self.0.try_send(last.map(|kind| v1::ControllerMessage { kind: Some(kind) }));
     }
+}
+
+/// What a task needs besides its record.
+enum Password {
+    Unneeded,
+    Is(String),
+    /// It was not kept, or the key that it is sealed with is gone.
+    Unknown,
 }
 
 /// The inside of one stream.
@@ -191,7 +200,17 @@ impl Session {
         let offered = std::mem::replace(&mut self.offered, live);
         for task in news {
             if !offered.contains_key(&task.id) {
-                let offer = v1::OfferTask::of(&task, revision);
+                let mut offer = v1::OfferTask::of(&task, revision);
+                match self.password(&task) {
+                    Password::Unneeded => {}
+                    Password::Is(password) => offer.password = password,
+                    // Offered when there is one; without it only to be cancelled.
+                    Password::Unknown if !task.cancel_requested => {
+                        self.offered.remove(&task.id);
+                        continue;
+                    }
+                    Password::Unknown => {}
+                }
                 self.outbound.say(Message::OfferTask(offer)).await?;
             }
             if task.cancel_requested {
@@ -200,6 +219,25 @@ impl Session {
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// What the upstream of a pull asks for.
+    fn password(&self, task: &Task) -> Password {
+        let TaskSpec::MirrorPull(pull) = &task.spec else { return Password::Unneeded };
+        let (true, PullFrom::Remote(upstream)) = (pull.has_password, &pull.from) else {
+            return Password::Unneeded;
+        };
+        let sealed = self.config.driver.read(|world| {
+            world.secrets().get(&pull.mirror).map(|secret| secret.value.sealed.clone())
+        });
+        let opened = sealed.and_then(|sealed| self.config.vault.unseal(&sealed, upstream));
+        opened.map_or_else(
+            || {
+                tracing::error!(mirror = %pull.mirror, task = %task.id, "no password for a pull");
+                Password::Unknown
+            },
+            |password| Password::Is(password.to_string()),
+        )
     }
 
     async fn beat(&mut self) -> Step {

@@ -96,6 +96,16 @@ impl<'a> Course<'a> {
         progress.mark == self.mark && progress.next.is_none_or(|next| now < next + delay)
     }
 
+    /// Whether it is this schedule that `progress` is of.
+    pub fn follows(&self, progress: &Progress) -> bool {
+        progress.mark == self.mark
+    }
+
+    /// When the run for an instant starts.
+    pub fn delayed(&self, name: &str, instant: Timestamp) -> Timestamp {
+        instant + splay_of(name, self.schedule.policy.splay)
+    }
+
     /// How it stands, without a decision.
     pub fn state(&self, name: &str, progress: &Progress, now: Timestamp) -> State {
         let delay = splay_of(name, self.schedule.policy.splay);
