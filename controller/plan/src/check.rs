@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use lockstep_model::mirror::Mirror;
 use lockstep_model::node::NodeAdmin;
 use lockstep_model::record::{Record, TXN_WRITES_MAX, Write};
 use lockstep_model::sync::{Place, Sync};
@@ -10,6 +11,7 @@ use lockstep_model::task::{Slot, Task};
 use lockstep_model::{NodeName, Timestamp};
 
 use crate::draft::Draft;
+use crate::members::Owner;
 use crate::{Plan, World, syncs};
 
 /// What is broken in a world, one line each. Looks at every pair of syncs: not for big worlds.
@@ -42,6 +44,41 @@ pub fn check_world(world: &World) -> Vec<String> {
         }
         for other in &syncs[at + 1..] {
             broken.extend(overlap(sync, other));
+        }
+    }
+    for mirror in world.mirrors().values().map(|mirror| &mirror.value) {
+        broken.extend(check_mirror(world, mirror));
+    }
+    broken
+}
+
+fn check_mirror(world: &World, mirror: &Mirror) -> Vec<String> {
+    let name = &mirror.name;
+    let mut broken = Vec::new();
+    let master = Place { node: mirror.master.clone(), path: mirror.dest.clone() };
+    for place in mirror.replicas.iter().chain([&master]) {
+        if !world.nodes().contains_key(&place.node) {
+            broken.push(format!("mirror {name}: node {} is not there", place.node));
+        }
+        let here = Place { node: place.node.clone(), path: place.path.join(&mirror.dir) };
+        if let Some((other, ..)) = world.uses().clash(&Owner::Mirror(name.clone()), &here, true) {
+            broken.push(format!("mirror {name}: {here} is in the way of {other}"));
+        }
+    }
+    if !mirror.replicas.is_sorted_by(|a, b| a.node < b.node) {
+        broken.push(format!("mirror {name}: replicas are not sorted"));
+    }
+    if mirror.replica(&mirror.master).is_some() {
+        broken.push(format!("mirror {name}: the master is a replica"));
+    }
+    let Some(state) = world.mirror_states().get(name).map(|state| &state.value) else {
+        broken.push(format!("mirror {name} has no state"));
+        return broken;
+    };
+    for row in world.replicas_of(name).map(|row| &row.value) {
+        let newest = state.generation.max(row.generation);
+        if row.generation > state.generation || row.staged > newest {
+            broken.push(format!("mirror {name}: {} is ahead of the master", row.node));
         }
     }
     broken

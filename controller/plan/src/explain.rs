@@ -5,14 +5,16 @@ use lockstep_model::id::quote;
 use lockstep_model::node::{NodeAdmin, NodeHealth};
 use lockstep_model::reason::Reason;
 use lockstep_model::sync::{Delivery, DeliveryState, EngineState, Sync, SyncReport};
-use lockstep_model::{Code, NodeName, Reject, SyncName, TaskId, Timestamp};
+use lockstep_model::task::Slot;
+use lockstep_model::{Code, MirrorName, NodeName, Reject, SyncName, TaskId, Timestamp};
 
 use crate::World;
-use crate::members::{Uses, feeder, involves, nodes};
+use crate::members::{Uses, copies, feeder, involves, nodes};
+use crate::mirrors;
 use crate::tasks::{part, waiting_for};
 
 /// `reasons` are those of the last plan. Subjects are `sync/webroot`, `sync/webroot/web1`,
-/// `node/web1`, `task/42.0`, `store`; the empty one is everything.
+/// `mirror/fedora`, `mirror/fedora/web1`, `node/web1`, `task/42.0`, `store`; the empty one is everything.
 pub fn explain(
     world: &World,
     reasons: &[Reason],
@@ -29,6 +31,8 @@ pub fn explain(
             let uses = world.uses();
             let syncs = world.syncs().values();
             syncs.for_each(|sync| found.extend(reported(world, uses, &sync.value)));
+            let mirrors = world.mirrors().values();
+            mirrors.for_each(|mirror| found.extend(of_mirror(world, &mirror.value.name, now)));
             return Ok(found);
         }
         ["store"] => planned(&|_| false),
@@ -53,6 +57,29 @@ pub fn explain(
             found.extend(health(world, &node, now));
             found
         }
+        ["mirror", name] => {
+            let name = name.parse()?;
+            let mut found = of_mirror(world, &name, now);
+            if let Some(mirror) = world.mirrors().get(&name) {
+                let (copies, _) = copies(world, &mirror.value);
+                let nodes = copies.iter().map(|copy| &copy.node.name).chain([&mirror.value.master]);
+                found.extend(nodes.filter_map(|node| health(world, node, now)));
+            } else if found.is_empty() {
+                return Err(unknown_mirror(&name));
+            }
+            found
+        }
+        ["mirror", name, node] => {
+            let name = name.parse()?;
+            if !world.mirrors().contains_key(&name) {
+                return Err(unknown_mirror(&name));
+            }
+            let node = find_node(world, node)?;
+            let mut found = of_mirror(world, &name, now);
+            found.retain(|reason| reason.subject == subject);
+            found.extend(health(world, &node, now));
+            found
+        }
         ["node", name] => {
             let node = find_node(world, name)?;
             let part = format!("/{node}");
@@ -65,12 +92,20 @@ pub fn explain(
             let reported =
                 syncs.filter(|s| involves(world, s, &node)).flat_map(|s| reported(world, uses, s));
             found.extend(reported.filter(is_part));
+            let mirrors = world.mirrors().values().map(|mirror| &mirror.value);
+            let involved = mirrors.filter(|mirror| {
+                let slot = Slot::Mirror(mirror.name.clone());
+                mirror.master == node || world.newest(&node, &slot).is_some()
+            });
+            let of_mirrors = involved.flat_map(|mirror| of_mirror(world, &mirror.name, now));
+            found.extend(of_mirrors.filter(|r| r.subject.ends_with(&part)));
             found
         }
         ["task", id] => of_task(world, reasons, id.parse()?)?,
         _ => {
             let message = format!(
-                "subject must be sync/NAME, sync/NAME/NODE, node/NAME, task/ID or store, not {}",
+                "subject must be sync/NAME, sync/NAME/NODE, mirror/NAME, mirror/NAME/NODE, node/NAME, \
+                 task/ID or store, not {}",
                 quote(subject)
             );
             return Err(Reject::new(Code::InvalidArgument, "invalid", "subject", message));
@@ -79,6 +114,36 @@ pub fn explain(
     // An old copy of a store explains everything.
     found.extend(reasons.iter().filter(|reason| reason.subject == "store").cloned());
     Ok(found)
+}
+
+/// What holds up a mirror or one of its nodes, and what its agents say is not as it should be.
+pub fn of_mirror(world: &World, name: &MirrorName, now: Timestamp) -> Vec<Reason> {
+    let mut found = mirrors::reasons(world, name, now);
+    let Some(mirror) = world.mirrors().get(name).map(|mirror| &mirror.value) else { return found };
+    let (copies, _) = copies(world, mirror);
+    for node in copies.iter().map(|copy| &copy.node.name).chain([&mirror.master]) {
+        let Some(report) = world.seen(node).and_then(|seen| seen.mirror(name)) else { continue };
+        let mut say = |text: String| {
+            found.push(reason(
+                format!("mirror/{name}/{node}"),
+                "reported",
+                format!("{node}: {text}"),
+            ));
+        };
+        if !report.problem.is_empty() {
+            say(report.problem.clone());
+        }
+        if !report.filled {
+            say("it has not got its first complete copy yet".to_owned());
+        }
+        report.warnings.iter().for_each(|warning| say(warning.clone()));
+    }
+    found
+}
+
+fn unknown_mirror(name: &MirrorName) -> Reject {
+    let message = format!("mirror {name} does not exist: see lockstepctl mirror list");
+    Reject::not_found(format!("mirror/{name}"), message)
 }
 
 /// What holds up a sync or one of its nodes. `uses` is made once for many syncs.

@@ -12,6 +12,8 @@ mod spread;
 mod stages;
 mod standing;
 
+use std::collections::BTreeSet;
+
 use lockstep_model::mirror::{Mirror, MirrorState, Run, RunId};
 use lockstep_model::node::{Node, NodeAdmin};
 use lockstep_model::reason::Reason;
@@ -30,18 +32,23 @@ use crate::members::{Copy, copies};
 pub(crate) fn plan(draft: &mut Draft<'_>) {
     let world = draft.world;
     let mut room = Room::of(world);
+    let mut looked = BTreeSet::new();
     // Those that waited longest go first.
     for (name, queued) in world.agenda.queued() {
         if room.is_full() || draft.is_cut() {
             break;
         }
         if room.has(queued.host.as_deref()) {
+            looked.insert(name);
             look_silently(draft, &mut room, name);
         }
     }
     for name in world.agenda.due(draft.now) {
         if draft.is_cut() {
             break;
+        }
+        if looked.contains(name) {
+            continue;
         }
         look_silently(draft, &mut room, name);
     }
@@ -133,6 +140,11 @@ impl<'a> Parts<'a> {
             explain_admin(draft, mirror, node);
         }
         Self { mirror, revision, master, copies }
+    }
+
+    /// Whether the master may pull from there: the upstream, or a replica.
+    fn has_source(&self, from: Option<&NodeName>) -> bool {
+        from.is_none_or(|from| self.copies.iter().any(|copy| copy.node.name == *from))
     }
 
     fn involves(&self, node: &NodeName) -> bool {

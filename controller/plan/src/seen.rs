@@ -172,6 +172,9 @@ impl World {
             self.heard_since = Some(now);
             self.touch_all();
         }
+        if !self.seen.contains_key(node) {
+            self.touch_node(node);
+        }
         let revision = self.revision();
         let seen = self.seen.entry(node.clone()).or_insert_with(|| Seen::new(now));
         seen.last_contact_at = now;

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 
 use lockstep_model::node::NodeAdmin;
 use lockstep_model::record::{Record, Write};
-use lockstep_model::task::{Ended, Outcome, OutcomeKind, Slot, Task, TaskPhase, TaskSpec};
+use lockstep_model::task::{
+    Ended, MirrorPlace, MirrorRelease, Outcome, OutcomeKind, Slot, Task, TaskPhase, TaskSpec,
+};
 use lockstep_model::{Millis, NodeName, TaskId, Timestamp};
 
 use crate::World;
@@ -18,8 +20,18 @@ use crate::syncs::Desired;
 pub const BACKOFF_FIRST: Millis = Millis::from_secs(1);
 /// Longest wait between two tries. What is desired is tried for ever.
 pub const BACKOFF_MAX: Millis = Millis::from_secs(300);
-/// An assignment only changes configuration.
+/// An assignment only changes configuration,
 pub const ASSIGN_RUN_LIMIT: Millis = Millis::from_secs(120);
+/// but for one that moves or removes a tree.
+pub const MOVE_RUN_LIMIT: Millis = Millis::from_secs(7 * 24 * 3600);
+
+pub(crate) fn run_limit(spec: &TaskSpec) -> Millis {
+    match spec {
+        TaskSpec::MirrorPlace(MirrorPlace { moved_from: Some(_), .. })
+        | TaskSpec::MirrorRelease(MirrorRelease { delete: Some(_), .. }) => MOVE_RUN_LIMIT,
+        _ => ASSIGN_RUN_LIMIT,
+    }
+}
 
 pub(crate) fn reconcile(draft: &mut Draft<'_>, desired: &Desired) {
     let world = draft.world;
@@ -59,7 +71,7 @@ pub(crate) fn bring(
         node: node.clone(),
         spec: spec.clone(),
         attempt,
-        run_limit: ASSIGN_RUN_LIMIT,
+        run_limit: run_limit(spec),
         traceparent: None,
     };
     let Some(newest) = draft.world.newest(node, slot) else {

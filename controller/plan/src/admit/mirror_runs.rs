@@ -59,17 +59,13 @@ pub(super) fn sync(
             return Err(precondition("no_tree", format!("mirror/{name}/{from}"), message));
         }
     }
-    if let Some(wanted) = state.wanted.as_ref().filter(|wanted| wanted.from.as_ref() != ask.from) {
-        let what = wanted.from.as_ref().map_or("the upstream".to_owned(), ToString::to_string);
-        let message = format!(
-            "run {name}/{} from {what} is wanted already: let it begin first",
-            wanted.number
-        );
-        return Err(precondition("wanted_otherwise", format!("mirror/{name}"), message));
-    }
     let before = state.clone();
     let trigger = ask.trigger.clone();
     let number = want(&mut state.wanted, &mut state.number, trigger, ask.allow, ask.from, now);
+    // Who asks last says where it comes from.
+    if let (Some(wanted), Trigger::Asked(_)) = (&mut state.wanted, ask.trigger) {
+        wanted.from = ask.from.cloned();
+    }
     let mut admitted = Admitted { runs: vec![run_id(name, number)], ..Admitted::default() };
     admitted.detail = match (&before.wanted, before.current) {
         (Some(_), _) => format!("run {name}/{number} is to begin already, and stands for this one"),

@@ -88,6 +88,20 @@ pub(super) fn remove(world: &World, name: &NodeName) -> Result<Admitted, Reject>
         let message = format!("node {name} is {part} of sync {}: first {next}", sync.name);
         return Err(precondition("in_use", subject(), message));
     }
+    let mut mirrors = world.mirrors().values().map(|mirror| &mirror.value);
+    let named = mirrors.find(|mirror| mirror.master == *name || mirror.replica(name).is_some());
+    if let Some(mirror) = named {
+        let (part, next) = match mirror.master == *name {
+            true => ("the master", "--master NODE names another"),
+            false => ("a replica", "--replica names the others"),
+        };
+        let message = format!(
+            "node {name} is {part} of mirror {0}: first lockstepctl mirror update {0} {next}, or \
+             lockstepctl mirror delete {0}",
+            mirror.name
+        );
+        return Err(precondition("in_use", subject(), message));
+    }
     let writes = vec![Write::Delete(Key::Node(name.clone()))];
     Ok(Admitted { writes, detail: format!("node {name} removed"), ..Admitted::default() })
 }

@@ -2,9 +2,10 @@
 //! their ends mean for the generation.
 
 use lockstep_model::Timestamp;
-use lockstep_model::mirror::{Allow, HopKind, MirrorState, Trigger, Wanted};
+use lockstep_model::mirror::run::RunEnd;
+use lockstep_model::mirror::{Allow, HopKind, MirrorState, Run, Trigger, Wanted};
 use lockstep_model::node::Node;
-use lockstep_model::record::Write;
+use lockstep_model::record::{Record, Write};
 use lockstep_model::schedule::Missed;
 use lockstep_model::task::{Ended, MirrorPull, OutcomeKind, PullFrom, Stage, Task};
 
@@ -43,6 +44,7 @@ pub(super) fn advance(
         master.follow_schedule(draft, parts, Place::Running);
         return master;
     }
+    master.forget_moot(draft, parts);
     let ready = check(draft, parts, placed, replicas, master.state.wanted.as_ref());
     let blocked = match ready {
         Ok(from) if room.has(host(HopKind::Upstream, &from)) => {
@@ -73,6 +75,30 @@ pub(super) fn advance(
 }
 
 impl Master {
+    /// Ends a run that was to be from a node that is no replica any more.
+    fn forget_moot(&mut self, draft: &Draft<'_>, parts: &Parts<'_>) {
+        let mirror = parts.mirror;
+        let Some(wanted) = self.state.wanted.take() else { return };
+        if parts.has_source(wanted.from.as_ref()) {
+            self.state.wanted = Some(wanted);
+            return;
+        }
+        let message = "the node that it was to pull from is no replica any more".to_owned();
+        let end = RunEnd { at: draft.now, kind: OutcomeKind::Failed, message, pulled: None };
+        let Wanted { number, trigger, allow: _, at, from: _ } = wanted;
+        self.group.push(Write::Put(Record::Run(Run {
+            id: super::run_id(mirror, number),
+            node: mirror.master.clone(),
+            hop: HopKind::Upstream,
+            trigger,
+            created_at: at,
+            started_at: draft.now,
+            attempts: 0,
+            generation: self.state.generation,
+            end: Some(end),
+        })));
+    }
+
     /// Since when somebody waits for a run.
     fn waits_since(&self) -> Option<Timestamp> {
         let asked = self.state.wanted.as_ref().map(|wanted| wanted.at);
@@ -91,13 +117,17 @@ impl Master {
         let Some((task, pull)) = newest.filter(|(_, pull)| pull.number == number) else {
             self.state.current = None;
             let end = pulls::end_lost(draft.now);
-            let row = pulls::row_ended(world, mirror, number, &mirror.master, end, None);
+            let row = pulls::row_ended(world, &mirror.name, number, &mirror.master, end, None);
             self.group.extend(row);
             return None;
         };
         let row = world.run_on(&super::run_id(mirror, number), &mirror.master);
         let scheduled = row.is_some_and(|row| matches!(row.value.trigger, Trigger::Schedule(_)));
-        let may_go_on = mirror.enabled || !scheduled;
+        let from = match &pull.from {
+            PullFrom::Agent(peer) => Some(&peer.node),
+            _ => None,
+        };
+        let may_go_on = (mirror.enabled || !scheduled) && parts.has_source(from);
         match pulls::judge(draft, mirror, parts.master, task, may_go_on) {
             Verdict::Waits => None,
             Verdict::Again => Some((task, pull)),
@@ -133,7 +163,8 @@ impl Master {
             pulls::end(ended),
             (ended.outcome.kind == OutcomeKind::Ok).then_some(state.generation),
         );
-        let row = pulls::row_ended(draft.world, mirror, pull.number, &mirror.master, end, brought);
+        let row =
+            pulls::row_ended(draft.world, &mirror.name, pull.number, &mirror.master, end, brought);
         self.group.extend(row);
     }
 

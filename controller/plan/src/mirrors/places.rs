@@ -81,12 +81,7 @@ fn bring_one<'a>(
     let (world, mirror) = (draft.world, parts.mirror);
     let slot = Slot::Mirror(mirror.name.clone());
     let newest = world.newest(&node.name, &slot);
-    let moved_from = match moved_from(world, mirror, node, newest, &tree) {
-        Ok(moved_from) => moved_from,
-        Err(text) => {
-            return draft.wait(part(&mirror.name, &node.name), "moving", text, None);
-        }
-    };
+    let moved_from = moved_from(world, mirror, node, newest, &tree);
     let mut spec = MirrorPlace {
         mirror: mirror.name.clone(),
         tree,
@@ -107,6 +102,15 @@ fn bring_one<'a>(
         }
     }
     let spec = TaskSpec::MirrorPlace(spec);
+    if let Some(task) = newest.filter(|task| task.is_live() && task.spec != spec)
+        && !tasks::is_of_lost_past(world, task)
+        && let Some(MirrorPlace { tree, moved_from: Some(_), .. }) = place(task)
+    {
+        let why = tasks::waiting_for(world, task);
+        let text =
+            format!("{} is to have the tree at {tree} before anything else: {why}", node.name);
+        return draft.wait(part(&mirror.name, &node.name), "moving", text, None);
+    }
     let in_force = newest.is_some_and(|task| {
         task.succeeded() && task.spec == spec && !tasks::is_of_lost_past(world, task)
     });
@@ -128,9 +132,9 @@ fn forget_tree(draft: &mut Draft<'_>, mirror: &Mirror, node: &Node, spec: TaskSp
     let world = draft.world;
     let task = draft.born(NewTask {
         node: node.name.clone(),
+        run_limit: tasks::run_limit(&spec),
         spec,
         attempt: 1,
-        run_limit: tasks::ASSIGN_RUN_LIMIT,
         traceparent: None,
     });
     let mut group = vec![task];
@@ -154,32 +158,24 @@ fn place(task: &Task) -> Option<&MirrorPlace> {
 }
 
 /// Where the tree is before it comes to its place; the same directory when only the mirror's name is
-/// new. Err: another move has to end first.
+/// new.
 fn moved_from(
     world: &World,
     mirror: &Mirror,
     node: &Node,
     newest: Option<&Task>,
     tree: &DirPath,
-) -> Result<Option<DirPath>, String> {
-    let Some(newest) = newest else { return Ok(before_rename(world, mirror, node)) };
-    let Some(there) = place(newest) else { return Ok(None) };
+) -> Option<DirPath> {
+    let Some(newest) = newest else { return before_rename(world, mirror, node) };
+    let there = place(newest)?;
     if there.tree == *tree {
-        return Ok(there.moved_from.clone());
-    }
-    if newest.is_live() && there.moved_from.is_some() {
-        return Err(format!(
-            "{} is to move the tree to {} first: {}",
-            node.name,
-            there.tree,
-            tasks::waiting_for(world, newest)
-        ));
+        return there.moved_from.clone();
     }
     let from = match newest.succeeded() || there.moved_from.is_none() {
         true => Some(there.tree.clone()),
         false => there.moved_from.clone(),
     };
-    Ok(from.filter(|from| from != tree))
+    from.filter(|from| from != tree)
 }
 
 fn before_rename(world: &World, mirror: &Mirror, node: &Node) -> Option<DirPath> {

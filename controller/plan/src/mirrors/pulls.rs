@@ -6,7 +6,7 @@ use lockstep_model::mirror::{HopKind, Mirror, Run, RunId, Trigger};
 use lockstep_model::node::Node;
 use lockstep_model::record::{Key, Record, Write};
 use lockstep_model::task::{Ended, MirrorPull, OutcomeKind, Peer, Slot, Task, TaskSpec};
-use lockstep_model::{Millis, NodeName, Timestamp};
+use lockstep_model::{Millis, MirrorName, NodeName, Timestamp};
 
 use super::places::Placed;
 use super::{Parts, part, works};
@@ -52,8 +52,10 @@ pub(super) fn judge<'a>(
         if tasks::is_of_lost_past(draft.world, task) && !task.cancel_requested {
             return Verdict::Again;
         }
-        if node.is_none_or(|node| !works(node)) || mirror.deleting {
-            cancel(draft, task);
+        match node {
+            None => tasks::lose(draft, &task.node, &task.slot()),
+            Some(node) if works(node) => {}
+            Some(_) => cancel(draft, task),
         }
         tasks::wait_for_node(draft, "pull", task);
         return Verdict::Waits;
@@ -156,10 +158,18 @@ pub(super) fn give(
     let slot = Slot::Pull(pull.mirror.clone());
     for id in world.ids(of, &slot) {
         let Some(task) = world.task_at(of, *id) else { continue };
-        group.push(match tasks::superseded(task, draft.now) {
-            Some(old) => Write::Put(Record::Task(old)),
-            None => Write::Delete(Key::Task(of.clone(), *id)),
-        });
+        let Some(old) = tasks::superseded(task, draft.now) else {
+            group.push(Write::Delete(Key::Task(of.clone(), *id)));
+            continue;
+        };
+        // A node that was a replica and is the master now has a run that is nobody's.
+        if let (TaskSpec::MirrorPull(last), Some(ended)) = (&old.spec, &old.ended)
+            && last.number != pull.number
+        {
+            let name = &pull.mirror;
+            group.extend(row_ended(world, name, last.number, of, end(ended), None));
+        }
+        group.push(Write::Put(Record::Task(old)));
     }
     let limit = pull.options.limits.timeout;
     group.push(draft.born(NewTask {
@@ -214,13 +224,13 @@ pub(super) fn row_again(
 /// The row of a part that is over.
 pub(super) fn row_ended(
     world: &World,
-    mirror: &Mirror,
+    mirror: &MirrorName,
     number: u64,
     node: &NodeName,
     end: RunEnd,
     generation: Option<u64>,
 ) -> Option<Write> {
-    let id = RunId { mirror: mirror.name.clone(), number };
+    let id = RunId { mirror: mirror.clone(), number };
     let row = &world.run_on(&id, node)?.value;
     if row.end.is_some() {
         return None;

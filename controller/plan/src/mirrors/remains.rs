@@ -1,13 +1,12 @@
 //! What is left of a mirror where it has no place any more: nodes that are told so, runs that nobody
 //! wants, and rows of mirrors that are gone.
 
-use lockstep_model::MirrorName;
-use lockstep_model::NodeName;
-use lockstep_model::mirror::{Mirror, RunId};
+use lockstep_model::mirror::Mirror;
 use lockstep_model::node::NodeAdmin;
 use lockstep_model::path::DirPath;
 use lockstep_model::record::{Key, Write};
 use lockstep_model::task::{MirrorRelease, Slot, TaskSpec};
+use lockstep_model::{MirrorName, NodeName};
 
 use super::{Parts, part, places, pulls};
 use crate::draft::Draft;
@@ -16,7 +15,7 @@ use crate::tasks;
 /// A mirror without a record: its nodes let go of it, and its rows go.
 pub(super) fn clear(draft: &mut Draft<'_>, name: &MirrorName) {
     let world = draft.world;
-    release_all(draft, name, |_| false, false);
+    release_all(draft, name, |_, _| false, false);
     let mut keys = Vec::new();
     if world.mirror_states().contains_key(name) {
         keys.push(Key::MirrorState(name.clone()));
@@ -38,7 +37,7 @@ pub(super) fn clear(draft: &mut Draft<'_>, name: &MirrorName) {
 /// A mirror that goes with its files.
 pub(super) fn delete(draft: &mut Draft<'_>, mirror: &Mirror) {
     let world = draft.world;
-    release_all(draft, &mirror.name, |_| false, true);
+    release_all(draft, &mirror.name, |_, _| false, true);
     let is_left = world.mirror_slots(&mirror.name).any(|(node, _)| {
         let admin = world.nodes().get(node).map(|node| node.value.admin);
         admin.is_some_and(|admin| admin != NodeAdmin::Expelled)
@@ -48,23 +47,34 @@ pub(super) fn delete(draft: &mut Draft<'_>, mirror: &Mirror) {
     }
 }
 
-/// Nodes that have no part in the mirror any more.
+/// Nodes that have no part in the mirror any more. The runs of its master are never left over.
 pub(super) fn leave(draft: &mut Draft<'_>, parts: &Parts<'_>) {
     let world = draft.world;
-    let name = &parts.mirror.name;
-    release_all(draft, name, |node| parts.involves(node), false);
-    for row in world.replicas_of(name).map(|row| &row.value) {
-        if !parts.copies.iter().any(|copy| copy.node.name == row.node) {
-            let key = Key::Replica(name.clone(), row.node.clone());
-            draft.write("replica_gone", [Write::Delete(key)]);
+    let mirror = parts.mirror;
+    let is_run = |slot: &Slot| matches!(slot, Slot::Pull(_));
+    let stays = |node: &NodeName, slot: &Slot| {
+        parts.involves(node) || (*node == mirror.master && is_run(slot))
+    };
+    release_all(draft, &mirror.name, stays, false);
+    for row in world.replicas_of(&mirror.name).map(|row| &row.value) {
+        if parts.copies.iter().any(|copy| copy.node.name == row.node) {
+            continue;
         }
+        let mut group = vec![Write::Delete(Key::Replica(mirror.name.clone(), row.node.clone()))];
+        let is_gone = !world.nodes().contains_key(&row.node);
+        let has_task = pulls::newest(world, mirror, &row.node).is_some();
+        if let Some(number) = row.current.filter(|_| is_gone || !has_task) {
+            let end = pulls::end_lost(draft.now);
+            group.extend(pulls::row_ended(world, &mirror.name, number, &row.node, end, None));
+        }
+        draft.write("replica_gone", group);
     }
 }
 
 fn release_all(
     draft: &mut Draft<'_>,
     name: &MirrorName,
-    stays: impl Fn(&NodeName) -> bool,
+    stays: impl Fn(&NodeName, &Slot) -> bool,
     with_files: bool,
 ) {
     let world = draft.world;
@@ -75,7 +85,7 @@ fn release_all(
     let strays: Vec<_> = strays.collect();
     let known = world.mirror_slots(name).map(|(node, slot)| (node, slot.clone()));
     for (node, slot) in known.chain(strays) {
-        if stays(node) {
+        if stays(node, &slot) {
             continue;
         }
         let admin = world.nodes().get(node).map(|node| node.value.admin);
@@ -134,14 +144,11 @@ fn end_runs(draft: &mut Draft<'_>, node: &NodeName, slot: &Slot, admin: NodeAdmi
         return tasks::wait_for_node(draft, "run_moot", task);
     };
     let mut group = vec![Write::Delete(Key::Task(node.clone(), task.id))];
-    if let TaskSpec::MirrorPull(pull) = &task.spec {
-        let id = RunId { mirror: pull.mirror.clone(), number: pull.number };
-        if let Some(mirror) =
-            world.mirrors().get(&pull.mirror).filter(|_| world.run_on(&id, node).is_some())
-        {
-            let end = pulls::end(ended);
-            group.extend(pulls::row_ended(world, &mirror.value, pull.number, node, end, None));
-        }
+    if let TaskSpec::MirrorPull(pull) = &task.spec
+        && world.mirrors().contains_key(&pull.mirror)
+    {
+        let end = pulls::end(ended);
+        group.extend(pulls::row_ended(world, &pull.mirror, pull.number, node, end, None));
     }
     draft.write("run_moot", group);
 }

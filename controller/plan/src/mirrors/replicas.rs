@@ -73,7 +73,7 @@ pub(super) fn start(
         let checked = replica.check(draft, parts, placed, master).and_then(|from| {
             let text = match (busy < at_once, room.has(None)) {
                 (true, true) => return Ok(from),
-                (false, _) => format!("{at_once} replicas pull at once, and others go first"),
+                (false, _) => format!("replicas-at-once is {at_once}, and others go first"),
                 (true, false) => "as many pulls as may be go on: it waits for them".to_owned(),
             };
             if busy < at_once {
@@ -156,7 +156,7 @@ impl<'a> Replica<'a> {
     ) {
         let Some(number) = self.state.current.take() else { return };
         let node = &self.copy.node.name;
-        let row = pulls::row_ended(draft.world, parts.mirror, number, node, end, None);
+        let row = pulls::row_ended(draft.world, &parts.mirror.name, number, node, end, None);
         self.group.extend(row);
         self.task = None;
         self.again = false;

@@ -20,6 +20,9 @@ pub(super) fn follow(
 ) {
     let world = draft.world;
     let mirror = parts.mirror;
+    if parts.master.is_none() {
+        return;
+    }
     let slot = Slot::Hooks(mirror.name.clone());
     let newest = world.newest(&mirror.master, &slot);
     if let Some(task) = newest {

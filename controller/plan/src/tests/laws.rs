@@ -140,7 +140,7 @@ fn take(lab: &mut Lab, step: Step) {
             drop(lab.try_ask(Request::CancelTask { id }));
         }
         Step::Pass(secs) => lab.now = lab.now + Millis::from_secs(secs),
-        Step::Restart => restart(lab),
+        Step::Restart => lab.restart(),
         Step::Settle => drop(lab.settle()),
     }
 }
@@ -166,10 +166,6 @@ fn connect(lab: &mut Lab, name: &str, more: Revision) {
 fn upgrade(lab: &mut Lab, name: &str, version: u8) {
     let report = NodeReport { version: format!("0.{version}.0"), ..NodeReport::default() };
     lab.observe(name, Observation::Node(report));
-}
-
-fn restart(lab: &mut Lab) {
-    lab.world = World::from_records(lab.world.revision(), lab.world.records());
 }
 
 /// All that comes from records, read apart from `World::records`.
@@ -222,7 +218,7 @@ proptest! {
         prop_assert_eq!(tables(&replay(&lab.log)), tables(&lab.world), "the log is the state");
 
         // Agents are silent after a restart, and that alone is no reason to do anything.
-        restart(&mut lab);
+        lab.restart();
         let plan = plan(&lab.world, lab.now);
         prop_assert!(behind || plan.writes.is_empty(), "after a restart: {:#?}", plan.writes);
 

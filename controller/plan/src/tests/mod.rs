@@ -3,6 +3,8 @@
 mod depth;
 pub(crate) mod dsl;
 mod laws;
+mod mirror_laws;
+mod mirrors;
 mod policy;
 mod recovery;
 mod refusals;
