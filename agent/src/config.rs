@@ -30,6 +30,8 @@ pub const CONTROLLERS_MAX: usize = 16;
 const ROOTS_MAX: usize = 64;
 /// Highest limit of bandwidth, in bytes per second.
 const RATE_MAX: u64 = 1 << 40;
+/// Most pulls of mirrors at once.
+const PULLS_MAX: u64 = 256;
 
 const SETTINGS: &[Setting] = &[
     Setting::new(
@@ -73,20 +75,20 @@ const SETTINGS: &[Setting] = &[
     Setting::new(
         "allow-roots",
         Kind::List(&Kind::Checked { shape: "an absolute directory", check: check_dir }),
-        "Syncs may touch only these directories and what lies below. By default any directory that the agent's user can reach.",
+        "Syncs and mirrors may touch only these directories and what lies below. By default any directory that the agent's user can reach.",
         "/srv/www",
     ),
     Setting::new(
         "hook-dir",
         Kind::Path,
-        "Programs that syncs may name as hooks; it and they must be writable by root or the agent's user alone.",
+        "Programs that syncs and mirrors may name as hooks; it and they must be writable by root or the agent's user alone.",
         hook::DIR,
     )
     .default(hook::DIR),
     Setting::new(
         "secrets-dir",
         Kind::Path,
-        "Keys and passwords of targets without an agent, and known_hosts; for root or the agent's user alone.",
+        "Keys and passwords of targets and upstreams without an agent, and known_hosts; for root or the agent's user alone.",
         secrets::DIR,
     )
     .default(secrets::DIR),
@@ -96,6 +98,13 @@ const SETTINGS: &[Setting] = &[
         "Most that this node sends to all targets together, a second. By default no limit.",
         "50MiB",
     ),
+    Setting::new(
+        "mirror-pulls",
+        Kind::Count { min: 1, max: PULLS_MAX },
+        "Most pulls of mirrors on this node at once; further ones wait for their turn.",
+        "4",
+    )
+    .default("4"),
     Setting::new(
         "log-filter",
         Kind::Checked { shape: "a level, or target=level,…", check: telemetry::check_filter },
@@ -154,6 +163,8 @@ pub struct Config {
     pub secrets_dir: PathBuf,
     /// Bytes per second; None: as fast as it goes.
     pub bandwidth_limit: Option<u64>,
+    /// Of mirrors, at once.
+    pub mirror_pulls: usize,
     pub telemetry: telemetry::Options,
 }
 
@@ -231,6 +242,7 @@ impl Config {
             secrets_dir: values.get("secrets-dir")?,
             allow_roots: parse_all("allow-roots", ROOTS_MAX, &roots, str::parse)?,
             bandwidth_limit: values.find("bandwidth-limit")?,
+            mirror_pulls: values.get("mirror-pulls")?,
             telemetry: telemetry::Options {
                 filter: values.get("log-filter")?,
                 format: format.parse().map_err(wrong)?,

@@ -1,10 +1,11 @@
 //! The data port: what another agent may do here, and the calls to others' data ports. A caller is
 //! checked against the current assignment before anything is read but its header, and rsync then
-//! runs confined to that one directory, writing only.
+//! runs confined to that one directory, writing only or, for a mirror's replicas, reading only.
 
 pub mod below;
 pub mod call;
 pub mod changes;
+mod feed;
 pub mod header;
 pub mod lane;
 pub mod limit;
@@ -24,11 +25,12 @@ use lockstep_transport::verify::{Expect, Pin};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::host::{Child, Host, Program, tail};
+use crate::mirror::trees::Trees;
 use crate::moves;
 use crate::rsync::exit::said;
 use crate::sync::target::{Admission, Targets};
 use crate::verify;
-use header::{Answer, Header, Mark, Offer, Op};
+use header::{About, Answer, Header, Mark, Offer, Op, Request};
 use pump::{IDLE_MAX, pump};
 
 /// For a caller's header, and for the answer to ours.
@@ -70,9 +72,10 @@ impl Dial for MemberDial {
 }
 
 /// Sends a header and reads the answer.
-pub async fn ask(stream: &mut impl Stream, header: &Header) -> Result<Answer, String> {
+pub async fn ask(stream: &mut impl Stream, request: impl Into<Request>) -> Result<Answer, String> {
+    let request = request.into().encode();
     let asked = async {
-        stream.write_all(&header.encode()).await?;
+        stream.write_all(&request).await?;
         stream.flush().await?;
         Answer::read(stream).await
     };
@@ -94,6 +97,7 @@ pub async fn mark(dial: &dyn Dial, peer: &Peer, header: &Header) -> Result<Answe
 #[derive(Clone, Copy)]
 pub struct Server<'a> {
     pub targets: &'a Targets,
+    pub trees: &'a Trees,
     pub host: &'a Host,
     pub rsync: &'a Path,
 }
@@ -101,20 +105,26 @@ pub struct Server<'a> {
 impl Server<'_> {
     /// Serves one authenticated connection to its end.
     pub async fn serve(&self, mut stream: impl Stream, caller: &Principal) {
-        let header = match tokio::time::timeout(GREET_TIMEOUT, Header::read(&mut stream)).await {
-            Ok(Ok(header)) => header,
+        let request = match tokio::time::timeout(GREET_TIMEOUT, Request::read(&mut stream)).await {
+            Ok(Ok(request)) => request,
             Ok(Err(error)) => {
                 return refuse(&mut stream, caller, None, &error.to_string()).await;
             }
             Err(_) => return refuse(&mut stream, caller, None, "no header in time").await,
         };
+        let header = match request {
+            Request::Sync(header) => header,
+            Request::Pull(mirror) => return self.feed(stream, &mirror, caller).await,
+        };
         let admission = match self.targets.admit(&header.sync, caller) {
             Ok(admission) => admission,
-            Err(why) => return refuse(&mut stream, caller, Some(&header), &why).await,
+            Err(why) => {
+                return refuse(&mut stream, caller, Some((&header.sync).into()), &why).await;
+            }
         };
         if let Err(error) = admission.target.notice_loss().await {
             let why = format!("cannot record that the copy of {} is gone: {error}", header.sync);
-            return refuse(&mut stream, caller, Some(&header), &why).await;
+            return refuse(&mut stream, caller, Some((&header.sync).into()), &why).await;
         }
         match header.op {
             Op::Mark(mark) => {
@@ -132,7 +142,7 @@ impl Server<'_> {
             }
             Op::Move if !admission.target.gives_up_names() => {
                 let why = "nothing is removed here as it happens, so no name is given up";
-                refuse(&mut stream, caller, Some(&header), why).await;
+                refuse(&mut stream, caller, Some((&header.sync).into()), why).await;
             }
             Op::Move => rename(stream, &admission).await,
             Op::Push { .. } => self.receive(stream, &admission).await,
@@ -204,7 +214,7 @@ impl Server<'_> {
         let target = &admission.target;
         let Ok(_turn) = target.comparisons.try_acquire() else {
             let why = "too many comparisons are under way";
-            return refuse(&mut stream, caller, Some(header), why).await;
+            return refuse(&mut stream, caller, Some((&header.sync).into()), why).await;
         };
         if Answer::Go.write(&mut stream).await.is_err() {
             return;
@@ -221,7 +231,11 @@ impl Server<'_> {
     async fn start(&self, admission: &Admission) -> Result<Child, String> {
         let target = admission.target.clone();
         let prepared = tokio::task::spawn_blocking(move || target.prepare()).await;
-        let config = prepared.map_err(|error| error.to_string())??;
+        self.daemon(&prepared.map_err(|error| error.to_string())??)
+    }
+
+    /// rsync, which serves one connection by this configuration.
+    fn daemon(&self, config: &Path) -> Result<Child, String> {
         let mut option = std::ffi::OsString::from("--config=");
         option.push(config);
         let program = Program {
@@ -301,12 +315,12 @@ async fn consider(admission: &Admission, offer: &Offer) -> Answer {
     }
 }
 
-async fn refuse(stream: &mut impl Stream, caller: &Principal, header: Option<&Header>, why: &str) {
+async fn refuse(stream: &mut impl Stream, caller: &Principal, about: Option<About>, why: &str) {
     tracing::warn!(
         target: "audit",
         caller = %caller.subject,
         key = %caller.key_hash,
-        sync = header.map(|h| h.sync.as_str()),
+        about = about.map(|about| about.to_string()),
         why,
         "refused a data connection"
     );

@@ -1,16 +1,18 @@
-//! What this node tells load balancers. A copy that is complete keeps serving: a lost source or a
+//! What this node tells load balancers of copies and mirrors' trees. A copy that is complete keeps serving: a lost source or a
 //! lost controller takes nothing out. Only a drain, an expulsion, being no target any more does, and
 //! a lag that the source told above an explicit limit.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use lockstep_model::mirror::MirrorReport;
 use lockstep_model::sync::{SyncReport, TargetReport};
-use lockstep_model::task::{SyncTarget, TaskSpec};
+use lockstep_model::task::{MirrorPlace, SyncTarget, TaskSpec};
 use lockstep_transport::health::{HealthBoard, NODE, Verdict};
 use tokio::sync::watch;
 
 use crate::link::{Status, SyncReports};
+use crate::mirror::MirrorReports;
 
 type Said = (Verdict, String);
 
@@ -37,9 +39,30 @@ fn target_answer(target: &SyncTarget, report: Option<&TargetReport>, link: &Stat
     }
 }
 
+/// A mirror's tree, master's and replica's alike.
+fn tree_answer(place: &MirrorPlace, report: Option<&MirrorReport>, link: &Status) -> Said {
+    if let Status::Expelled { why } = link {
+        return (Verdict::NotServing, format!("expelled: {why}"));
+    }
+    if !place.serve {
+        return (Verdict::NotServing, "this node is drained or disabled".to_owned());
+    }
+    match report {
+        Some(MirrorReport { filled: true, problem, .. }) if problem.is_empty() => {
+            (Verdict::Serving, "the tree is complete".to_owned())
+        }
+        Some(MirrorReport { filled: true, problem, .. }) => {
+            (Verdict::Serving, format!("the tree was complete; {problem}"))
+        }
+        _ => (Verdict::NotServing, "the first complete tree has not arrived".to_owned()),
+    }
+}
+
 fn node_answer(in_force: &[TaskSpec], link: &Status) -> Said {
-    let mut targets = in_force.iter().filter_map(as_target).peekable();
-    let drained = targets.peek().is_some() && targets.all(|target| !target.serve);
+    let targets = in_force.iter().filter_map(as_target).map(|target| target.serve);
+    let trees = in_force.iter().filter_map(as_place).map(|place| place.serve);
+    let mut serve = targets.chain(trees).peekable();
+    let drained = serve.peek().is_some() && serve.all(|serve| !serve);
     match link {
         Status::Expelled { why } => (Verdict::NotServing, format!("expelled: {why}")),
         _ if drained => (Verdict::NotServing, "this node is drained or disabled".to_owned()),
@@ -58,26 +81,49 @@ fn as_target(spec: &TaskSpec) -> Option<&SyncTarget> {
     }
 }
 
+fn as_place(spec: &TaskSpec) -> Option<&MirrorPlace> {
+    match spec {
+        TaskSpec::MirrorPlace(place) => Some(place),
+        _ => None,
+    }
+}
+
+/// What the engines say.
+pub struct Reports {
+    pub syncs: watch::Receiver<SyncReports>,
+    pub mirrors: watch::Receiver<MirrorReports>,
+}
+
 /// Keeps the board true; ends when its sources end.
 pub async fn keep(
     board: HealthBoard,
     mut in_force: watch::Receiver<Arc<[TaskSpec]>>,
-    mut syncs: watch::Receiver<SyncReports>,
+    Reports { mut syncs, mut mirrors }: Reports,
     mut link: watch::Receiver<Status>,
 ) {
     let mut shown = BTreeSet::new();
     loop {
         {
             let specs = in_force.borrow_and_update().clone();
-            let reports = syncs.borrow_and_update().clone();
+            let (syncs, mirrors) = (syncs.borrow_and_update(), mirrors.borrow_and_update());
             let link = link.borrow_and_update();
-            shown = show_targets(&board, &specs, &reports, &link, &shown);
+            let mut answers = target_answers(&specs, &syncs, &link);
+            answers.extend(tree_answers(&specs, &mirrors, &link));
+            for (name, (verdict, reason)) in &answers {
+                board.set(name, *verdict, reason);
+            }
+            let names: BTreeSet<String> = answers.into_keys().collect();
+            for gone in shown.difference(&names) {
+                board.remove(gone);
+            }
+            shown = names;
             let (verdict, reason) = node_answer(&specs, &link);
             board.set(NODE, verdict, &reason);
         }
         let changed = tokio::select! {
             changed = in_force.changed() => changed,
             changed = syncs.changed() => changed,
+            changed = mirrors.changed() => changed,
             changed = link.changed() => changed,
         };
         if changed.is_err() {
@@ -86,29 +132,31 @@ pub async fn keep(
     }
 }
 
-/// Sets each target's answer, withdraws those that are none any more, returns the names shown.
-fn show_targets(
-    board: &HealthBoard,
+fn target_answers(
     specs: &[TaskSpec],
     reports: &SyncReports,
     link: &Status,
-    shown: &BTreeSet<String>,
-) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    for target in specs.iter().filter_map(as_target) {
+) -> BTreeMap<String, Said> {
+    let answer = |target: &SyncTarget| {
         let report = match reports.get(&target.sync) {
             Some(SyncReport::Target(report)) => Some(report),
             _ => None,
         };
-        let (verdict, reason) = target_answer(target, report, link);
-        let name = format!("sync/{}", target.sync);
-        board.set(&name, verdict, &reason);
-        names.insert(name);
-    }
-    for gone in shown.difference(&names) {
-        board.remove(gone);
-    }
-    names
+        (format!("sync/{}", target.sync), target_answer(target, report, link))
+    };
+    specs.iter().filter_map(as_target).map(answer).collect()
+}
+
+fn tree_answers(
+    specs: &[TaskSpec],
+    reports: &MirrorReports,
+    link: &Status,
+) -> BTreeMap<String, Said> {
+    let answer = |place: &MirrorPlace| {
+        let said = tree_answer(place, reports.get(&place.mirror), link);
+        (format!("mirror/{}", place.mirror), said)
+    };
+    specs.iter().filter_map(as_place).map(answer).collect()
 }
 
 #[cfg(test)]
@@ -169,7 +217,9 @@ mod tests {
         let (specs, in_force) = watch::channel(Arc::from([TaskSpec::SyncTarget(target(true))]));
         let (reports, syncs) = watch::channel(SyncReports::new());
         let (link, status) = watch::channel(Status::Connecting);
-        let keeper = tokio::spawn(keep(board.clone(), in_force, syncs, status));
+        let (_trees, mirrors) = watch::channel(MirrorReports::new());
+        let reports_of = Reports { syncs, mirrors };
+        let keeper = tokio::spawn(keep(board.clone(), in_force, reports_of, status));
         let until = async |verdict: Option<Verdict>| {
             let reached = async {
                 while board.get("sync/webroot").map(|a| a.verdict) != verdict {

@@ -1,13 +1,13 @@
 //! Programs of the site's own: looked up in the one hook directory, checked, and run with an empty
 //! environment and a limit. They get no arguments and no input; when they run is not decided here.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lockstep_model::SyncName;
 use lockstep_model::sync::HookName;
 use tokio_util::sync::CancellationToken;
 
@@ -24,13 +24,8 @@ const LINGER: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
     pub name: &'a HookName,
-    /// What happened: changed, filled or barrier.
-    pub event: &'a str,
-    pub sync: &'a SyncName,
-    /// This node, as the controller calls it.
-    pub node: &'a str,
-    /// The directory of the sync on this node.
-    pub path: &'a Path,
+    /// What it is told, besides the usual.
+    pub environment: &'a [(&'a str, &'a OsStr)],
     /// After so long it is killed with all that it started.
     pub limit: Duration,
 }
@@ -57,13 +52,7 @@ pub async fn run(
         Err(why) => return not_run(why),
     };
     let program = Program { path, args: Vec::new(), fed: false };
-    let environment = [
-        ("LOCKSTEP_SYNC", call.sync.as_str().as_ref()),
-        ("LOCKSTEP_EVENT", call.event.as_ref()),
-        ("LOCKSTEP_NODE", call.node.as_ref()),
-        ("LOCKSTEP_PATH", call.path.as_os_str()),
-    ];
-    let mut child = match host.spawn_with(&program, &environment) {
+    let mut child = match host.spawn_with(&program, call.environment) {
         Ok(child) => child,
         Err(error) => return not_run(format!("hook {} cannot be started: {error}", call.name)),
     };

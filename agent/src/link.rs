@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backoff::Backoff;
 use crate::identity::{JOIN_AGAIN, Keeper};
 use crate::ledger::Memory;
+use crate::mirror::{MirrorReports, Passwords};
 use crate::runner::Runner;
 
 pub use controllers::Controllers;
@@ -57,6 +58,9 @@ pub struct Sources {
     pub runner: Runner,
     pub report: watch::Receiver<NodeReport>,
     pub syncs: watch::Receiver<SyncReports>,
+    pub mirrors: watch::Receiver<MirrorReports>,
+    /// Taken off offers.
+    pub passwords: Passwords,
     /// Of our data port; a change begins a new stream.
     pub addresses: watch::Receiver<Vec<NodeAddress>>,
 }

@@ -163,10 +163,11 @@ fn serve_one(engine: SyncEngine, io: TlsIo) {
     tokio::spawn(async move { Box::pin(engine.serve(io, &caller)).await });
 }
 
-/// Whether an assignment that holds lets this key write here.
+/// Whether an assignment that holds lets this key write or read here.
 fn is_pinned(in_force: &[TaskSpec], key: KeyHash) -> bool {
     in_force.iter().any(|spec| match spec {
         TaskSpec::SyncTarget(SyncTarget { source: Some(source), .. }) => source.key_hash == key,
+        TaskSpec::MirrorPlace(place) => place.readers.iter().any(|peer| peer.key_hash == key),
         _ => false,
     })
 }

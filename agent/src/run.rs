@@ -26,6 +26,7 @@ use crate::identity::{self, Keeper, RenewError};
 use crate::ledger::{Ledger, LedgerError, Memory};
 use crate::link::{Link, Sources};
 use crate::lock::{DataDirLock, LockError};
+use crate::mirror::{self, MirrorEngine};
 use crate::port::Port;
 use crate::runner::{Output, Runner, Work};
 use crate::sync::{Settings, SyncEngine};
@@ -61,6 +62,7 @@ pub struct Agent {
     pub board: HealthBoard,
     runner: Runner,
     engine: SyncEngine,
+    mirrors: MirrorEngine,
     tasks: JoinSet<()>,
     shutdown: CancellationToken,
     _lock: DataDirLock,
@@ -80,6 +82,7 @@ impl Agent {
             hook_dir,
             secrets_dir,
             bandwidth_limit,
+            mirror_pulls,
             telemetry: _,
         } = config;
         let lock = DataDirLock::take(&data_dir)?;
@@ -102,9 +105,19 @@ impl Agent {
         }
         let instance = getrandom::u64()?;
 
-        let settings = Settings {
+        let mirrors = mirror::Settings {
+            data_dir: data_dir.clone(),
             agent: own_path()?,
             rsync: program("rsync", rsync.as_deref()),
+            hook_dir: hook_dir.clone(),
+            secrets_dir: secrets_dir.clone(),
+            name: name.clone(),
+            allow_roots: allow_roots.clone(),
+            pulls: mirror_pulls,
+        };
+        let settings = Settings {
+            agent: mirrors.agent.clone(),
+            rsync: mirrors.rsync.clone(),
             lsyncd: program("lsyncd", lsyncd.as_deref()),
             data_dir: data_dir.clone(),
             allow_roots,
@@ -116,15 +129,27 @@ impl Agent {
         let dial = Arc::new(MemberDial(keeper.handle.clone()));
         let engine = SyncEngine::open(settings, dial, clock::now).await;
         let engine = engine.map_err(|source| RunError::Io { what: "data-dir", source })?;
-        engine.start(ledger.in_force().cloned().collect::<Vec<_>>()).await;
-        let runner = Runner::start(ledger, Arc::new(engine.clone())).await;
+        let mirrors = MirrorEngine::open(mirrors, &engine, clock::now);
+        let in_force: Vec<_> = ledger.in_force().cloned().collect();
+        engine.start(in_force.clone()).await;
+        mirrors.start(in_force).await;
+        let work = Engines { syncs: engine.clone(), mirrors: mirrors.clone() };
+        let runner = Runner::start(ledger, Arc::new(work)).await;
 
         let (warnings, warned) = watch::channel(damages);
         let (report_tx, report) = watch::channel(Inspector::blank());
         let (addresses_tx, addresses) = watch::channel(Vec::new());
         let known = addresses.clone();
         let syncs = engine.reports().subscribe();
-        let sources = Sources { runner: runner.clone(), report, syncs: syncs.clone(), addresses };
+        let trees = mirrors.reports().subscribe();
+        let sources = Sources {
+            runner: runner.clone(),
+            report,
+            syncs: syncs.clone(),
+            mirrors: trees.clone(),
+            passwords: mirrors.passwords().clone(),
+            addresses,
+        };
         let link = Link::new(keeper.clone(), sources, memory, controllers, &data_dir, instance);
         let port = Port {
             engine: engine.clone(),
@@ -148,7 +173,8 @@ impl Agent {
         let shutdown = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(lockstep_transport::health::serve(listener, board.clone(), shutdown.clone()));
-        tasks.spawn(health::keep(board.clone(), runner.in_force(), syncs, link.status()));
+        let said = health::Reports { syncs, mirrors: trees };
+        tasks.spawn(health::keep(board.clone(), runner.in_force(), said, link.status()));
         tasks.spawn(inspector.keep(report_tx));
         tasks.spawn(port.keep());
         let list = link.controllers();
@@ -162,14 +188,15 @@ impl Agent {
             link.run(ended).await;
         });
         board.set(READY, Verdict::Serving, "running");
-        Ok(Self { board, runner, engine, tasks, shutdown, _lock: lock })
+        Ok(Self { board, runner, engine, mirrors, tasks, shutdown, _lock: lock })
     }
 
     /// Ends the syncs and tasks in order, within a bound; what they are to do stays on disk.
     pub async fn stop(mut self) {
         self.board.set(READY, Verdict::NotServing, "stopping");
         self.runner.shut_down(STOP_PATIENCE).await;
-        if timeout(STOP_PATIENCE, self.engine.shut_down()).await.is_err() {
+        let engines = async { tokio::join!(self.mirrors.shut_down(), self.engine.shut_down()) };
+        if timeout(STOP_PATIENCE, engines).await.is_err() {
             tracing::warn!("syncs did not stop in time; ending all the same");
         }
         self.shutdown.cancel();
@@ -187,27 +214,29 @@ fn own_path() -> Result<PathBuf, RunError> {
     std::env::current_exe().map_err(|source| RunError::Io { what: "path of this program", source })
 }
 
-/// Tasks of syncs.
-impl Work for SyncEngine {
+/// What carries tasks out.
+struct Engines {
+    syncs: SyncEngine,
+    mirrors: MirrorEngine,
+}
+
+impl Work for Engines {
     fn carry_out(
         &self,
         spec: TaskSpec,
         stop: CancellationToken,
         output: Output,
     ) -> BoxFuture<'static, Outcome> {
-        let engine = self.clone();
+        let (engine, mirrors) = (self.syncs.clone(), self.mirrors.clone());
         async move {
             match spec {
                 TaskSpec::SyncSource(spec) => engine.apply_source(spec).await,
                 TaskSpec::SyncTarget(spec) => engine.apply_target(spec).await,
                 TaskSpec::SyncRelease { sync } => engine.release(&sync).await,
-                TaskSpec::MirrorPlace(_)
-                | TaskSpec::MirrorRelease(_)
-                | TaskSpec::MirrorPull(_)
-                | TaskSpec::MirrorHooks(_) => {
-                    let why = "this agent does not mirror yet";
-                    Outcome::new(lockstep_model::task::OutcomeKind::Unsupported, why)
-                }
+                TaskSpec::MirrorPlace(spec) => mirrors.place(spec).await,
+                TaskSpec::MirrorRelease(spec) => mirrors.release(spec, &output).await,
+                TaskSpec::MirrorPull(spec) => mirrors.pull(spec, stop, output).await,
+                TaskSpec::MirrorHooks(spec) => mirrors.distributed(spec, stop, output).await,
                 spec @ (TaskSpec::SyncResync { .. }
                 | TaskSpec::SyncVerify(_)
                 | TaskSpec::SyncUnhold { .. }

@@ -88,12 +88,19 @@ fn describe_spec(spec: &TaskSpec) -> String {
             let drained = if target.serve { "" } else { ", drained" };
             format!("{}: target at {}, from {from}{drained}", target.sync, target.path)
         }
+        TaskSpec::MirrorPlace(place) => {
+            let drained = if place.serve { "" } else { ", drained" };
+            let readers = place.readers.len();
+            format!(
+                "mirror {}: {} at {}, {readers} readers{drained}",
+                place.mirror, place.hop, place.tree
+            )
+        }
         TaskSpec::SyncRelease { .. }
         | TaskSpec::SyncResync { .. }
         | TaskSpec::SyncVerify(_)
         | TaskSpec::SyncUnhold { .. }
         | TaskSpec::SyncBarrier(_)
-        | TaskSpec::MirrorPlace(_)
         | TaskSpec::MirrorRelease(_)
         | TaskSpec::MirrorPull(_)
         | TaskSpec::MirrorHooks(_) => spec.slot().to_string(),

@@ -39,6 +39,7 @@ use crate::data::local::Exchange;
 use crate::data::{Dial, Server, Stream, call};
 use crate::host::Host;
 use crate::inotify::place::Places;
+use crate::mirror::trees::Trees;
 use hooks::Site;
 use target::Targets;
 
@@ -109,6 +110,7 @@ struct Engine {
     connections: Semaphore,
     targets: Targets,
     lanes: Lanes,
+    trees: Trees,
     /// What lsyncds of this node watch, all together.
     places: Places,
     _exchange: Exchange,
@@ -161,6 +163,7 @@ impl SyncEngine {
             connections: Semaphore::new(CONNECTIONS_MAX),
             targets: Targets::new(reports.clone()),
             lanes,
+            trees: Trees::default(),
             places: Places::default(),
             _exchange: exchange,
             reports,
@@ -199,6 +202,16 @@ impl SyncEngine {
 
     pub fn reports(&self) -> &Reports {
         &self.0.reports
+    }
+
+    /// The one that `rsh` of this data directory finds its peers in.
+    pub fn lanes(&self) -> &Lanes {
+        &self.0.lanes
+    }
+
+    /// What may be read through the data port.
+    pub fn trees(&self) -> &Trees {
+        &self.0.trees
     }
 
     /// What the source last said of this target; None while it has said nothing.
@@ -383,8 +396,12 @@ impl SyncEngine {
             return;
         };
         let engine = &self.0;
-        let server =
-            Server { targets: &engine.targets, host: &engine.host, rsync: &engine.settings.rsync };
+        let server = Server {
+            targets: &engine.targets,
+            trees: &engine.trees,
+            host: &engine.host,
+            rsync: &engine.settings.rsync,
+        };
         server.serve(stream, caller).await;
     }
 
@@ -422,7 +439,11 @@ fn finish(done: Result<(), String>) -> Outcome {
 }
 
 /// Links are followed: what counts is where the files really are.
-fn check_path(path: &DirPath, data_dir: &Path, allow_roots: &[DirPath]) -> Result<(), String> {
+pub(crate) fn check_path(
+    path: &DirPath,
+    data_dir: &Path,
+    allow_roots: &[DirPath],
+) -> Result<(), String> {
     let real = real_path(Path::new(path.as_str()));
     let data_dir = real_path(data_dir);
     if real.starts_with(&data_dir) || data_dir.starts_with(&real) {

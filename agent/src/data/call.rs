@@ -17,7 +17,7 @@ use rustix::net::{
 };
 use tokio::sync::Semaphore;
 
-use super::header::{HEADER_MAX, Header, HeaderError};
+use super::header::{HEADER_MAX, HeaderError, Request};
 
 /// Of `rsh`, in the data directory.
 pub const SOCKET: &str = "rsh.sock";
@@ -29,16 +29,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const CALL_MAX: usize = 2 + HEADER_MAX + 1 + 255;
 const VERDICT_MAX: u64 = 2048;
 
-/// A data port's header, and whom it is for.
+/// What is wanted of a data port, and of whose.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Call {
-    pub header: Header,
+    pub request: Request,
     pub node: NodeName,
 }
 
 impl Call {
     fn encode(&self) -> Vec<u8> {
-        let mut out = self.header.encode();
+        let mut out = self.request.encode();
         out.extend(self.node.as_str().as_bytes());
         out
     }
@@ -47,9 +47,9 @@ impl Call {
         let malformed = HeaderError::Malformed;
         let (len, rest) = bytes.split_first_chunk().ok_or(malformed("it is cut short"))?;
         let len = usize::from(u16::from_be_bytes(*len));
-        let (header, node) = rest.split_at_checked(len).ok_or(malformed("it is cut short"))?;
+        let (request, node) = rest.split_at_checked(len).ok_or(malformed("it is cut short"))?;
         let node = str::from_utf8(node).map_err(|_| malformed("the node's name is not text"))?;
-        Ok(Self { header: Header::decode(header)?, node: node.parse()? })
+        Ok(Self { request: Request::decode(request)?, node: node.parse()? })
     }
 }
 
@@ -201,11 +201,11 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::data::header::Op;
+    use crate::data::header::{Header, Op};
 
     fn call() -> Call {
         let header = Header { sync: "webroot".parse().unwrap(), op: Op::Push { pass: true } };
-        Call { header, node: "web1".parse().unwrap() }
+        Call { request: (&header).into(), node: "web1".parse().unwrap() }
     }
 
     #[test]

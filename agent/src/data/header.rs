@@ -1,17 +1,36 @@
-//! The first words on a connection between two agents' data ports: which sync and what for, and the
-//! answer. After a "go" the stream belongs to what was asked for. Both sides read with limits.
+//! The first words on a connection between two agents' data ports: which sync or mirror and what
+//! for, and the answer. After a "go" the stream belongs to what was asked for. Both sides read with limits.
 
-use lockstep_model::{Invalid, Millis, SyncName, Timestamp};
+use std::fmt;
+
+use lockstep_model::{Invalid, Millis, MirrorName, SyncName, Timestamp};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// The one that is spoken here; a peer that speaks another is refused by number.
 const VERSION: u8 = 3;
+/// What is wanted of a mirror; of a sync it is an `Op`, whose numbers are others.
+const PULL: u8 = 8;
 /// Largest header, in bytes.
 pub const HEADER_MAX: usize = 128;
 /// In a mark that does not tell it.
 const LAG_UNTOLD: u64 = u64::MAX;
 /// Longest text of an answer, in bytes.
 pub const TEXT_MAX: usize = 512;
+
+/// What a connection is for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Request {
+    Sync(Header),
+    /// A mirror's tree is read; rsync follows.
+    Pull(MirrorName),
+}
+
+/// What a connection is about.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum About {
+    Sync(SyncName),
+    Mirror(MirrorName),
+}
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Header {
@@ -93,10 +112,7 @@ pub enum HeaderError {
 
 impl Header {
     pub fn encode(&self) -> Vec<u8> {
-        let name = self.sync.as_str().as_bytes();
-        // A name has at most 63 bytes.
-        let mut body = vec![VERSION, name.len() as u8];
-        body.extend_from_slice(name);
+        let mut body = head(self.sync.as_str());
         match self.op {
             Op::Push { pass } => body.extend([0, u8::from(pass)]),
             Op::Mark(Mark { filled, changed, acked, at, lag }) => {
@@ -118,20 +134,11 @@ impl Header {
             }
             Op::Below => body.push(7),
         }
-        [&(body.len() as u16).to_be_bytes(), &body[..]].concat()
+        envelope(&body)
     }
 
     pub fn decode(body: &[u8]) -> Result<Self, HeaderError> {
-        let short = HeaderError::Malformed("it is cut short");
-        let [version, name_len, rest @ ..] = body else { return Err(short) };
-        if *version != VERSION {
-            return Err(HeaderError::Version(*version));
-        }
-        let Some((name, rest)) = rest.split_at_checked(usize::from(*name_len)) else {
-            return Err(short);
-        };
-        let name = std::str::from_utf8(name)
-            .map_err(|_| HeaderError::Malformed("the sync's name is not text"))?;
+        let (name, rest) = split(body)?;
         let op = match rest {
             [0, pass @ (0 | 1)] => Op::Push { pass: *pass == 1 },
             [1, filled @ (0 | 1), changed @ (0 | 1), numbers @ ..] => {
@@ -160,6 +167,22 @@ impl Header {
         };
         Ok(Self { sync: name.parse()?, op })
     }
+}
+
+impl Request {
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Sync(header) => header.encode(),
+            Self::Pull(mirror) => envelope(&[head(mirror.as_str()), vec![PULL]].concat()),
+        }
+    }
+
+    pub fn decode(body: &[u8]) -> Result<Self, HeaderError> {
+        match split(body)? {
+            (name, [PULL]) => Ok(Self::Pull(name.parse()?)),
+            _ => Header::decode(body).map(Self::Sync),
+        }
+    }
 
     pub async fn read(from: &mut (impl AsyncRead + Unpin)) -> Result<Self, HeaderError> {
         let len = usize::from(from.read_u16().await?);
@@ -170,6 +193,64 @@ impl Header {
         from.read_exact(&mut body).await?;
         Self::decode(&body)
     }
+
+    pub fn about(&self) -> About {
+        match self {
+            Self::Sync(header) => (&header.sync).into(),
+            Self::Pull(mirror) => mirror.into(),
+        }
+    }
+}
+
+impl From<&Header> for Request {
+    fn from(header: &Header) -> Self {
+        Self::Sync(header.clone())
+    }
+}
+
+impl From<&SyncName> for About {
+    fn from(sync: &SyncName) -> Self {
+        Self::Sync(sync.clone())
+    }
+}
+
+impl From<&MirrorName> for About {
+    fn from(mirror: &MirrorName) -> Self {
+        Self::Mirror(mirror.clone())
+    }
+}
+
+impl fmt::Display for About {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sync(sync) => write!(f, "{sync}"),
+            Self::Mirror(mirror) => write!(f, "mirror {mirror}"),
+        }
+    }
+}
+
+fn head(name: &str) -> Vec<u8> {
+    // A name has at most 63 bytes.
+    [&[VERSION, name.len() as u8], name.as_bytes()].concat()
+}
+
+fn envelope(body: &[u8]) -> Vec<u8> {
+    [&(body.len() as u16).to_be_bytes(), body].concat()
+}
+
+/// The name, and what is wanted of it.
+fn split(body: &[u8]) -> Result<(&str, &[u8]), HeaderError> {
+    let short = HeaderError::Malformed("it is cut short");
+    let [version, name_len, rest @ ..] = body else { return Err(short) };
+    if *version != VERSION {
+        return Err(HeaderError::Version(*version));
+    }
+    let Some((name, rest)) = rest.split_at_checked(usize::from(*name_len)) else {
+        return Err(short);
+    };
+    let name =
+        std::str::from_utf8(name).map_err(|_| HeaderError::Malformed("the name is not text"))?;
+    Ok((name, rest))
 }
 
 /// Exactly so many.
@@ -264,7 +345,15 @@ mod tests {
 
         #[test]
         fn garbage_is_an_error(bytes: Vec<u8>) {
-            let _ = Header::decode(&bytes);
+            let _ = Request::decode(&bytes);
+        }
+
+        #[test]
+        fn a_pull_is_no_header_of_a_sync(name in "[a-z0-9]{1,63}") {
+            let request = Request::Pull(name.parse().unwrap());
+            let bytes = request.encode();
+            prop_assert_eq!(Request::decode(&bytes[2..]).unwrap(), request);
+            prop_assert!(Header::decode(&bytes[2..]).is_err());
         }
     }
 

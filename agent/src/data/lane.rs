@@ -1,17 +1,18 @@
-//! Lanes: whom a sync of this node may be brought to right now, how fast, and how much went there.
-//! The source opens and closes them; a transfer finds its peer nowhere else.
+//! Lanes: whom a sync of this node may be brought to right now, or a mirror pulled from, how fast, and
+//! how much went there. Who transfers opens and closes them; a transfer finds its peer nowhere else.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use lockstep_model::NodeName;
 use lockstep_model::task::Peer;
-use lockstep_model::{NodeName, SyncName};
 use tokio_util::sync::CancellationToken;
 
+use super::header::About;
 use super::limit::{Chain, Limiter};
 
-type Table = BTreeMap<(SyncName, NodeName), Arc<Way>>;
+type Table = BTreeMap<(About, NodeName), Arc<Way>>;
 
 /// All open lanes of this node; clones are the same table.
 #[derive(Clone)]
@@ -30,33 +31,38 @@ impl Lanes {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets transfers of `sync` through to `peer` until the lane is dropped. `own` is this one's
-    /// limit, `limit` is shared by all lanes of the sync. A lane that was open between the two is
-    /// closed.
-    pub fn open(&self, sync: &SyncName, peer: &Peer, own: &Limiter, limit: &Limiter) -> Lane {
+    /// Lets transfers of `about` through to `peer` until the lane is dropped. `own` is this one's
+    /// limit, `limit` is shared by all its lanes. A lane that was open between the two is closed.
+    pub fn open(
+        &self,
+        about: impl Into<About>,
+        peer: &Peer,
+        own: &Limiter,
+        limit: &Limiter,
+    ) -> Lane {
         let way = Arc::new(Way {
             peer: peer.clone(),
             limits: Chain([own.clone(), limit.clone(), self.limit.clone()]),
             sent_bytes: AtomicU64::new(0),
             closed: CancellationToken::new(),
         });
-        let key = (sync.clone(), peer.node.clone());
+        let key = (about.into(), peer.node.clone());
         if let Some(former) = self.lock().insert(key.clone(), way.clone()) {
             former.closed.cancel();
         }
         Lane { lanes: self.clone(), key, way }
     }
 
-    /// None when this node is not to bring the sync there.
-    pub fn find(&self, sync: &SyncName, node: &NodeName) -> Option<Arc<Way>> {
-        self.lock().get(&(sync.clone(), node.clone())).cloned()
+    /// None when this node has nothing to do with that one about it.
+    pub fn find(&self, about: impl Into<About>, node: &NodeName) -> Option<Arc<Way>> {
+        self.lock().get(&(about.into(), node.clone())).cloned()
     }
 }
 
-/// The right to bring one sync to one peer. Dropping it ends the transfers under way.
+/// The right to transfer one thing to or from one peer. Dropping it ends the transfers under way.
 pub struct Lane {
     lanes: Lanes,
-    key: (SyncName, NodeName),
+    key: (About, NodeName),
     way: Arc<Way>,
 }
 
@@ -100,7 +106,7 @@ impl Way {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_model::KeyHash;
+    use lockstep_model::{KeyHash, SyncName};
 
     fn peer(key: u8) -> Peer {
         Peer { node: "web1".parse().unwrap(), key_hash: KeyHash([key; 32]), addresses: vec![] }
@@ -109,10 +115,11 @@ mod tests {
     #[test]
     fn a_lane_is_found_while_it_is_open_and_for_its_sync_only() {
         let (lanes, any) = (Lanes::new(None), Limiter::new(None));
-        let (webroot, web1) = ("webroot".parse().unwrap(), "web1".parse().unwrap());
+        let web1 = "web1".parse().unwrap();
+        let [webroot, other] = ["webroot", "other"].map(|name| name.parse::<SyncName>().unwrap());
         let first = lanes.open(&webroot, &peer(1), &any, &any);
         let way = lanes.find(&webroot, &web1).unwrap();
-        assert!(lanes.find(&"other".parse().unwrap(), &web1).is_none());
+        assert!(lanes.find(&other, &web1).is_none());
         assert!(lanes.find(&webroot, &"web2".parse().unwrap()).is_none());
 
         let second = lanes.open(&webroot, &peer(2), &any, &any);

@@ -7,15 +7,15 @@ use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_model::{NodeName, SyncName};
+use lockstep_model::{MirrorName, NodeName, SyncName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::call::{self, Call};
-use super::header::{Answer, Op};
+use super::header::{About, Answer, Header, Op, Request};
 use super::lane::{Lanes, Way};
-use super::pump::{IDLE_MAX, pump};
+use super::pump::{IDLE_MAX, PULL_IDLE_MAX, pump};
 use super::{Dial, ask};
 use crate::rsync::exit::{RSH_REFUSED, RSH_UNFILLED, RSH_UNREACHABLE};
 
@@ -34,6 +34,8 @@ enum Trouble {
     Refused { node: NodeName, why: String },
     #[error("{RSH_REFUSED}{node} is no target of {sync}")]
     NoTarget { node: NodeName, sync: SyncName },
+    #[error("{RSH_REFUSED}{node} is not where {mirror} is pulled from now")]
+    NoSource { node: NodeName, mirror: MirrorName },
     #[error("{RSH_UNFILLED}{0} wants a complete pass first")]
     Unfilled(NodeName),
     #[error("{RSH_UNREACHABLE}the connection to {node} broke: {source}")]
@@ -82,26 +84,33 @@ async fn carry(
     lanes: &Lanes,
     dial: &dyn Dial,
 ) -> Result<(), Trouble> {
-    let Call { header, node } = call;
-    let no_target = || Trouble::NoTarget { node: node.clone(), sync: header.sync.clone() };
-    let Op::Push { .. } = header.op else {
-        return Err(Trouble::Refused { node, why: "rsync can only push".to_owned() });
+    let Call { request, node } = call;
+    let no_lane = || match request.about() {
+        About::Sync(sync) => Trouble::NoTarget { node: node.clone(), sync },
+        About::Mirror(mirror) => Trouble::NoSource { node: node.clone(), mirror },
     };
-    let way = lanes.find(&header.sync, &node).ok_or_else(no_target)?;
+    let idle_max = match &request {
+        Request::Sync(Header { op: Op::Push { .. }, .. }) => IDLE_MAX,
+        Request::Sync(_) => {
+            return Err(Trouble::Refused { node, why: "rsync can only push".to_owned() });
+        }
+        Request::Pull(_) => PULL_IDLE_MAX,
+    };
+    let way = lanes.find(request.about(), &node).ok_or_else(no_lane)?;
     let connected = async {
         let mut stream = dial.dial(&way.peer).await.map_err(Trouble::Unreachable)?;
-        match ask(&mut stream, &header).await {
+        match ask(&mut stream, request.clone()).await {
             Ok(Answer::Go) => {}
             Ok(Answer::Unfilled) => return Err(Trouble::Unfilled(node.clone())),
             Ok(Answer::Refused(why)) => return Err(Trouble::Refused { node: node.clone(), why }),
             Err(why) => return Err(Trouble::Unreachable(format!("{node}: {why}"))),
         }
-        let copied = copy(stream, stdin, stdout, &way).await;
+        let copied = copy(stream, stdin, stdout, &way, idle_max).await;
         copied.map_err(|source| Trouble::Broken { node: node.clone(), source })
     };
     tokio::select! {
         biased;
-        () = way.closed.cancelled() => Err(no_target()),
+        () = way.closed.cancelled() => Err(no_lane()),
         ended = connected => ended,
     }
 }
@@ -111,6 +120,7 @@ async fn copy(
     stdin: OwnedFd,
     stdout: OwnedFd,
     way: &Way,
+    idle_max: Duration,
 ) -> io::Result<()> {
     // rsync talks to its remote shell through sockets.
     let socket = |fd: OwnedFd| {
@@ -120,7 +130,7 @@ async fn copy(
     };
     let (reader, writer) = tokio::io::split(stream);
     let (stdin, stdout) = (socket(stdin)?, socket(stdout)?);
-    pump((reader, stdout), (stdin, writer), Some(way), IDLE_MAX, Duration::ZERO).await
+    pump((reader, stdout), (stdin, writer), Some(way), idle_max, Duration::ZERO).await
 }
 
 #[cfg(test)]
@@ -136,7 +146,6 @@ mod tests {
 
     use super::*;
     use crate::data::Stream;
-    use crate::data::header::Header;
     use crate::data::lane::Lane;
     use crate::data::limit::Limiter;
 
@@ -148,7 +157,7 @@ mod tests {
             let _ = self.0.send(peer.clone());
             let (ours, mut theirs) = tokio::io::duplex(64 << 10);
             tokio::spawn(async move {
-                Header::read(&mut theirs).await.unwrap();
+                Request::read(&mut theirs).await.unwrap();
                 Answer::Go.write(&mut theirs).await.unwrap();
                 tokio::io::copy(&mut theirs, &mut tokio::io::sink()).await
             });
@@ -176,7 +185,12 @@ mod tests {
         fn open(&self, key: u8, own: &Limiter) -> Lane {
             let key_hash = KeyHash([key; 32]);
             let peer = Peer { node: "web1".parse().unwrap(), key_hash, addresses: vec![] };
-            self.lanes.open(&"webroot".parse().unwrap(), &peer, own, &Limiter::new(None))
+            self.lanes.open(
+                &"webroot".parse::<SyncName>().unwrap(),
+                &peer,
+                own,
+                &Limiter::new(None),
+            )
         }
 
         /// As rsync and its rsh: the socket that rsync has, and the verdict to come.
@@ -186,7 +200,7 @@ mod tests {
             let mut agent = call::connect(self.dir.path(), call::SOCKET).unwrap();
             let header = Header { sync: "webroot".parse().unwrap(), op };
             let node = "web1".parse().unwrap();
-            let call = Call { header, node };
+            let call = Call { request: (&header).into(), node };
             call::send(&agent, &call, handed.as_fd(), handed.as_fd()).unwrap();
             let verdict = tokio::task::spawn_blocking(move || call::read_verdict(&mut agent));
             let verdict = Box::pin(async move { verdict.await.unwrap().unwrap() });

@@ -12,6 +12,8 @@ use super::lane::Way;
 /// Without a byte in either direction for so long a connection is given up; rsync itself gives up
 /// after 60 s, so this only catches what it cannot see.
 pub const IDLE_MAX: Duration = Duration::from_secs(150);
+/// As `IDLE_MAX`, for pulls, whose timeout is the mirror's own and at most a day.
+pub const PULL_IDLE_MAX: Duration = Duration::from_secs(86_400 + 600);
 const CHUNK: usize = 64 << 10;
 
 /// Ends when `main`'s reader has ended and all of it was written; `other` is served meanwhile, and

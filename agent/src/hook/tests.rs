@@ -29,9 +29,9 @@ impl Place {
     }
 
     async fn run_within(&self, name: &str, limit: Duration) -> Ran {
-        let (name, sync) = (name.parse().unwrap(), "webroot".parse().unwrap());
-        let path = Path::new("/srv/www");
-        let call = Call { name: &name, event: "changed", sync: &sync, node: "web1", path, limit };
+        let name = name.parse().unwrap();
+        let environment = [("LOCKSTEP_SYNC", OsStr::new("webroot"))];
+        let call = Call { name: &name, environment: &environment, limit };
         run(&self.host, &self.hooks(), &call, &CancellationToken::new()).await.unwrap()
     }
 
@@ -50,9 +50,6 @@ async fn a_hook_gets_its_variables_and_nothing_else() {
     let expected = [
         "HOME=/nonexistent",
         "LC_ALL=C",
-        "LOCKSTEP_EVENT=changed",
-        "LOCKSTEP_NODE=web1",
-        "LOCKSTEP_PATH=/srv/www",
         "LOCKSTEP_SYNC=webroot",
         "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "PWD=/",

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lockstep_model::node::NodeReport;
 use lockstep_model::observation::Told;
-use lockstep_model::task::{Outcome, OutcomeKind, TaskPhase};
+use lockstep_model::task::{Outcome, OutcomeKind, TaskPhase, TaskSpec};
 use lockstep_model::{HostPort, Incarnation, Revision, TaskId};
 use lockstep_proto::status;
 use lockstep_proto::v1;
@@ -26,6 +26,7 @@ use tonic::{Code, Streaming};
 use super::{FEATURES, Link, SyncReports};
 use crate::ledger::Offer;
 use crate::ledger::file::MESSAGE_BYTES_MAX;
+use crate::mirror::MirrorReports;
 use crate::runner::{News, Tail};
 
 /// From the request to the controller's first message.
@@ -38,7 +39,7 @@ const SILENCE_BEATS: u32 = 3;
 const SILENCE_MIN: Duration = Duration::from_secs(1);
 /// Messages that wait for the network; when they wait too long the stream is dead.
 const OUT_MAX: usize = 64;
-/// Sync reports go out at most this often, the latest of each sync.
+/// Reports of syncs and mirrors go out at most this often, the latest of each.
 const REPORT_INTERVAL: Duration = Duration::from_millis(300);
 /// Most readers of tasks' output at once.
 const TAILS_MAX: usize = 16;
@@ -83,6 +84,7 @@ struct Session<'a> {
     silence: Duration,
     said_tasks: BTreeMap<TaskId, News>,
     said_syncs: SyncReports,
+    said_mirrors: MirrorReports,
     said_report: NodeReport,
     tails: BTreeMap<u64, AbortOnDropHandle<()>>,
 }
@@ -101,6 +103,7 @@ impl<'a> Session<'a> {
             silence: WELCOME_TIMEOUT,
             said_tasks: BTreeMap::new(),
             said_syncs: BTreeMap::new(),
+            said_mirrors: BTreeMap::new(),
             said_report: link.sources.report.borrow().clone(),
             tails: BTreeMap::new(),
         };
@@ -184,17 +187,20 @@ impl<'a> Session<'a> {
         let mut tasks = sources.runner.unsettled();
         let mut report = sources.report.clone();
         let mut syncs = sources.syncs.clone();
+        let mut mirrors = sources.mirrors.clone();
         let mut addresses = sources.addresses.clone();
         addresses.mark_unchanged();
         self.tell_tasks().await?;
         self.tell_syncs().await?;
+        self.tell_mirrors().await?;
         let mut beat = interval(self.heartbeat);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut last_heard = Instant::now();
-        let mut syncs_told = last_heard;
-        let mut syncs_due = None;
+        let mut reported = last_heard;
+        let mut reports_due: Option<Instant> = None;
         loop {
-            let due = syncs_due.unwrap_or(last_heard);
+            let due = reports_due.unwrap_or(last_heard);
+            let next = Instant::now().max(reported + REPORT_INTERVAL);
             tokio::select! {
                 message = timeout_at(last_heard + self.silence, heard.message()) => {
                     let message = message.map_err(|_| {
@@ -209,13 +215,12 @@ impl<'a> Session<'a> {
                 // The senders live as long as the agent; without one there is nothing to tell.
                 Ok(()) = tasks.changed() => self.tell_tasks().await?,
                 Ok(()) = report.changed() => self.tell_report().await?,
-                Ok(()) = syncs.changed() => {
-                    let due = || Instant::now().max(syncs_told + REPORT_INTERVAL);
-                    syncs_due = Some(syncs_due.unwrap_or_else(due));
-                }
-                () = sleep_until(due), if syncs_due.is_some() => {
-                    (syncs_due, syncs_told) = (None, Instant::now());
+                Ok(()) = syncs.changed() => reports_due = Some(reports_due.unwrap_or(next)),
+                Ok(()) = mirrors.changed() => reports_due = Some(reports_due.unwrap_or(next)),
+                () = sleep_until(due), if reports_due.is_some() => {
+                    (reports_due, reported) = (None, Instant::now());
                     self.tell_syncs().await?;
+                    self.tell_mirrors().await?;
                 }
                 Ok(()) = addresses.changed() => return Ok(End::AddressesChanged),
             }
@@ -264,7 +269,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    async fn take_offer(&mut self, offer: v1::OfferTask) -> Result<(), End> {
+    async fn take_offer(&mut self, mut offer: v1::OfferTask) -> Result<(), End> {
         self.hear_revision(None, Revision(offer.revision)).await;
         let id = match offer.id.parse::<TaskId>() {
             Ok(id) => id,
@@ -274,7 +279,14 @@ impl<'a> Session<'a> {
             }
         };
         let known = offer.spec.as_ref().is_some_and(|spec| spec.kind.is_some());
-        let news = match Offer::try_from(offer) {
+        let password = std::mem::take(&mut offer.password);
+        let offer = Offer::try_from(offer);
+        if let Ok(Offer { spec: TaskSpec::MirrorPull(pull), .. }) = &offer
+            && pull.has_password
+        {
+            self.link.sources.passwords.put(&pull.mirror, password);
+        }
+        let news = match offer {
             _ if !known => {
                 let why = format!(
                     "the agent, version {}, does not know this kind of task; upgrade it",
@@ -374,6 +386,24 @@ impl<'a> Session<'a> {
             self.say(Say::SyncReport(report)).await?;
         }
         self.said_syncs = syncs;
+        Ok(())
+    }
+
+    async fn tell_mirrors(&mut self) -> Result<(), End> {
+        let mirrors = self.link.sources.mirrors.borrow().clone();
+        let gone = self.said_mirrors.keys().filter(|mirror| !mirrors.contains_key(*mirror));
+        let gone = gone.map(|mirror| v1::MirrorUpdate { mirror: mirror.to_string(), report: None });
+        let fresh = mirrors
+            .iter()
+            .filter(|(mirror, report)| self.said_mirrors.get(*mirror) != Some(*report));
+        let fresh = fresh.map(|(mirror, report)| v1::MirrorUpdate {
+            mirror: mirror.to_string(),
+            report: Some(report.clone().into()),
+        });
+        for update in gone.chain(fresh).collect::<Vec<_>>() {
+            self.say(Say::MirrorUpdate(update)).await?;
+        }
+        self.said_mirrors = mirrors;
         Ok(())
     }
 }

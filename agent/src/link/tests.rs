@@ -86,7 +86,9 @@ impl Agent {
         let (report_tx, report) = watch::channel(report);
         let (syncs_tx, syncs) = watch::channel(SyncReports::default());
         let (addresses_tx, addresses) = watch::channel(vec!["10.0.0.7:7402".parse().unwrap()]);
-        let sources = Sources { runner, report, syncs, addresses };
+        let (_, mirrors) = watch::channel(MirrorReports::new());
+        let passwords = Passwords::default();
+        let sources = Sources { runner, report, syncs, mirrors, passwords, addresses };
         let controllers = controllers.iter().map(|c| (*c).clone()).collect();
         let link = Link::new(keeper.clone(), sources, memory, controllers, dir.path(), 42);
         let status = link.status();

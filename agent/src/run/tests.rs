@@ -29,6 +29,7 @@ fn config(data_dir: &Path, controller: &HostPort) -> Config {
         hook_dir: data_dir.join("hooks"),
         secrets_dir: data_dir.join("secrets"),
         bandwidth_limit: None,
+        mirror_pulls: 1,
         telemetry: telemetry::Options::default(),
     }
 }

@@ -44,9 +44,24 @@ pub struct Site {
 impl Site {
     /// One run that somebody waits for. None when stopped; then no process is left of it.
     pub async fn run_at_barrier(&self, name: &HookName, stop: &CancellationToken) -> Option<Ran> {
+        self.run(name, "barrier", Hook::TIMEOUT_DEFAULT.into(), stop).await
+    }
+
+    async fn run(
+        &self,
+        name: &HookName,
+        event: &str,
+        limit: Duration,
+        stop: &CancellationToken,
+    ) -> Option<Ran> {
         let Self { host, programs, sync, node, path, .. } = self;
-        let limit = Hook::TIMEOUT_DEFAULT.into();
-        let call = Call { name, event: "barrier", sync, node, path, limit };
+        let environment = [
+            ("LOCKSTEP_SYNC", sync.as_str().as_ref()),
+            ("LOCKSTEP_EVENT", event.as_ref()),
+            ("LOCKSTEP_NODE", node.as_ref()),
+            ("LOCKSTEP_PATH", path.as_os_str()),
+        ];
+        let call = Call { name, environment: &environment, limit };
         hook::run(host, programs, &call, stop).await
     }
 }
@@ -218,17 +233,9 @@ impl One {
 
     /// Whether it need not be tried again; None when stopped.
     async fn run(&self) -> Option<bool> {
-        let Site { host, programs, sync, node, path, .. } = &self.site;
-        let name = &self.hook.name;
-        let call = Call {
-            name,
-            event: self.hook.on.as_str(),
-            sync,
-            node,
-            path,
-            limit: self.hook.timeout.into(),
-        };
-        let ran = hook::run(host, programs, &call, &self.stop).await?;
+        let sync = &self.site.sync;
+        let Hook { name, on, timeout, .. } = &self.hook;
+        let ran = self.site.run(name, on.as_str(), (*timeout).into(), &self.stop).await?;
         self.record.end();
         let Some(problem) = ran.problem else {
             tracing::info!(%sync, hook = %name, output = ran.output, "a hook ran");

@@ -133,6 +133,7 @@ impl Mirror {
             family: Family::Ipv4,
             into,
             links,
+            work: None,
         };
         let output = Command::new("rsync")
             .args(argv(&pull, step))

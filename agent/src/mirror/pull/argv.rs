@@ -44,8 +44,13 @@ pub struct Pull<'a> {
     /// Complete trees, files of which are linked where they are the same, the likeliest first. Then
     /// `into` was made for this pull and has nothing that could be removed.
     pub links: &'a [&'a Path],
+    /// A directory on the tree's file system for what is not complete, which no reader sees.
+    pub work: Option<&'a Path>,
 }
 
+/// In the directory for what is not complete.
+pub const TEMPORARY: &str = "tmp";
+pub const PARTIAL: &str = "partial";
 /// Most trees that rsync takes to link from.
 pub const LINKS_MAX: usize = 20;
 
@@ -61,7 +66,7 @@ pub enum Step {
 }
 
 pub fn argv(pull: &Pull<'_>, step: Step) -> Vec<OsString> {
-    let Pull { source, hop, filters, own, late, family, into, links, .. } = pull;
+    let Pull { source, hop, filters, own, late, family, into, links, work, .. } = pull;
     // In front of the hop's own rules, since the first that matches decides.
     let mut args: Vec<OsString> = Vec::new();
     let mut rule =
@@ -84,6 +89,7 @@ pub fn argv(pull: &Pull<'_>, step: Step) -> Vec<OsString> {
         option.push(tree);
         args.push(option);
     }
+    args.extend(work.map(|work| unfinished(hop, work)).into_iter().flatten());
     // Each changed entry is a line that begins with rsync's letters, so that no name begins one.
     let names = hop.is_verbose() && step != Step::Count;
     args.push(if names { "--out-format=%i %n%L" } else { "--out-format=%i" }.into());
@@ -106,6 +112,26 @@ pub fn argv(pull: &Pull<'_>, step: Step) -> Vec<OsString> {
     into.push("/");
     args.extend(["--".into(), end, into]);
     args
+}
+
+/// Where temporary files are, and those that a later run goes on with, unless the mirror's own options
+/// say that they are in place or where each file will be.
+fn unfinished(hop: &Hop, work: &Path) -> Vec<OsString> {
+    let names = hop.names();
+    let has = |given: &[&str]| given.iter().any(|name| names.contains(name));
+    let option = |text: &str, name: &str| {
+        let mut option = OsString::from(text);
+        option.push(work.join(name));
+        option
+    };
+    if has(&["inplace", "append", "append-verify"]) {
+        return Vec::new();
+    }
+    let mut options = vec![option("--temp-dir=", TEMPORARY)];
+    if !has(&["partial-dir", "delay-updates"]) {
+        options.push(option("--partial-dir=", PARTIAL));
+    }
+    options
 }
 
 /// `--delete-after` keeps everything when the other side had errors in reading; the modes that

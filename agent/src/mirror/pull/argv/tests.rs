@@ -53,6 +53,7 @@ impl Given {
             family: Family::Ipv4,
             into: Path::new("/data/fedora"),
             links: if self.links { &[Path::new("/data/.fedora.1")] } else { &[] },
+            work: None,
         };
         argv(&pull, step).into_iter().map(|word| word.into_string().unwrap()).collect()
     }

@@ -55,6 +55,7 @@ impl Case {
             family: Family::Any,
             into: Path::new("/data/fedora"),
             links: &[],
+            work: None,
         };
         let status =
             if code < 0 { ExitStatus::from_raw(-code) } else { ExitStatus::from_raw(code << 8) };
@@ -197,6 +198,7 @@ fn what_is_cut_off_may_hide_another_complaint() {
         family: Family::Any,
         into: Path::new("/d"),
         links: &[],
+        work: None,
     };
     let ended = ended(&pull, Step::Content, ExitStatus::from_raw(23 << 8), text, false);
     assert_eq!(ended.end, End::Failed(Retry::Later));
