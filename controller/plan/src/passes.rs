@@ -2,7 +2,7 @@
 //! say so. When that is, and what becomes of runs that come too late, is decided in
 //! `schedule::follow`; what becomes of a run that was given, in `runs`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use lockstep_model::record::{Key, Record, Write};
 use lockstep_model::schedule::{Progress, Schedule};
@@ -19,19 +19,19 @@ use crate::syncs::Desired;
 
 pub(crate) fn follow(draft: &mut Draft<'_>, desired: &Desired) {
     let world = draft.world;
-    let mut followed: BTreeSet<(&SyncName, &NodeName)> = BTreeSet::new();
     let mut uses = None;
-    let scheduled = |sync: &&Sync| !sync.paused && !sync.options.schedules.is_empty();
-    for sync in world.syncs().values().map(|sync| &sync.value).filter(scheduled) {
+    for sync in world.syncs().values().map(|sync| &sync.value).filter(|sync| is_followed(sync)) {
         let uses = uses.get_or_insert_with(|| Uses::of(world));
         let schedules = schedules(sync);
         let courses: Vec<(Pass, Course)> =
             schedules.iter().map(|(pass, schedule)| (*pass, Course::of(schedule))).collect();
-        for member in members(world, uses, sync).0 {
-            let feeder = feeder(world, sync, member.node);
-            if runs::is_wanted(world, desired, sync, member.node, feeder) {
-                followed.insert((&sync.name, member.node));
-                follow_target(draft, sync, &courses, &member, feeder);
+        let members = members(world, uses, sync).0;
+        for member in &members {
+            follow_target(draft, desired, sync, &courses, member);
+        }
+        for state in world.sync_states_of(&sync.name) {
+            if members.binary_search_by(|member| member.node.cmp(&state.target)).is_err() {
+                stop(draft, &sync.name, &state.target);
             }
         }
         // Their next starts are when to wake, too.
@@ -41,13 +41,22 @@ pub(crate) fn follow(draft: &mut Draft<'_>, desired: &Desired) {
             draft.wait(format!("sync/{}", sync.name), "schedule", text, next);
         }
     }
-    // What is paused, or no target any more, begins anew when it comes back.
-    for (sync, targets) in world.sync_states() {
-        for target in targets.keys().filter(|target| !followed.contains(&(sync, *target))) {
-            let key = Key::SyncState(sync.clone(), target.clone());
-            draft.write("schedule_stopped", [Write::Delete(key)]);
+    for (name, targets) in world.sync_states() {
+        let sync = world.syncs().get(name).map(|sync| &sync.value);
+        if !sync.is_some_and(is_followed) {
+            targets.keys().for_each(|target| stop(draft, name, target));
         }
     }
+}
+
+fn is_followed(sync: &Sync) -> bool {
+    !sync.paused && !sync.options.schedules.is_empty()
+}
+
+/// What comes back begins anew.
+fn stop(draft: &mut Draft<'_>, sync: &SyncName, target: &NodeName) {
+    let key = Key::SyncState(sync.clone(), target.clone());
+    draft.write("schedule_stopped", [Write::Delete(key)]);
 }
 
 fn schedules(sync: &Sync) -> Vec<(Pass, Schedule)> {
@@ -57,10 +66,10 @@ fn schedules(sync: &Sync) -> Vec<(Pass, Schedule)> {
 
 fn follow_target(
     draft: &mut Draft<'_>,
+    desired: &Desired,
     sync: &Sync,
     courses: &[(Pass, Course<'_>)],
     member: &Member<'_>,
-    feeder: &NodeName,
 ) {
     let target = member.node;
     // Without an agent nobody can look at the copy.
@@ -72,7 +81,15 @@ fn follow_target(
         progress.is_some_and(|p| course.rests(&splay_name(sync, *pass, target), p, draft.now))
     };
     let count = before.map_or(0, BTreeMap::len);
+    // Most of the time there is nothing more to know.
     if draft.is_cut() || courses().all(rests) && courses().count() == count {
+        return;
+    }
+    let feeder = feeder(draft.world, sync, target);
+    if !runs::is_wanted(draft.world, desired, sync, target, feeder) {
+        if before.is_some() {
+            stop(draft, &sync.name, target);
+        }
         return;
     }
     let mut after = BTreeMap::new();
