@@ -253,3 +253,19 @@ async fn a_copy_is_compared_and_repaired_and_engines_may_be_changed() {
     }
     fleet.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_written_under_a_name_that_is_gone_arrives_under_its_others() {
+    let fleet = classic(&["web1", "web2"]).await;
+    fs::hard_link(fleet.src("first"), fleet.src("other")).unwrap();
+    for head in ["web1", "web2"] {
+        fleet.converged(head).await;
+        fleet.state(head, DeliveryState::Idle).await;
+    }
+    fs::write(fleet.src("other"), "written under it").unwrap();
+    fs::remove_file(fleet.src("other")).unwrap();
+    for head in ["web1", "web2"] {
+        fleet.converged(head).await;
+    }
+    fleet.end().await;
+}

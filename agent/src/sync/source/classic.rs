@@ -162,15 +162,35 @@ impl Classic {
         })
     }
 
-    /// Hands on what was told, and answers what has an outcome; whether something was told.
-    pub fn follow(&mut self, crew: &Crew, sluice: &Sluice, now: Timestamp) -> bool {
-        let mut was_told = false;
+    /// Hands on what was told, and answers what has an outcome; what was told.
+    pub fn follow(&mut self, crew: &Crew, sluice: &Sluice, now: Timestamp) -> Vec<Change> {
+        let mut told = Vec::new();
         for (node, unit) in &mut self.units {
             if let Some(shared) = crew.shared(node) {
-                was_told |= unit.follow(shared, sluice, now, &self.context);
+                told.append(&mut unit.follow(shared, sluice, now, &self.context));
             }
         }
-        was_told
+        told
+    }
+
+    /// Has the index take in what was told, and everybody told what changed beside it: other names
+    /// of a file, above all.
+    pub async fn widen(&self, crew: &Crew, told: Vec<Change>, now: Timestamp) {
+        // Their places in no journal: what moved is told to nobody.
+        let entry = |change| Entry { seq: 0, at: now, change };
+        let told: Vec<Entry> = told.into_iter().map(entry).collect();
+        let by_file = self.context.options().excludes.has_filters();
+        let widened = self.context.trail.absorb(told.clone(), by_file).await;
+        let mut beside = Vec::new();
+        for (told, widened) in told.into_iter().zip(widened) {
+            if let (Change::Batch(told), Change::Batch(mut widened)) = (told.change, widened.change)
+            {
+                beside.extend(widened.drain(told.len().min(widened.len())..));
+            }
+        }
+        if !beside.is_empty() {
+            self.tell_all(crew, &Change::Batch(beside), now);
+        }
     }
 
     /// A change for everybody of which no lsyncd knows.
@@ -242,18 +262,20 @@ impl Unit {
         sluice: &Sluice,
         now: Timestamp,
         of: &Context,
-    ) -> bool {
-        let mut was_told = false;
+    ) -> Vec<Change> {
+        let mut all = Vec::new();
         // In this order: a call is taken before lsyncd can log its success.
         let succeeded = self.tally.succeeded();
         while let Ok(Call { change, answer }) = self.calls.try_recv() {
             let told = Entry { seq: 0, at: now, change };
-            let seq = shared.tell(sluice.strain(&told).change, now);
+            let strained = sluice.strain(&told).change;
+            let seq = shared.tell(strained.clone(), now);
+            all.push(strained);
             let told = [Entry { seq, ..told }];
             self.canaries.heed(&told, seq);
             self.tally.count(&told);
             self.waiting.push(Waiting { shared: shared.clone(), seq, answer });
-            (self.is_open, self.has_begun, was_told) = (true, true, true);
+            (self.is_open, self.has_begun) = (true, true);
         }
         let state = self.watch.borrow_and_update().clone();
         self.has_begun &= matches!(state, WatchState::Starting(_));
@@ -273,7 +295,7 @@ impl Unit {
         let upto = shared.pending().upto();
         self.canaries.look(upto, now);
         self.answer(shared, now);
-        was_told
+        all
     }
 
     /// Without lsyncd changes arrive late, not never.

@@ -328,8 +328,11 @@ impl Keeper {
 
     async fn follow_journal(&mut self) -> Result<(), String> {
         if let Some(classic) = &mut self.classic {
-            if classic.follow(&self.crew, &self.sluice, (self.context.engine.now)()) {
+            let now = (self.context.engine.now)();
+            let told = classic.follow(&self.crew, &self.sluice, now);
+            if !told.is_empty() {
                 self.follower.iter().for_each(Follower::look_again);
+                classic.widen(&self.crew, told, now).await;
             }
             self.note_arrival().await;
             return Ok(());
