@@ -8,5 +8,6 @@ mod certificates;
 mod durable;
 mod enroll;
 mod fleet;
+mod mirrors;
 mod policy;
 mod stream;
