@@ -68,7 +68,7 @@ settings lists them.")]
         #[command(flatten)]
         schedule: ScheduleArgs,
         /// It runs only when it is asked to.
-        #[arg(long, required_unless_present = "schedule", conflicts_with = "schedule")]
+        #[arg(long, conflicts_with = "schedule")]
         no_schedule: bool,
         #[command(flatten)]
         change: Change,

@@ -46,7 +46,10 @@ async fn ask(client: &Client, command: MirrorCommand) -> Result<(), Failure> {
             let answer = client.mirrors().rename_mirror(request).await?.into_inner();
             changed(client, &change, answer.result, answer.mirror)
         }
-        MirrorCommand::Reschedule { name, schedule, no_schedule: _, change } => {
+        MirrorCommand::Reschedule { name, schedule, no_schedule, change } => {
+            if schedule.text().is_none() && !no_schedule {
+                return Err(Failure::usage("give --schedule RULE, or --no-schedule"));
+            }
             define::preview(client, &schedule, &change).await?;
             let request = v1::RescheduleMirrorRequest {
                 mutation: change.mutation()?,

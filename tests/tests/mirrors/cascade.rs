@@ -42,7 +42,7 @@ fn a_schedule_fires_and_every_replica_follows() -> Result<()> {
 
     let cells: Vec<Value> = fleet.ask(&["mirror", "matrix"])?;
     ensure!(cells.len() == 3 && cells.iter().all(|cell| cell["current"] == true), "{cells:?}");
-    ensure!(cells.iter().all(|cell| cell["ageMs"].is_u64()), "{cells:?}");
+    ensure!(cells.iter().all(|cell| cell["age_ms"].is_u64()), "{cells:?}");
     let table = fleet.ctl(&["mirror", "matrix"])?.ok()?;
     ensure!(table.contains("MASTER1") && table.contains("*current"), "{table}");
 

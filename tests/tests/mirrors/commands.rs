@@ -177,7 +177,7 @@ fn every_wrong_argument_is_named_and_changes_nothing() -> Result<()> {
         (&["show", "nobody"], REFUSED, "nobody"),
         (&["sync", "nobody"], REFUSED, "nobody"),
         (&["enable", "nobody"], REFUSED, "nobody"),
-        (&["enable"], USAGE, "--all"),
+        (&["enable"], USAGE, "<NAME>"),
         (&["enable", "fedora", "--all"], USAGE, "--all"),
         (&["update", "fedora"], USAGE, "nothing to change"),
         (&["update", "nobody", "--nice", "3"], REFUSED, "nobody"),
@@ -207,14 +207,17 @@ fn every_wrong_argument_is_named_and_changes_nothing() -> Result<()> {
         ensure!(output.status.code() == Some(*code), "{args:?}: {output}");
         ensure!(output.stderr.contains(says), "{args:?}: {says} is not in {output}");
     }
-    // Two into one tree, or one inside of another.
-    let inside = fleet.mirrored("master1", "fedora")?.display().to_string();
-    for dest in [inside, format!("{}/./", fleet.ftp("master1")?.display())] {
-        let args = ["mirror", "create", "fedora2", "--master", "master1", "--upstream", &url];
-        let output = fleet.ctl(&[&args[..], &["--dest", &dest]].concat())?;
-        let is_inside = dest.ends_with("fedora");
-        ensure!(output.status.success() != is_inside, "{output}");
-        ensure!(!is_inside || output.stderr.contains("fedora"), "{output}");
+    // Two into one tree, or one around another.
+    let dir = fleet.node("master1")?.host.dir().display().to_string();
+    for (name, dest, may) in [
+        ("inside", format!("{dir}/ftp/fedora"), false),
+        ("ftp", dir.clone(), false),
+        ("beside", format!("{dir}/ftp"), true),
+    ] {
+        let args = ["mirror", "create", name, "--master", "master1", "--dest", &dest];
+        let output = fleet.ctl(&[&args[..], &["--upstream", &url]].concat())?;
+        ensure!(output.status.success() == may, "{output}");
+        ensure!(may || output.stderr.contains("mirror fedora writes"), "{output}");
     }
     ensure!(revision()? == before, "something was changed");
     Ok(())

@@ -11,7 +11,6 @@ use crate::render;
 
 /// One mirror on one node, as `-o json` prints it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub struct Cell {
     mirror: String,
     node: String,
