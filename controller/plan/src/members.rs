@@ -121,6 +121,10 @@ impl Uses {
         uses
     }
 
+    pub(crate) fn forget(&mut self, owner: &Owner) {
+        self.by_node.values_mut().for_each(|used| used.retain(|used| used.owner != *owner));
+    }
+
     fn note(&mut self, node: &NodeName, used: Use) {
         match self.by_node.get_mut(node) {
             Some(all) => all.push(used),
@@ -149,7 +153,7 @@ impl Uses {
         }
     }
 
-    fn note_mirror(&mut self, world: &World, mirror: &Mirror) {
+    pub(crate) fn note_mirror(&mut self, world: &World, mirror: &Mirror) {
         let used = |dest: &DirPath, selected| Use {
             owner: Owner::Mirror(mirror.name.clone()),
             age: mirror.created_at,

@@ -34,6 +34,8 @@ pub struct World {
     syncs: Table<SyncName, Sync>,
     sync_states: BTreeMap<SyncName, Table<NodeName, SyncState>>,
     mirrors: Table<MirrorName, Mirror>,
+    /// Index of `mirrors`: those with replicas by label.
+    selecting: BTreeSet<MirrorName>,
     mirror_states: Table<MirrorName, MirrorState>,
     replicas: BTreeMap<MirrorName, Table<NodeName, ReplicaState>>,
     runs: BTreeMap<RunId, Table<NodeName, Run>>,
@@ -116,12 +118,7 @@ impl World {
                 let of_sync = self.sync_states.entry(value.sync.clone()).or_default();
                 of_sync.insert(value.target.clone(), Versioned { revision, value });
             }
-            Record::Mirror(value) => {
-                self.uses.take();
-                self.touch_selecting();
-                self.touch(&value.name);
-                self.mirrors.insert(value.name.clone(), Versioned { revision, value });
-            }
+            Record::Mirror(value) => self.put_mirror(Versioned { revision, value }),
             Record::MirrorState(value) => {
                 self.agenda.touch(&value.mirror);
                 self.mirror_states.insert(value.mirror.clone(), Versioned { revision, value });
@@ -188,12 +185,7 @@ impl World {
                     self.sync_states.remove(sync);
                 }
             }
-            Key::Mirror(name) => {
-                self.uses.take();
-                self.touch_selecting();
-                self.touch(name);
-                self.mirrors.remove(name);
-            }
+            Key::Mirror(name) => self.delete_mirror(name),
             Key::MirrorState(name) => {
                 self.agenda.touch(name);
                 self.mirror_states.remove(name);

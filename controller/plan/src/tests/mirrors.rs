@@ -2,6 +2,7 @@
 
 mod life;
 mod nodes;
+mod refusals;
 mod runs;
 
 use lockstep_model::NodeName;

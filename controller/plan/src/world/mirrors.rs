@@ -9,9 +9,47 @@ use lockstep_model::task::{Slot, Subject, Task};
 use lockstep_model::{MirrorName, NodeName};
 
 use super::{Table, World};
+use crate::members::{Owner, Uses};
 use crate::mirrors::{Limits, Rest};
 
 impl World {
+    pub(super) fn put_mirror(&mut self, mirror: Versioned<Mirror>) {
+        let name = mirror.value.name.clone();
+        let uses = self.uses_without(&name);
+        self.touch_selecting();
+        self.touch(&name);
+        match mirror.value.selected.is_some() {
+            true => self.selecting.insert(name.clone()),
+            false => self.selecting.remove(&name),
+        };
+        self.mirrors.insert(name.clone(), mirror);
+        self.touch(&name);
+        if let (Some(mut uses), Some(mirror)) = (uses, self.mirrors.get(&name)) {
+            uses.note_mirror(self, &mirror.value);
+            self.uses = uses.into();
+        }
+    }
+
+    pub(super) fn delete_mirror(&mut self, name: &MirrorName) {
+        let uses = self.uses_without(name);
+        self.touch_selecting();
+        self.touch(name);
+        self.selecting.remove(name);
+        self.mirrors.remove(name);
+        if let Some(uses) = uses {
+            self.uses = uses.into();
+        }
+    }
+
+    /// What is known of directories in use, less this mirror's.
+    fn uses_without(&mut self, name: &MirrorName) -> Option<Uses> {
+        let mut uses = self.uses.take()?;
+        if self.mirrors.contains_key(name) {
+            uses.forget(&Owner::Mirror(name.clone()));
+        }
+        Some(uses)
+    }
+
     pub(super) fn note_task(&mut self, task: &Task) {
         let (slot, key) = (task.slot(), (task.node.clone(), task.id));
         if task.is_live() {
@@ -83,8 +121,7 @@ impl World {
     }
 
     pub(super) fn touch_selecting(&mut self) {
-        let selecting = self.mirrors.values().map(|m| &m.value).filter(|m| m.selected.is_some());
-        selecting.for_each(|mirror| self.agenda.touch(&mirror.name));
+        self.selecting.iter().for_each(|name| self.agenda.touch(name));
     }
 
     /// Mirrors that a node was given something for.
