@@ -70,6 +70,17 @@ fn verifications(fleet: &Fleet) -> Result<Vec<v1::Task>> {
     Ok(list.tasks)
 }
 
+/// How far the yearly scrub of a target was followed, as the store has it.
+fn followed(fleet: &Fleet, target: &str) -> Result<serde_json::Value> {
+    let export = fleet.ctl(&["store", "export"])?.ok()?;
+    let key = format!("\"sync-state/www/{target}\"");
+    let line = export.lines().find(|line| line.contains(&key)).context("a record")?;
+    let record: serde_json::Value = serde_json::from_str(line)?;
+    let progress = &record["record"]["sync_state"]["scrub"];
+    ensure!(progress["considered_ms"] != "0", "{line}");
+    Ok(progress.clone())
+}
+
 fn done_of(tasks: &[v1::Task], target: &str) -> BTreeSet<String> {
     let slot = format!("verify/www/{target}");
     let done = |task: &&v1::Task| task.slot == slot && task.outcome.is_some();
@@ -87,6 +98,8 @@ fn copies_are_verified_by_a_schedule_that_a_killed_controller_goes_on_with() -> 
         "www",
         "--verify-schedule",
         "second=*/5",
+        "--scrub-schedule",
+        "month=1",
         "--verify-every",
         "none",
         "--schedule-timezone",
@@ -106,8 +119,10 @@ fn copies_are_verified_by_a_schedule_that_a_killed_controller_goes_on_with() -> 
         Ok(())
     });
 
+    let yearly = followed(&fleet, "web1")?;
     fleet.controller.daemon.kill()?;
     fleet.restart_controller()?;
+    ensure!(followed(&fleet, "web1")? == yearly, "it was begun anew: {yearly}");
     let before = verifications(&fleet)?;
     until(SOON, "both were verified again", || -> Result<()> {
         let tasks = verifications(&fleet)?;
