@@ -3,6 +3,7 @@
 
 use lockstep_model::identity::{Role, Subject};
 use lockstep_model::mirror::{Allow, Mirror, MirrorState, REPLICAS_MAX, Trigger};
+use lockstep_model::node::NodeAdmin;
 use lockstep_model::path::PATH_MAX;
 use lockstep_model::record::{Actor, Key, Record, Secret, TXN_WRITES_MAX, Write};
 use lockstep_model::request::{MirrorChange, NewMirror, SelectedChange};
@@ -331,7 +332,12 @@ pub(super) fn rename(
         );
         return Err(precondition("running", format!("mirror/{name}"), message));
     }
-    let last = before.was.as_ref().filter(|was| world.mirror_slots(was).next().is_some());
+    let knows = |was: &&MirrorName| {
+        let there = |node| world.nodes().get(node).map(|node| node.value.admin);
+        let mut nodes = world.mirror_slots(was).map(|(node, _)| node);
+        nodes.any(|node| there(node).is_some_and(|admin| admin != NodeAdmin::Expelled))
+    };
+    let last = before.was.as_ref().filter(knows);
     if let Some(was) = last {
         let message = format!(
             "some nodes know it still as {was}: wait until they have taken up its name (lockstepctl \

@@ -45,7 +45,7 @@ pub(super) fn advance(
         return master;
     }
     master.forget_moot(draft, parts);
-    let ready = check(draft, parts, placed, replicas, master.state.wanted.as_ref());
+    let ready = check(draft, parts, placed, replicas, &master.state);
     let blocked = match ready {
         Ok(from) if room.has(host(HopKind::Upstream, &from)) => {
             master.follow_schedule(draft, parts, Place::Free);
@@ -127,7 +127,9 @@ impl Master {
             PullFrom::Agent(peer) => Some(&peer.node),
             _ => None,
         };
-        let may_go_on = (mirror.enabled || !scheduled) && parts.has_source(from);
+        // Who asks while it waits for another try gets that try as a run of their own.
+        let is_wanted = (mirror.enabled || !scheduled) && self.state.wanted.is_none();
+        let may_go_on = is_wanted && parts.has_source(from);
         match pulls::judge(draft, mirror, parts.master, task, may_go_on) {
             Verdict::Waits => None,
             Verdict::Again => Some((task, pull)),
@@ -325,12 +327,18 @@ fn check(
     parts: &Parts<'_>,
     placed: &Placed<'_>,
     replicas: &[Replica<'_>],
-    wanted: Option<&Wanted>,
+    state: &MirrorState,
 ) -> Result<PullFrom, Blocked> {
     let node = master_node(parts)?;
     pulls::check_node(draft, placed, node)?;
-    let from = source(draft, parts, placed, node, wanted.and_then(|wanted| wanted.from.as_ref()))?;
-    stages::check_between(draft, parts, replicas)?;
+    let from = source(
+        draft,
+        parts,
+        placed,
+        node,
+        state.wanted.as_ref().and_then(|wanted| wanted.from.as_ref()),
+    )?;
+    stages::check_between(draft, parts, state, replicas)?;
     Ok(from)
 }
 

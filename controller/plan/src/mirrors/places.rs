@@ -114,6 +114,11 @@ fn bring_one<'a>(
     let in_force = newest.is_some_and(|task| {
         task.succeeded() && task.spec == spec && !tasks::is_of_lost_past(world, task)
     });
+    let moves = matches!(&spec, TaskSpec::MirrorPlace(MirrorPlace { moved_from: Some(_), .. }));
+    if moves && !in_force && is_pulling(world, mirror, &node.name) {
+        let text = format!("{} ends its run before the tree is moved", node.name);
+        return draft.wait(part(&mirror.name, &node.name), "moving", text, None);
+    }
     let forgot = newest.is_some_and(|task| task.succeeded() && tasks::is_forgotten(world, task));
     if forgot {
         placed.forgot = true;
@@ -125,6 +130,10 @@ fn bring_one<'a>(
         tasks::bring(draft, "mirror_place", &node.name, &slot, &spec);
     }
     forget_older(draft, &node.name, &slot);
+}
+
+fn is_pulling(world: &World, mirror: &Mirror, node: &NodeName) -> bool {
+    world.newest(node, &Slot::Pull(mirror.name.clone())).is_some_and(Task::is_live)
 }
 
 /// A node that lost its memory may have lost the tree as well: until it pulled, it has none.

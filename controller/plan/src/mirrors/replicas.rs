@@ -104,7 +104,7 @@ struct Wants {
 }
 
 impl<'a> Replica<'a> {
-    fn is_busy(&self) -> bool {
+    pub fn is_busy(&self) -> bool {
         self.task.is_some_and(|(task, _)| task.is_live())
     }
 
@@ -122,7 +122,7 @@ impl<'a> Replica<'a> {
         let Some((task, pull)) = self.task else {
             return self.close(draft, parts, pulls::end_lost(draft.now));
         };
-        match pulls::judge(draft, mirror, Some(node), task, true) {
+        match pulls::judge(draft, mirror, Some(node), task, self.state.wanted.is_none()) {
             Verdict::Waits => {}
             Verdict::Again => self.again = true,
             Verdict::Over(ended) => self.take(draft, parts, pull, ended),

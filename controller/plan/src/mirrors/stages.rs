@@ -2,6 +2,7 @@
 //! with all, or with enough, or some have waited for the others long enough.
 
 use lockstep_model::Timestamp;
+use lockstep_model::mirror::MirrorState;
 use lockstep_model::task::Stage;
 
 use super::pulls::Blocked;
@@ -65,31 +66,33 @@ pub(super) fn check_open(
     Err(Blocked { rule: "two_stage", text, until: Some(until) })
 }
 
-/// Refuses a run of the master while replicas are between their stages, for a time.
+/// Refuses a run of the master while replicas are at their two stages, for a time: else a mirror that
+/// changes often would have them begin with the first again and again.
 pub(super) fn check_between(
     draft: &Draft<'_>,
     parts: &Parts<'_>,
+    state: &MirrorState,
     replicas: &[Replica<'_>],
 ) -> Result<(), Blocked> {
-    if !parts.mirror.options.stages.two {
-        return Ok(());
+    let mut are_at_it = false;
+    let mut staged = None::<Timestamp>;
+    for replica in replicas {
+        let Some((_, pull)) = replica.task else { continue };
+        let is_at_it = replica.is_busy() || replica.is_between();
+        let is_here = draft.world.away(&replica.copy.node.name, draft.now) != Away::Yes;
+        if pull.stage == Stage::Whole || !is_at_it || !is_here || !works(replica.copy.node) {
+            continue;
+        }
+        are_at_it = true;
+        let since = replica.state.staged_at.filter(|_| replica.state.staged == state.generation);
+        staged = staged.into_iter().chain(since).min();
     }
     let wait = parts.mirror.options.stages.wait;
-    let between = replicas.iter().filter(|replica| {
-        let state = &replica.state;
-        let is_here = draft.world.away(&replica.copy.node.name, draft.now) != Away::Yes;
-        state.current.is_some()
-            && state.staged > state.generation
-            && works(replica.copy.node)
-            && is_here
-    });
-    let first = between.filter_map(|replica| replica.state.staged_at).min();
-    // Once for the barrier, and once for the second stage itself.
-    let Some(until) = first.map(|first| first + wait + wait).filter(|until| draft.now < *until)
-    else {
+    // Once for the barrier, and once for the stages themselves.
+    let until = staged.unwrap_or(state.generation_at) + wait + wait;
+    if !are_at_it || draft.now >= until {
         return Ok(());
-    };
-    let text =
-        format!("replicas are between their two stages: it starts after them, or at {until}");
+    }
+    let text = format!("replicas are at their two stages: it starts after them, or at {until}");
     Err(Blocked { rule: "two_stage", text, until: Some(until) })
 }

@@ -185,3 +185,38 @@ fn what_no_record_knows_is_released_and_its_files_stay() {
         ? mirror/lost/r1 release: r1 has not confirmed mirror-release 14.0, given at 2026-11-21T00:00:00Z
     "#]].assert_eq(&told);
 }
+
+#[test]
+fn a_tree_is_not_moved_under_a_run() {
+    let mut lab = Lab::with_mirror(new_mirror("fedora", &["r1"], &[]));
+    lab.ask(sync("fedora", &[]));
+    let change = MirrorChange { dest: Some("/data2".parse().unwrap()), ..MirrorChange::default() };
+    lab.ask(Request::UpdateMirror { mirror: "fedora".parse().unwrap(), change });
+    let waits = lab.show_mirror("fedora");
+    lab.fail("m", "connection reset", false);
+    lab.pass(1);
+    let moves = lab.show_mirror("fedora");
+    lab.take_places();
+    let again = lab.show_mirror("fedora");
+    expect![[r#"
+        m: pull 1 of 1 from up.example.org:873, whole, try 1
+        fedora/1 m by user/anna, generation 1, 1 tries: goes on
+        generation 0, distributed 0; 
+        ? mirror/fedora/m moving: m ends its run before the tree is moved
+        ? mirror/fedora/m pull: m has not confirmed mirror-pull 19.0, given at 2026-11-21T00:00:00Z
+        ? mirror/fedora no_schedule: it has no schedule: it runs when it is asked to
+        --
+        m: place /data2/fedora from /data/fedora for [r1]
+        fedora/1 m by user/anna, generation 1, 1 tries: goes on
+        generation 0, distributed 0; 
+        ? mirror/fedora/m mirror_place: m has not confirmed mirror-place 22.0, given at 2026-11-21T00:00:00Z
+        ? mirror/fedora/m no_place: m has not taken up its part yet
+        ? mirror/fedora no_schedule: it has no schedule: it runs when it is asked to
+        --
+        m: pull 1 of 1 from up.example.org:873, whole, try 2
+        fedora/1 m by user/anna, generation 1, 2 tries: goes on
+        generation 0, distributed 0; 
+        ? mirror/fedora/m pull: m has not confirmed mirror-pull 25.0, given at 2026-11-21T00:00:01Z
+        ? mirror/fedora no_schedule: it has no schedule: it runs when it is asked to
+    "#]].assert_eq(&[waits, moves, again].join("--\n"));
+}

@@ -3,12 +3,12 @@
 use expect_test::expect;
 use lockstep_model::mirror::Pulled;
 use lockstep_model::observation::{Observation, Told};
-use lockstep_model::request::{MirrorChange, NodeAction, Request};
+use lockstep_model::request::{MirrorChange, NewMirror, NodeAction, Request};
 use lockstep_model::setting::Value;
 use lockstep_model::task::OutcomeKind;
 
 use super::{NODES, changed, new_mirror, sync};
-use crate::tests::dsl::Lab;
+use crate::tests::dsl::{Lab, schedule};
 
 #[test]
 fn replicas_wait_for_each_other_between_two_stages() {
@@ -53,7 +53,7 @@ fn replicas_wait_for_each_other_between_two_stages() {
         generation 1, distributed 0, wants 2; r1 0, r2 0
         ? mirror/debian/r2 pull: r2 has not confirmed mirror-pull 23.1, given at 2026-11-21T00:00:30Z
         ? mirror/debian no_schedule: it has no schedule: it runs when it is asked to
-        ? mirror/debian/m two_stage: replicas are between their two stages: it starts after them, or at 2026-11-21T00:20:30Z
+        ? mirror/debian/m two_stage: replicas are at their two stages: it starts after them, or at 2026-11-21T00:20:30Z
         ? mirror/debian/r1 two_stage: the first stage is with 1 of 2 replicas: the second starts when they have it, or at 2026-11-21T00:10:30Z
         ? mirror/debian/r3 node_away: r3 is not connected: it pulls when it returns, once, to the newest
         --
@@ -66,7 +66,7 @@ fn replicas_wait_for_each_other_between_two_stages() {
         ? mirror/debian/r1 pull: r1 has not confirmed mirror-pull 28.0, given at 2026-11-21T00:00:30Z
         ? mirror/debian/r2 pull: r2 has not confirmed mirror-pull 28.1, given at 2026-11-21T00:00:30Z
         ? mirror/debian no_schedule: it has no schedule: it runs when it is asked to
-        ? mirror/debian/m two_stage: replicas are between their two stages: it starts after them, or at 2026-11-21T00:20:30Z
+        ? mirror/debian/m two_stage: replicas are at their two stages: it starts after them, or at 2026-11-21T00:20:30Z
         ? mirror/debian/r3 node_away: r3 is not connected: it pulls when it returns, once, to the newest
         --
         m: pull 2 of 2 from up.example.org:873, whole, try 1
@@ -235,4 +235,24 @@ fn a_node_without_memory_counts_as_empty() {
         ? mirror/fedora/r1 pull: r1 has not confirmed mirror-pull 36.0, given at 2026-11-21T00:00:00Z
         ? mirror/fedora no_schedule: it has no schedule: it runs when it is asked to
     "#]].assert_eq(&[replica, master].join("--\n"));
+}
+
+#[test]
+fn a_mirror_that_changes_all_the_time_lets_replicas_through_both_stages() {
+    let new = new_mirror("debian", &["r1"], &[("two-stage", "yes")]);
+    let mut lab = Lab::with_mirror(NewMirror { schedule: Some(schedule("minute=*")), ..new });
+    lab.pass(60);
+    lab.ok("m");
+    // Its instants come while the replica is at its stages, and are for the run after them.
+    lab.pass(60);
+    lab.ok("r1");
+    lab.pass(60);
+    lab.ok("r1");
+    let state = &lab.world.mirror_states()[&"debian".parse().unwrap()].value;
+    assert_eq!((state.generation, state.distributed, state.current), (1, 1, Some(2)));
+    lab.ok("m");
+    // A replica that takes too long holds nobody up for ever.
+    lab.pass(2 * 600 + 60);
+    let state = &lab.world.mirror_states()[&"debian".parse().unwrap()].value;
+    assert_eq!((state.generation, state.current), (2, Some(3)));
 }

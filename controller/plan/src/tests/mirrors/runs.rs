@@ -331,3 +331,24 @@ fn the_newest_runs_are_kept_and_the_one_that_counts() {
     lab.ok("r1");
     assert_eq!(numbers(&lab), kept);
 }
+
+#[test]
+fn who_asks_while_a_run_waits_for_its_next_try_does_not_wait() {
+    let mut lab = Lab::with_mirror(new_mirror("fedora", &[], &[("attempts", "9")]));
+    lab.ask(sync("fedora", &[]));
+    for _ in 0..5 {
+        lab.fail("m", "connection refused", false);
+        lab.pass(300);
+    }
+    lab.fail("m", "connection refused", false);
+    assert_eq!(lab.ask(sync("fedora", &[])).runs[0].number, 2);
+    expect![[r#"
+        m: pull 2 of 1 from up.example.org:873, whole, try 1
+        fedora/1 m by user/anna, generation 1, 6 tries: failed connection refused
+        fedora/2 m by user/anna, generation 1, 1 tries: goes on
+        generation 0, distributed 0; 
+        ? mirror/fedora/m pull: m has not confirmed mirror-pull 31.0, given at 2026-11-21T00:25:00Z
+        ? mirror/fedora no_schedule: it has no schedule: it runs when it is asked to
+    "#]]
+    .assert_eq(&lab.show_mirror("fedora"));
+}
