@@ -207,12 +207,10 @@ impl Engine {
         let mut mark = local.mark();
         let is_other = mark.tree.as_ref() != Some(&place.tree);
         if is_other {
-            if place.moved_from.as_ref() != mark.tree.as_ref() || mark.tree.is_none() {
-                // Another tree than the one that was filled.
+            // A disk is known by the tree that was on it.
+            mark.system = None;
+            if mark.tree.is_none() || place.moved_from != mark.tree {
                 mark.generation = None;
-                mark.system = None;
-            } else {
-                mark.system = None;
             }
             mark.tree = Some(place.tree.clone());
             local.set_mark(mark.clone()).await?;

@@ -1,16 +1,16 @@
 //! One pull of a mirror from its place in the queue to its outcome: hooks, steps of rsync as
 //! `pull::course` says, publication, and the mark that outlives the agent.
 
-use std::path::{Path, PathBuf};
+mod bring;
+
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use lockstep_model::Timestamp;
 use lockstep_model::mirror::hook::MirrorHookEvent;
-use lockstep_model::mirror::options::Publish;
 use lockstep_model::mirror::report::PullPhase;
-use lockstep_model::mirror::rsync::Delete;
 use lockstep_model::mirror::{HopKind, PullProgress, Pulled};
-use lockstep_model::sync::filter::Pattern;
 use lockstep_model::task::{MirrorPull, Outcome, OutcomeKind, PullFrom, Stage};
 use tokio_util::sync::CancellationToken;
 
@@ -18,17 +18,10 @@ use super::engine::Engine;
 use super::hooks::{Hooks, Trouble};
 use super::local::Local;
 use super::log::Log;
-use super::passwords::PasswordFile;
-use super::publish::{Current, Site, WORK, Work};
-use super::pull::argv::{LINKS_MAX, Pull, Source, Step};
-use super::pull::course::{Course, Guards, Next, Place};
-use super::pull::ending::{End, Retry};
-use super::step::{Cut, Run};
+use super::mark::Mark;
+use super::publish::Site;
 use super::{scan, trace};
-use crate::data::lane::Lane;
-use crate::data::limit::Limiter;
 use crate::runner::Output;
-use crate::secrets;
 
 /// Why a run failed.
 #[derive(Debug)]
@@ -80,6 +73,8 @@ pub struct Turn<'a> {
     /// Somebody wants it to end, or its time is over.
     pub stop: &'a CancellationToken,
     pub started_at: Timestamp,
+    /// Something in the tree may be other than before.
+    pub touched: AtomicBool,
 }
 
 /// From the queue to the outcome.
@@ -109,7 +104,8 @@ pub async fn pull(
     let started_at = (engine.now)();
     let log = Log::open(&local.log_dir(), spec.number, output);
     let own_stop = stop.child_token();
-    let turn = Turn { engine, local, spec, log: &log, stop: &own_stop, started_at };
+    let touched = AtomicBool::new(false);
+    let turn = Turn { engine, local, spec, log: &log, stop: &own_stop, started_at, touched };
     log.line(&format!("{started_at} run {}/{}, stage {}", spec.mirror, spec.number, spec.stage));
     let mut pulled = Pulled::default();
     let ended = turn.within_its_time(&mut pulled).await;
@@ -136,7 +132,8 @@ pub async fn pull(
     };
     log.line(&format!("{} {} {}", pulled.ended_at, outcome.kind, outcome.message));
     log.flush();
-    outcome.pulled = Some(pulled);
+    // Without rsync there is nothing to tell but whether it makes sense to try again.
+    outcome.pulled = Some(pulled).filter(|_| outcome.kind != OutcomeKind::Interrupted);
     local.show(None);
     outcome
 }
@@ -152,14 +149,6 @@ fn progress(number: u64, phase: PullPhase, started_at: Timestamp) -> PullProgres
         rate_bytes_per_s: 0,
         eta: None,
     }
-}
-
-/// What a pull is made with, once.
-struct Means {
-    password: Option<PasswordFile>,
-    /// Open while it is pulled from an agent.
-    _lane: Option<Lane>,
-    own: Vec<Pattern>,
 }
 
 impl Turn<'_> {
@@ -190,6 +179,10 @@ impl Turn<'_> {
         }
         let site = Site::new(&spec.tree);
         let mut mark = local.mark();
+        if mark.tree.as_ref() != Some(&spec.tree) {
+            // What is known is of another one.
+            mark = Mark { tree: Some(spec.tree.clone()), ..Mark::default() };
+        }
         self.check_disk(&site, &mark)?;
         let before = mark.pending;
         // Whatever comes next, somebody is to hear that something may have changed.
@@ -201,7 +194,7 @@ impl Turn<'_> {
         };
         let is_untold = before.is_some_and(|generation| generation >= spec.generation);
         if told.is_err() {
-            if !pulled.changed && pulled.files == 0 && !is_untold {
+            if !self.touched.load(Ordering::Relaxed) && !is_untold {
                 mark.pending = before;
                 local.set_mark(mark).await.map_err(Failure::passing)?;
             }
@@ -219,7 +212,6 @@ impl Turn<'_> {
         mark.generation = Some(spec.generation);
         mark.staged = spec.generation;
         mark.system = system(&site);
-        mark.tree = Some(spec.tree.clone());
         if !pulled.changed {
             mark.pending = None;
         }
@@ -239,9 +231,8 @@ impl Turn<'_> {
     }
 
     /// A disk that is not mounted must not be taken for an empty one.
-    fn check_disk(&self, site: &Site, mark: &super::mark::Mark) -> Result<(), Failure> {
-        let known = mark.system.filter(|_| mark.is_filled());
-        match (known, system(site)) {
+    fn check_disk(&self, site: &Site, mark: &Mark) -> Result<(), Failure> {
+        match (mark.system, system(site)) {
             (Some(known), Some(now)) if known != now && !self.spec.allow.space => {
                 Err(Failure::permanent(format!(
                     "{} is on another file system than the last complete tree: is its disk \
@@ -257,7 +248,7 @@ impl Turn<'_> {
     async fn look(
         &self,
         site: &Site,
-        mark: &mut super::mark::Mark,
+        mark: &mut Mark,
         pulled: &mut Pulled,
     ) -> Result<String, Failure> {
         self.show(PullPhase::Counting);
@@ -277,230 +268,6 @@ impl Turn<'_> {
         pulled.changed = mark.fingerprint.as_ref() != Some(&found.fingerprint);
         mark.fingerprint = Some(found.fingerprint);
         Ok(String::new())
-    }
-
-    /// By rsync.
-    async fn bring(
-        &self,
-        site: &Site,
-        mark: &super::mark::Mark,
-        pulled: &mut Pulled,
-    ) -> Result<String, Failure> {
-        let spec = self.spec;
-        let means = self.means()?;
-        let work = site.prepare()?;
-        let is_snapshot = spec.options.publish == Publish::Snapshot;
-        let two = spec.options.stages.two && !is_snapshot && spec.stage == Stage::Whole;
-        let stages = if two { vec![Stage::First, Stage::Second] } else { vec![spec.stage] };
-        let mut told = String::new();
-        let mut first = !mark.is_filled();
-        for stage in stages {
-            let late = if stage == Stage::First { spec.options.late() } else { Vec::new() };
-            let words = match is_snapshot {
-                true => self.build(site, &work, &means, &late, pulled).await?,
-                false => {
-                    site.flatten()?;
-                    site.make_tree()?;
-                    let place = if first { Place::First } else { Place::Tree };
-                    let into = site.tree();
-                    self.course(site, &work, &means, &late, place, into, &[], pulled).await?
-                }
-            };
-            first = false;
-            if !words.is_empty() {
-                told = words;
-            }
-        }
-        if spec.stage != Stage::First {
-            work.clear()?;
-        }
-        Ok(told)
-    }
-
-    /// A new snapshot, published when it is complete and other than the current one.
-    async fn build(
-        &self,
-        site: &Site,
-        work: &Work,
-        means: &Means,
-        late: &[Pattern],
-        pulled: &mut Pulled,
-    ) -> Result<String, Failure> {
-        site.adopt()?;
-        let current = match site.current()? {
-            Current::Nothing | Current::Directory => None,
-            Current::Snapshot(path) => Some(path),
-        };
-        work.begin()?;
-        let left = Some(work.left_tree()).filter(|left| left.exists());
-        let links: Vec<PathBuf> = left.into_iter().chain(current.clone()).take(LINKS_MAX).collect();
-        let links: Vec<&Path> = links.iter().map(PathBuf::as_path).collect();
-        let place = if current.is_some() { Place::Snapshot } else { Place::First };
-        let into = work.new_tree();
-        let before = pulled.files;
-        let told = self.course(site, work, means, late, place, &into, &links, pulled).await?;
-        let is_new = pulled.changed || pulled.files > before || current.is_none();
-        if late.is_empty() && is_new {
-            self.show(PullPhase::Finishing);
-            self.leave_trace_in(&into, pulled)?;
-            site.publish(work)?;
-            let keep = self.spec.options.snapshots as usize;
-            site.prune(keep, |path| self.engine.trees.is_read(path))?;
-        }
-        Ok(told)
-    }
-
-    /// All steps of one stage.
-    #[allow(clippy::too_many_arguments)]
-    async fn course(
-        &self,
-        site: &Site,
-        work: &Work,
-        means: &Means,
-        late: &[Pattern],
-        place: Place,
-        into: &Path,
-        links: &[&Path],
-        pulled: &mut Pulled,
-    ) -> Result<String, Failure> {
-        let Self { engine, local, spec, log, .. } = self;
-        let hop = spec.options.hop(spec.hop);
-        let delete = if late.is_empty() { hop.delete } else { Delete::None };
-        let guards = Guards {
-            limit: spec.options.guards.delete,
-            min_free: spec.options.guards.min_free,
-            allow: spec.allow,
-        };
-        let mut course = Course::new(delete, place, guards);
-        let (settings, base) = (&engine.settings, *pulled);
-        let mut told = String::new();
-        let mut counted_bytes = None;
-        let mut next = course.first(free(site)?);
-        loop {
-            let step = match next {
-                Next::Run(step) => step,
-                Next::Done => return Ok(told),
-                Next::Refused(refusal) => return Err(Failure::permanent(refusal.to_string())),
-            };
-            // A dry run of a snapshot is against what readers see.
-            let against = links.last().filter(|_| step == Step::Count && place == Place::Snapshot);
-            let pull = Pull {
-                source: self.source(means),
-                hop: &hop,
-                filters: spec.options.filters(spec.hop),
-                own: &means.own,
-                late,
-                rate: spec.options.bwlimit(spec.hop),
-                io_timeout: spec.options.limits.io_timeout,
-                connect_timeout: spec.options.limits.connect_timeout,
-                family: spec.options.family,
-                into: against.unwrap_or(&into),
-                links: if against.is_some() { &[] } else { links },
-                work: Some(work.path()),
-            };
-            let phase = match step {
-                Step::Count => PullPhase::Counting,
-                Step::Content => PullPhase::Content,
-                Step::Removing { .. } => PullPhase::Deleting,
-            };
-            self.show(phase);
-            let run = Run {
-                host: &engine.host,
-                rsync: &settings.rsync,
-                local,
-                log,
-                options: &spec.options,
-                number: spec.number,
-                started_at: self.started_at,
-                phase,
-                counted_bytes,
-                stop: self.stop,
-            };
-            let (ended, output) = match run.complete(&pull, step).await {
-                Ok(done) => done,
-                Err(Cut::Stopped) => return Err(Failure::stopped()),
-                Err(Cut::Failed(why)) => return Err(Failure::permanent(why)),
-            };
-            pulled.exit_code = ended.code;
-            if let End::Failed(retry) = ended.end {
-                course.add(step, &output);
-                add(pulled, &base, &course.pulled());
-                let permanent = retry == Retry::Never;
-                return Err(Failure { kind: OutcomeKind::Failed, why: ended.why, permanent });
-            }
-            if !ended.why.is_empty() {
-                told.clone_from(&ended.why);
-            }
-            if step == Step::Count {
-                counted_bytes = Some(output.stats.brought_bytes);
-            }
-            next = course.next(step, &ended, &output, free(site)?);
-            add(pulled, &base, &course.pulled());
-        }
-    }
-
-    fn means(&self) -> Result<Means, Failure> {
-        let Self { engine, local, spec, .. } = self;
-        let mut password = None;
-        if spec.has_password {
-            let Some(text) = engine.passwords.take(&spec.mirror) else {
-                let why = "the upstream's password was only in memory, and the agent was started \
-                           anew; the run is given again"
-                    .to_owned();
-                return Err(Failure { kind: OutcomeKind::Interrupted, why, permanent: false });
-            };
-            let file = PasswordFile::write(local.path(), &text);
-            password = Some(file.map_err(|error| {
-                Failure::passing(format!("cannot hand the password to rsync: {error}"))
-            })?);
-        }
-        let lane = match &spec.from {
-            PullFrom::Agent(peer) => {
-                let free = Limiter::new(None);
-                Some(engine.lanes.open(&spec.mirror, peer, &free, &free))
-            }
-            PullFrom::Remote(remote) => {
-                if password.is_none() {
-                    secrets::check(&engine.settings.secrets_dir, remote)
-                        .map_err(Failure::permanent)?;
-                }
-                None
-            }
-            PullFrom::Here => None,
-        };
-        let mut own = vec![format!("/{WORK}/")];
-        own.extend(
-            spec.options
-                .trace
-                .as_ref()
-                .map(|dir| trace::pattern(dir, engine.settings.name.as_str())),
-        );
-        let own = own.into_iter().filter_map(|text| text.parse().ok()).collect();
-        Ok(Means { password, _lane: lane, own })
-    }
-
-    fn source<'m>(&'m self, means: &'m Means) -> Source<'m> {
-        let settings = &self.engine.settings;
-        match &self.spec.from {
-            PullFrom::Agent(peer) => Source::Agent {
-                mirror: &self.spec.mirror,
-                node: &peer.node,
-                agent: &settings.agent,
-                data_dir: &settings.data_dir,
-            },
-            PullFrom::Remote(remote) => Source::Remote {
-                remote,
-                secrets: &settings.secrets_dir,
-                password: means.password.as_ref().map(PasswordFile::path),
-            },
-            // It is never pulled.
-            PullFrom::Here => Source::Agent {
-                mirror: &self.spec.mirror,
-                node: &self.engine.settings.name,
-                agent: &settings.agent,
-                data_dir: &settings.data_dir,
-            },
-        }
     }
 
     fn leave_trace(&self, pulled: &Pulled) -> Result<(), Failure> {
@@ -559,19 +326,6 @@ impl Turn<'_> {
         let now = former.map_or(now, |former| PullProgress { phase, ..former });
         self.local.show(Some(now));
     }
-}
-
-/// Two stages of one run are counted together.
-fn add(pulled: &mut Pulled, base: &Pulled, course: &Pulled) {
-    let Pulled { entries, tree_bytes, files, created, deleted, received_bytes, changed, .. } =
-        *course;
-    pulled.entries = entries;
-    pulled.tree_bytes = tree_bytes;
-    pulled.files = base.files + files;
-    pulled.created = base.created + created;
-    pulled.deleted = base.deleted + deleted;
-    pulled.received_bytes = base.received_bytes + received_bytes;
-    pulled.changed = base.changed || changed;
 }
 
 fn yes_no(yes: bool) -> String {

@@ -67,7 +67,7 @@ pub struct Node {
     pub mirrors: MirrorEngine,
 }
 
-fn courier() -> PathBuf {
+pub fn courier() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let path = test.parent().unwrap().parent().unwrap().join("examples/courier");
     assert!(path.exists(), "build it: cargo build -p lockstep-agent --example courier");
@@ -237,7 +237,8 @@ impl Node {
 
 pub fn options(values: &[(&str, &str)]) -> MirrorOptions {
     let usual = [("min-free", "0"), ("connect-timeout", "10s"), ("io-timeout", "30s")];
-    MirrorOptions::from_values(usual.iter().chain(values).copied()).unwrap()
+    let usual = usual.iter().filter(|(name, _)| values.iter().all(|(given, _)| given != name));
+    MirrorOptions::from_values(usual.chain(values).copied()).unwrap()
 }
 
 /// An rsync daemon that serves `<dir>/up` as module `m`; ended when dropped.

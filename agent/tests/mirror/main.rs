@@ -4,3 +4,8 @@
 
 mod cascade;
 mod fleet;
+mod hooks;
+mod readers;
+mod restart;
+mod trees;
+mod troubles;

@@ -75,6 +75,11 @@ pub fn argv(pull: &Pull<'_>, step: Step) -> Vec<OsString> {
         // Both sides by name: a plain exclude does not protect from --delete-excluded.
         rule("H", pattern.as_str());
         rule("P", pattern.as_str());
+        // What it is in stays with it, also where the other side has no such directory.
+        let dirs = pattern.as_str().trim_end_matches('/').match_indices('/').map(|(at, _)| at);
+        for end in dirs.filter(|end| *end > 0) {
+            rule("P", &format!("{}/", &pattern.as_str()[..end]));
+        }
     }
     for pattern in late.iter() {
         rule("-", pattern.as_str());
