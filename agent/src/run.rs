@@ -131,8 +131,8 @@ impl Agent {
         let engine = engine.map_err(|source| RunError::Io { what: "data-dir", source })?;
         let mirrors = MirrorEngine::open(mirrors, &engine, clock::now);
         let in_force: Vec<_> = ledger.in_force().cloned().collect();
-        engine.start(in_force.clone()).await;
-        mirrors.start(in_force).await;
+        Box::pin(engine.start(in_force.clone())).await;
+        Box::pin(mirrors.start(in_force)).await;
         let work = Engines { syncs: engine.clone(), mirrors: mirrors.clone() };
         let runner = Runner::start(ledger, Arc::new(work)).await;
 

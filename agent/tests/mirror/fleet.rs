@@ -263,20 +263,21 @@ impl Daemon {
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
+        let daemon = Self { child, port };
         for _ in 0..2000 {
             if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                return Self { child, port };
+                return daemon;
             }
             std::thread::sleep(Duration::from_millis(10));
         }
         panic!("the daemon does not listen");
     }
 
-    pub fn from(&self) -> PullFrom {
-        self.from_as("")
+    pub fn source(&self) -> PullFrom {
+        self.source_for("")
     }
 
-    pub fn from_as(&self, user: &str) -> PullFrom {
+    pub fn source_for(&self, user: &str) -> PullFrom {
         PullFrom::Remote(format!("rsync://{user}127.0.0.1:{}/m", self.port).parse().unwrap())
     }
 }
@@ -324,7 +325,7 @@ impl Scene {
     }
 
     pub fn spec(&self, number: u64, values: &[(&str, &str)]) -> MirrorPull {
-        self.master.spec(number, self.daemon.from(), values)
+        self.master.spec(number, self.daemon.source(), values)
     }
 
     pub fn assert_same(&self, tree: &Path) {

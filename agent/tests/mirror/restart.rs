@@ -82,10 +82,10 @@ async fn what_changed_in_a_run_whose_end_nobody_heard_is_told_by_the_next() {
     master.end().await;
     let master = Node::start(dir.path(), "master1").await;
     master.assign(master.place(HopKind::Upstream, &[])).await;
-    let again = master.pull(master.spec(2, daemon.from(), &[])).await;
+    let again = master.pull(master.spec(2, daemon.source(), &[])).await;
     assert!(again.changed && again.files == 0, "{again:?}");
     // The generation was taken: now nothing is new.
-    let next = master.pull(master.spec(3, daemon.from(), &[])).await;
+    let next = master.pull(master.spec(3, daemon.source(), &[])).await;
     assert!(!next.changed, "{next:?}");
     master.end().await;
 }
@@ -161,7 +161,7 @@ async fn others_wait_for_their_turn_and_one_mirror_never_runs_twice() {
     let other = |number| {
         let tree = master.dest().join("other").to_str().unwrap().parse().unwrap();
         let mirror = "other".parse().unwrap();
-        MirrorPull { mirror, tree, ..master.spec(number, daemon.from(), &slow) }
+        MirrorPull { mirror, tree, ..master.spec(number, daemon.source(), &slow) }
     };
     let watch = async {
         eventually("a queue", || {
@@ -175,7 +175,7 @@ async fn others_wait_for_their_turn_and_one_mirror_never_runs_twice() {
         .await;
         assert_eq!(master.children().len(), 1);
     };
-    let spec = master.spec(1, daemon.from(), &slow);
+    let spec = master.spec(1, daemon.source(), &slow);
     let (one, two, ()) = tokio::join!(master.run(spec), master.run(other(1)), watch);
     assert_eq!((one.kind, two.kind), (OutcomeKind::Ok, OutcomeKind::Ok));
     master.end().await;

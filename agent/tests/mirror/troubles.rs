@@ -140,7 +140,7 @@ async fn wrong_passwords_and_modules_are_for_a_person_and_a_full_daemon_is_not()
     let master = Node::start(dir.path(), "master1").await;
     let spec = |number| MirrorPull {
         has_password: true,
-        ..master.spec(number, daemon.from_as("b@"), &[])
+        ..master.spec(number, daemon.source_for("b@"), &[])
     };
     let put = |text: &str| master.mirrors.passwords().put(&super::fleet::mirror(), text.to_owned());
     put("wrong");
