@@ -11,6 +11,7 @@ pub mod lane;
 pub mod limit;
 pub mod local;
 pub mod pump;
+mod unfinished;
 
 use std::path::Path;
 use std::time::Duration;
@@ -191,16 +192,29 @@ impl Server<'_> {
                 return;
             }
         };
+        let (pid, top, mut unfinished) = (child.id(), target.path(), None);
+        let follow = async {
+            // What it then writes is the files themselves.
+            match target.writes_in_place() {
+                true => std::future::pending().await,
+                false => unfinished::follow(pid, &top, &mut unfinished).await,
+            }
+        };
         tokio::select! {
             () = admission.withdrawn.cancelled() => {
                 tracing::info!(target: "audit", sync = %target.sync(), "ended a transfer: the assignment was withdrawn");
             }
             () = turn.superseded() => {}
             () = transfer(stream, &mut child, admission) => {}
+            () = follow => {}
         }
         // Asked first, it takes its unfinished file away.
         if let Err(error) = child.end().await {
             tracing::error!(sync = %target.sync(), %error, "cannot end a receiver");
+            return;
+        }
+        if let Some(unfinished) = unfinished {
+            unfinished::remove(&top, unfinished).await;
         }
     }
 

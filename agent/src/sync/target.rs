@@ -298,6 +298,11 @@ impl Target {
         self.lock().options.delete.in_batches()
     }
 
+    /// Not beside files, to take their places.
+    pub fn writes_in_place(&self) -> bool {
+        self.lock().options.transfer.inplace
+    }
+
     /// Our side of a comparison with the source.
     pub fn side(&self) -> Side {
         let root = Path::new(self.path.as_str());

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use lockstep_agent::journal::{Change, Reader};
-use lockstep_model::sync::{DeliveryState, EngineState};
+use lockstep_model::sync::{DeletePolicy, DeliveryState, EngineState};
 use lockstep_model::task::SyncSource;
 use tokio_util::sync::CancellationToken;
 
@@ -62,30 +62,50 @@ async fn a_killed_rsync_is_never_taken_for_success() {
     fleet.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_killed_receiver_leaves_goes_by_itself() {
-    let mut fleet = Fleet::new().await;
-    // Comparisons are due once a day; one after a run that broke off is early.
-    fleet.master = fleet::hasty_engine(fleet.dir.path(), "master1").await;
-    fs::write(fleet.src("first"), "first").unwrap();
-    fleet.add_head("web1").await;
-    fleet.apply().await;
-    fleet.state("web1", DeliveryState::Idle).await;
+/// Bytes of what a receiver writes of `big`.
+fn unfinished(fleet: &Fleet) -> Option<u64> {
+    let mut entries = fs::read_dir(fleet.www("web1")).unwrap().map(|entry| entry.unwrap());
+    let of_big = |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(b".big.");
+    entries.find(of_big)?.metadata().ok().map(|found| found.len())
+}
+
+/// While it has some megabytes of a file, and nobody is at home from then on.
+async fn kill_receiver(fleet: &Fleet) {
     fleet.rate.store(2 << 10, Ordering::Relaxed);
     fs::write(fleet.src("big"), vec![3; 16 << 20]).unwrap();
-    let unfinished = || {
-        let mut names = fs::read_dir(fleet.www("web1")).unwrap().map(|e| e.unwrap().file_name());
-        names.any(|name| name.as_encoded_bytes().starts_with(b".big.")).then_some(())
-    };
-    eventually("an unfinished file", unfinished).await;
-    let web1 = fleet.dir.path().join("web1");
-    for pid in children(&web1, "--daemon") {
+    eventually("a large unfinished file", || unfinished(fleet).filter(|len| *len > 4 << 20)).await;
+    fs::remove_file(fleet.dir.path().join("peers/web1")).unwrap();
+    for pid in children(&fleet.dir.path().join("web1"), "--daemon") {
         let pid = rustix::process::Pid::from_raw(pid).unwrap();
         rustix::process::kill_process_group(pid, rustix::process::Signal::KILL).unwrap();
     }
     fleet.state("web1", DeliveryState::Failing).await;
-    assert!(unfinished().is_some(), "it died before it could tidy up");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_receiver_was_writing_goes_whatever_is_kept() {
+    let mut fleet = Fleet::new().await;
+    fleet.options.delete = DeletePolicy::Never;
+    fleet.fill(&["web1"]).await;
+    let own = fleet.www("web1").join(".own.a1B2c3");
+    fs::write(&own, "somebody else's").unwrap();
+    kill_receiver(&fleet).await;
+    eventually("it to go", || unfinished(&fleet).is_none().then_some(())).await;
+    assert!(own.exists());
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_receiver_left_unseen_goes_by_itself() {
+    let mut fleet = Fleet::new().await;
+    // Comparisons are due once a day; one after a run that broke off is early.
+    fleet.master = fleet::hasty_engine(fleet.dir.path(), "master1").await;
+    fleet.fill(&["web1"]).await;
+    kill_receiver(&fleet).await;
+    eventually("what was seen to go", || unfinished(&fleet).is_none().then_some(())).await;
+    fs::write(fleet.www("web1").join(".small.a1B2c3"), "smal").unwrap();
     fleet.rate.store(0, Ordering::Relaxed);
+    fleet.listen("web1", &fleet.heads["web1"]);
     fleet.converged("web1").await;
     fleet.end().await;
 }
