@@ -193,6 +193,7 @@ impl Engine {
 
     /// Repeating it is harmless.
     async fn place(&self, place: MirrorPlace) -> Result<String, String> {
+        self.take_over(&place).await?;
         self.trees.check(&place)?;
         let local = self.ready(&place.mirror, &place.tree)?;
         let mut told = String::new();
@@ -224,6 +225,28 @@ impl Engine {
         self.trees.assign(&place, &local.dir, mark.is_filled());
         local.publish();
         Ok(told)
+    }
+
+    /// A mirror that was renamed: its tree, with all that is known of it, goes on by its new name.
+    async fn take_over(&self, place: &MirrorPlace) -> Result<(), String> {
+        let Some(from) = &place.moved_from else { return Ok(()) };
+        let Some(was) = self.trees.owner(from).filter(|was| *was != place.mirror) else {
+            return Ok(());
+        };
+        let (old, new) = (self.local(&was)?, self.local(&place.mirror)?);
+        if new.mark().tree.is_some() {
+            return Ok(());
+        }
+        old.released.cancel();
+        let _busy = old.busy.lock().await;
+        self.trees.withdraw(&was);
+        self.reports.withdraw(&was);
+        self.locals().retain(|name, _| *name != was && *name != place.mirror);
+        let carry = || {
+            fs::remove_dir_all(&new.dir)?;
+            fs::rename(&old.dir, &new.dir)
+        };
+        carry().map_err(|e| format!("cannot go on with {was} by its new name: {e}"))
     }
 
     async fn release(&self, spec: MirrorRelease, output: &Output) -> Result<String, String> {

@@ -139,6 +139,13 @@ impl Trees {
     }
 
     /// Nobody reads it from now on.
+    /// The mirror that has this very tree.
+    pub fn owner(&self, tree: &DirPath) -> Option<MirrorName> {
+        let table = self.lock();
+        let found = table.values().find(|assigned| assigned.place.tree == *tree);
+        found.map(|assigned| assigned.place.mirror.clone())
+    }
+
     pub fn withdraw(&self, mirror: &MirrorName) {
         self.lock().remove(mirror);
     }

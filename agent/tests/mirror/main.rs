@@ -6,6 +6,7 @@ mod cascade;
 mod fleet;
 mod hooks;
 mod readers;
+mod rename;
 mod restart;
 mod trees;
 mod troubles;
