@@ -20,6 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             ".lockstep.v1.OfferTask",
             ".lockstep.v1.CreateMirrorRequest",
             ".lockstep.v1.UpdateMirrorRequest",
+            ".lockstep.v1.CreatePushTokenResponse",
         ])
         .extern_path(".google.protobuf", "::pbjson_types")
         .btree_map(".lockstep.store")

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lockstep_model::{HostPort, Millis};
+use lockstep_plan::Limits;
 use lockstep_transport::settings::{Kind, Setting, SettingError, Table, Values};
 use lockstep_transport::telemetry;
 
@@ -53,6 +54,13 @@ pub const TABLE: Table = Table {
         )
         .default("127.0.0.1:7401"),
         Setting::new(
+            "push-listen",
+            Kind::Socket,
+            "Where upstreams ask for runs of mirrors with a push token, over plain HTTP: loopback, or behind a proxy with \
+             TLS. Without it nobody is listened to.",
+            "127.0.0.1:7404",
+        ),
+        Setting::new(
             "leaf-life",
             Kind::Duration {
                 min: Duration::from_secs(2),
@@ -70,6 +78,20 @@ pub const TABLE: Table = Table {
             "2s",
         )
         .default("2s"),
+        Setting::new(
+            "pulls",
+            Kind::Count { min: 1, max: 10_000 },
+            "How many pulls of mirrors go on at once in the whole fleet.",
+            "200",
+        )
+        .default("100"),
+        Setting::new(
+            "pulls-per-upstream",
+            Kind::Count { min: 1, max: 10_000 },
+            "How many of them pull from one upstream's host; public mirrors refuse more than a few of one address.",
+            "4",
+        )
+        .default("2"),
         telemetry::LOG_FILTER,
         telemetry::LOG_FORMAT,
         telemetry::OTLP_ENDPOINT,
@@ -89,9 +111,11 @@ pub struct Config {
     pub data_dir: PathBuf,
     pub listen: SocketAddr,
     pub health_listen: SocketAddr,
+    pub push_listen: Option<SocketAddr>,
     pub advertise: Vec<HostPort>,
     pub leaf_life: Millis,
     pub heartbeat: Millis,
+    pub pulls: Limits,
     pub telemetry: telemetry::Options,
 }
 
@@ -118,11 +142,16 @@ impl Config {
                 SettingError::new("setting listen", format!("is missing; {file}, or give --listen"))
             })?,
             health_listen: values.get("health-listen")?,
+            push_listen: values.find("push-listen")?,
             advertise: advertise.map_err(|e: lockstep_model::Invalid| {
                 SettingError::new("setting advertise", e.to_string())
             })?,
             leaf_life: millis(values.get("leaf-life")?),
             heartbeat: millis(values.get("heartbeat")?),
+            pulls: Limits {
+                pulls_max: values.get("pulls")?,
+                per_upstream_max: values.get("pulls-per-upstream")?,
+            },
             telemetry: telemetry::Options::from_values(values, None)?,
         })
     }
@@ -144,6 +173,7 @@ mod tests {
         assert_eq!(config.leaf_life, Millis::from_secs(30 * 24 * 3600));
         assert_eq!(config.heartbeat, Millis::from_secs(2));
         assert!(config.advertise.is_empty());
+        assert_eq!(config.pulls, Limits::default());
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod health;
 pub mod identity;
 pub mod init;
 pub mod offline;
+pub mod push;
 pub mod server;
 pub mod service;
 pub mod session;

@@ -15,6 +15,7 @@ use lockstep_transport::certificate::PeerCert;
 use lockstep_transport::clock;
 use lockstep_transport::connections::Connections;
 use lockstep_transport::health::{self as health_port, HealthBoard, READY, Verdict};
+use lockstep_transport::plain_http;
 use lockstep_transport::tls::Alpn;
 use lockstep_transport::verify::ClientPolicy;
 use tokio::net::TcpListener;
@@ -33,7 +34,7 @@ use crate::identity::vault::{Vault, VaultError};
 use crate::service::Api;
 use crate::session::{Goodbye, SessionConfig};
 use crate::store::{Store, StoreError};
-use crate::{authn, health};
+use crate::{authn, health, push};
 
 /// Below the data directory.
 pub const CA_DIR: &str = "ca";
@@ -78,6 +79,8 @@ pub enum StartError {
 pub struct Controller {
     pub addr: SocketAddr,
     pub health_addr: SocketAddr,
+    /// None: no pushes are listened for.
+    pub push_addr: Option<SocketAddr>,
     pub board: HealthBoard,
     driver: DriverHandle,
     looping: JoinHandle<Result<(), Fatal>>,
@@ -92,7 +95,8 @@ pub struct Controller {
 impl Controller {
     pub async fn start(config: &Config, store: Arc<dyn Store>) -> Result<Self, StartError> {
         let connections = Connections::default();
-        let (driver_loop, driver) = Driver::load(store, connections.clone()).await?;
+        let (mut driver_loop, driver) = Driver::load(store, connections.clone()).await?;
+        driver_loop.limit(config.pulls.clone());
         let fleet = driver.read(|world| world.fleet().map(|fleet| fleet.value.name.clone()));
         let own = AuthorityConfig {
             dir: config.data_dir.join(CA_DIR),
@@ -104,6 +108,12 @@ impl Controller {
         let vault = open_vault(config, &driver)?;
         let listener = listen(config.listen).await?;
         let health_listener = listen(config.health_listen).await?;
+        let push_listener = match config.push_listen {
+            Some(at) => Some(listen(at).await?),
+            None => None,
+        };
+        let push_addr = push_listener.as_ref().zip(config.push_listen);
+        let push_addr = push_addr.map(|(listener, at)| local_addr(listener, at)).transpose()?;
         let addr = local_addr(&listener, config.listen)?;
         let health_addr = local_addr(&health_listener, config.health_listen)?;
 
@@ -134,10 +144,15 @@ impl Controller {
         beside.spawn(async move { authority.keep().await });
         beside.spawn(health::watch(board.clone(), driver.clone()));
         beside.spawn(health_port::serve(health_listener, board.clone(), shutdown.clone()));
+        if let Some(listener) = push_listener {
+            let router = push::router(driver.clone());
+            beside.spawn(plain_http::serve(listener, router, shutdown.clone()));
+        }
         tracing::info!(%addr, %health_addr, version = crate::VERSION, "controller serves");
         Ok(Self {
             addr,
             health_addr,
+            push_addr,
             board,
             driver,
             looping,

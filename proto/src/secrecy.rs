@@ -21,3 +21,11 @@ impl fmt::Debug for v1::UpdateMirrorRequest {
         f.debug_struct("UpdateMirrorRequest").field("name", &self.name).finish_non_exhaustive()
     }
 }
+
+impl fmt::Debug for v1::CreatePushTokenResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CreatePushTokenResponse")
+            .field("token", &self.token)
+            .finish_non_exhaustive()
+    }
+}

@@ -11,7 +11,7 @@ use lockstep_model::record::{Actor, Change};
 use lockstep_model::request::Request;
 use lockstep_model::{Code, Incarnation, NodeName, Reject, Revision, TaskId};
 use lockstep_plan::World;
-use lockstep_plan::admit::Conditions;
+use lockstep_plan::admit::{Admitted, Conditions};
 use lockstep_proto::convert::agent::Hello;
 use lockstep_transport::telemetry::current_traceparent;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -57,6 +57,13 @@ pub struct Done {
     pub runs: Vec<RunId>,
     /// The same request id was carried out before.
     pub repeated: bool,
+}
+
+impl Done {
+    pub(super) fn of(changed: bool, revision: Revision, admitted: Admitted) -> Self {
+        let Admitted { writes: _, detail, tasks, runs, raise_to: _, repeated } = admitted;
+        Self { changed, revision, detail, tasks, runs, repeated }
+    }
 }
 
 /// A session that wants to be the node's.
@@ -166,9 +173,17 @@ impl DriverHandle {
 
     /// An agent's request: it waits for its turn, and so does the agent.
     pub async fn tell(&self, ask: Ask) -> Result<Done, Reject> {
+        self.tell_ahead(ask).await?.await
+    }
+
+    /// As `tell`, in its place among what is sent, without waiting for the answer.
+    pub async fn tell_ahead(
+        &self,
+        ask: Ask,
+    ) -> Result<impl Future<Output = Result<Done, Reject>> + Send + use<>, Reject> {
         let (reply, answer) = oneshot::channel();
         self.send(Event::Request { ask, reply }).await?;
-        answer.await.map_err(|_| stopping())?
+        Ok(async { answer.await.map_err(|_| stopping())? })
     }
 
     pub async fn attach(&self, attach: Attach) -> Result<Attached, Reject> {

@@ -2,6 +2,7 @@
 //! quiet. Nothing else writes. The world holds only what is committed, and nothing acts on a change
 //! before that. What to write is decided in lockstep-plan, never here.
 
+mod ends;
 mod handle;
 #[cfg(test)]
 mod tests;
@@ -15,12 +16,13 @@ use lockstep_model::record::{Change, Key, Record, Txn, Write};
 use lockstep_model::{Code, Millis, NodeName, Reject, Revision, Timestamp};
 use lockstep_plan::admit::admit_once;
 use lockstep_plan::authorize::authenticate;
-use lockstep_plan::{PLAN_ROUNDS_MAX, World, plan};
+use lockstep_plan::{Limits, PLAN_ROUNDS_MAX, World, plan};
 use lockstep_transport::clock;
 use lockstep_transport::connections::Connections;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::timeout;
 
+use ends::Ends;
 pub use handle::{Ask, Attach, Attached, Done, DriverHandle};
 use handle::{Event, Shared, State};
 
@@ -93,6 +95,11 @@ impl Driver {
         Ok((driver, handle))
     }
 
+    /// How many pulls at once.
+    pub fn limit(&mut self, pulls: Limits) {
+        self.shared.write().world.set_limits(pulls);
+    }
+
     /// Runs until `DriverHandle::stop`, until every handle is gone, or until it cannot go on.
     pub async fn run(mut self) -> Result<(), Fatal> {
         self.settle().await?;
@@ -105,9 +112,15 @@ impl Driver {
             }
             let stop = batch.iter().any(|event| matches!(event, Event::Stop));
             let mut dirty = self.wake_at.is_some_and(|at| at <= clock::now());
+            let mut ends = Ends::default();
             for event in batch {
+                let Some(event) = ends.take(event) else { continue };
+                if !Ends::may_wait_for(&event) {
+                    dirty |= self.store_ends(&mut ends).await?;
+                }
                 dirty |= self.take(event).await?;
             }
+            dirty |= self.store_ends(&mut ends).await?;
             if dirty {
                 self.settle().await?;
             }
@@ -199,14 +212,7 @@ impl Driver {
             );
             self.traceparent = traceparent;
         }
-        Ok(Ok(Done {
-            changed,
-            revision: self.shared.read().world.revision(),
-            detail: admitted.detail,
-            tasks: admitted.tasks,
-            runs: admitted.runs,
-            repeated: admitted.repeated,
-        }))
+        Ok(Ok(Done::of(changed, self.shared.read().world.revision(), admitted)))
     }
 
     fn attach(&mut self, attach: Attach) -> Result<Attached, Reject> {

@@ -1,5 +1,6 @@
 //! The loop over a store whose disk does what a test says.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -7,7 +8,8 @@ use futures_util::future::BoxFuture;
 use lockstep_model::identity::{Role, TokenFor};
 use lockstep_model::record::Actor;
 use lockstep_model::request::Request;
-use lockstep_model::{KeyHash, TokenId};
+use lockstep_model::task::{Outcome, OutcomeKind};
+use lockstep_model::{KeyHash, TaskId, TokenId};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
@@ -19,6 +21,8 @@ use crate::store::{ChangesError, Snapshot};
 struct SlowStore {
     inner: MemoryStore,
     leave: Semaphore,
+    /// Commits that wait for leave, or did.
+    waiting: AtomicUsize,
 }
 
 impl Store for SlowStore {
@@ -28,6 +32,8 @@ impl Store for SlowStore {
 
     fn commit(&self, txn: Txn) -> BoxFuture<'_, Result<Change, CommitError>> {
         async move {
+            self.waiting
+                .fetch_add(usize::from(self.leave.available_permits() == 0), Ordering::Relaxed);
             self.leave.acquire().await.unwrap().forget();
             let problem = "as the test wants it".to_owned();
             match txn.writes.first().map(|write| write.key().to_string()).as_deref() {
@@ -55,7 +61,11 @@ struct Bench {
 }
 
 async fn bench(commits: usize) -> Bench {
-    let store = Arc::new(SlowStore { inner: MemoryStore::new(), leave: Semaphore::new(commits) });
+    let store = Arc::new(SlowStore {
+        inner: MemoryStore::new(),
+        leave: Semaphore::new(commits),
+        waiting: AtomicUsize::new(0),
+    });
     let (looping, driver) = Driver::load(store.clone(), Connections::default()).await.unwrap();
     Bench { store, driver, looping: tokio::spawn(looping.run()) }
 }
@@ -132,12 +142,8 @@ async fn nothing_is_seen_before_it_is_stored_and_a_full_queue_refuses() {
     ended.unwrap().unwrap();
 }
 
-#[tokio::test]
-async fn tasks_are_children_of_the_span_that_asked_for_them() {
-    const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    let Bench { driver, .. } = bench(99).await;
-    let node = |name: &str| name.parse::<NodeName>().unwrap();
-    for (i, name) in ["master1", "web1"].into_iter().enumerate() {
+async fn join(driver: &DriverHandle, names: &[&str]) {
+    for (i, name) in names.iter().enumerate() {
         let (token, secret_sha256) = (name.parse::<TokenId>().unwrap(), [7; 32]);
         let grants = TokenFor::Node { name: node(name), labels: Default::default() };
         let ttl = Millis::from_secs(60);
@@ -148,15 +154,30 @@ async fn tasks_are_children_of_the_span_that_asked_for_them() {
             driver.ask(Ask::new(Actor::Offline, "test", request)).await.unwrap();
         }
     }
-    let create = Request::CreateSync {
-        name: "webroot".parse().unwrap(),
-        source: "master1:/srv/www".parse().unwrap(),
-        targets: vec!["web1:/srv/www".parse().unwrap()],
+}
+
+fn create_sync(name: &str) -> Ask {
+    let request = Request::CreateSync {
+        name: name.parse().unwrap(),
+        source: format!("master1:/srv/{name}").parse().unwrap(),
+        targets: vec![format!("web1:/srv/{name}").parse().unwrap()],
         selected: None,
         paused: false,
         options: Default::default(),
     };
-    let ask = Ask::new(Actor::Offline, "test", create);
+    Ask::new(Actor::Offline, "test", request)
+}
+
+fn node(name: &str) -> NodeName {
+    name.parse().unwrap()
+}
+
+#[tokio::test]
+async fn tasks_are_children_of_the_span_that_asked_for_them() {
+    const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let Bench { driver, .. } = bench(99).await;
+    join(&driver, &["master1", "web1"]).await;
+    let ask = create_sync("webroot");
     driver.ask(Ask { traceparent: Some(TRACEPARENT.to_owned()), ..ask }).await.unwrap();
     // Seen by the one who asked, since the answer comes after planning.
     driver.read(|world| {
@@ -178,4 +199,55 @@ async fn tasks_are_children_of_the_span_that_asked_for_them() {
         let released = world.live_tasks_of(&node("web1")).next().unwrap();
         assert_eq!(released.value.traceparent, None, "of a request without a span");
     });
+}
+
+#[tokio::test]
+async fn ends_that_wait_together_are_one_transaction_for_each_node() {
+    let Bench { store, driver, .. } = bench(99).await;
+    join(&driver, &["master1", "web1"]).await;
+    for name in ["a", "b", "c"] {
+        driver.ask(create_sync(name)).await.unwrap();
+    }
+    let before = driver.read(World::revision);
+    store.leave.forget_permits(usize::MAX);
+    let first = tokio::spawn({
+        let driver = driver.clone();
+        async move { driver.ask(add("anna")).await }
+    });
+    // The loop has taken it, and waits for the disk.
+    while store.waiting.load(Ordering::Relaxed) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let end = |of: &str, id| {
+        let outcome = Outcome::new(OutcomeKind::Ok, String::new());
+        let actor = Actor::Subject(Subject::Node(node(of)));
+        Ask::new(actor, "end", Request::EndTask { node: node(of), id, outcome })
+    };
+    let live = |of: &str| -> Vec<TaskId> {
+        driver.read(|world| world.live_tasks_of(&node(of)).map(|task| task.value.id).collect())
+    };
+    let (of_master, of_web) = (live("master1"), live("web1"));
+    assert!(of_master.len() == 3 && !of_web.is_empty());
+    let mut waiting = Vec::new();
+    for id in of_master.iter().chain(&of_master[..1]) {
+        waiting.push(driver.tell_ahead(end("master1", *id)).await.unwrap().boxed());
+    }
+    for id in &of_web {
+        waiting.push(driver.tell_ahead(end("web1", *id)).await.unwrap().boxed());
+    }
+    let foreign = driver.tell_ahead(end("web1", of_master[0])).await.unwrap();
+    store.leave.add_permits(99);
+    first.await.unwrap().unwrap();
+    let mut changed = 0;
+    for answer in waiting {
+        changed += usize::from(answer.await.unwrap().changed);
+    }
+    assert_eq!(changed, 3 + of_web.len(), "each is ended once");
+    assert_eq!(foreign.await.unwrap_err().reason, "not_yours");
+    let log = store.inner.changes(before).await.unwrap();
+    let ends = log.iter().filter(|change| change.cause == "end");
+    let ends: Vec<(String, usize)> =
+        ends.map(|change| (change.actor.to_string(), change.writes.len())).collect();
+    let want = [("node/master1".to_owned(), 3), ("node/web1".to_owned(), of_web.len())];
+    assert_eq!(ends, want);
 }

@@ -2,11 +2,14 @@
 //! randomness, or an error.
 
 use lockstep_model::identity::TokenFor;
-use lockstep_model::{Code, Incarnation, Reject};
+use lockstep_model::{Code, Incarnation, Reject, TokenId};
 use lockstep_transport::token::{self, JoinToken};
+use zeroize::Zeroizing;
 
 /// Bytes of a token's id: short enough to read aloud, too many to meet twice.
 const ID_BYTES: usize = 5;
+/// Bytes of a push token's secret.
+const PUSH_SECRET_BYTES: usize = 32;
 
 /// A new token; its secret is shown nowhere else. The id says for whom, so that one in the wrong
 /// hands is noticed before it is used up.
@@ -19,6 +22,17 @@ pub fn token(grants: &TokenFor, root_sha256: [u8; 32]) -> Result<JoinToken, Reje
     };
     let random: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
     JoinToken::mint(format!("{kind}{random}").parse()?, root_sha256).map_err(no_randomness)
+}
+
+/// A new token for pushes: its id, and the text that is shown nowhere else.
+pub fn push_token() -> Result<(TokenId, Zeroizing<String>), Reject> {
+    let mut id = [0; ID_BYTES];
+    let mut secret = Zeroizing::new([0; PUSH_SECRET_BYTES]);
+    getrandom::fill(&mut id).map_err(no_randomness)?;
+    getrandom::fill(secret.as_mut_slice()).map_err(no_randomness)?;
+    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let text = Zeroizing::new(format!("lsp_{}", *Zeroizing::new(hex(secret.as_slice()))));
+    Ok((format!("push-{}", hex(&id)).parse()?, text))
 }
 
 /// Never 0, which means "never told".

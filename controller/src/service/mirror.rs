@@ -1,5 +1,6 @@
 //! MirrorService: projects that are mirrored, and their runs.
 
+mod push;
 mod show;
 mod watch;
 
@@ -130,6 +131,27 @@ impl MirrorService for Api {
 
     async fn tail_run(&self, request: Request<v1::TailRunRequest>) -> Answer<Self::TailRunStream> {
         answer(self.tail_run(request))
+    }
+
+    async fn create_push_token(
+        &self,
+        request: Request<v1::CreatePushTokenRequest>,
+    ) -> Answer<v1::CreatePushTokenResponse> {
+        answer(self.create_push_token(request).await)
+    }
+
+    async fn list_push_tokens(
+        &self,
+        request: Request<v1::ListPushTokensRequest>,
+    ) -> Answer<v1::ListPushTokensResponse> {
+        answer(self.list_push_tokens(request))
+    }
+
+    async fn delete_push_token(
+        &self,
+        request: Request<v1::DeletePushTokenRequest>,
+    ) -> Answer<v1::DeletePushTokenResponse> {
+        answer(self.delete_push_token(request).await)
     }
 
     async fn list_mirror_settings(

@@ -7,6 +7,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use lockstep_model::identity::Subject;
 use lockstep_model::observation::Observation;
 use lockstep_model::record::Actor;
@@ -23,7 +25,7 @@ use tonic::{Status, Streaming};
 
 use super::admission::trust_bundle;
 use super::{Goodbye, Inbox, Order, STORE_BEHIND, SessionConfig, SessionId, TailPart};
-use crate::driver::Ask;
+use crate::driver::{Ask, Done};
 
 /// Most messages that wait for the network.
 const OUTBOUND_MAX: usize = 64;
@@ -33,6 +35,8 @@ const STALL_MAX: Duration = Duration::from_secs(10);
 const MISSED_MAX: u32 = 3;
 /// Most tails at once of one agent.
 const TAILS_MAX: usize = 32;
+/// Most outcomes of one agent that are being stored; then it has to wait with whatever it says.
+const ENDS_MAX: usize = 64;
 /// Most pings without an answer.
 const PINGS_MAX: usize = 64;
 
@@ -112,6 +116,8 @@ pub struct Session {
     offered: BTreeMap<TaskId, bool>,
     pings: HashMap<u64, oneshot::Sender<()>>,
     tails: HashMap<u64, mpsc::Sender<TailPart>>,
+    /// Outcomes that are being stored.
+    ends: FuturesUnordered<BoxFuture<'static, (TaskId, Result<Done, Reject>)>>,
     /// Numbers of pings and tails.
     next: u64,
 }
@@ -124,8 +130,18 @@ impl Session {
         inbox: Inbox,
         outbound: Outbound,
     ) -> Self {
-        let (pings, tails) = (HashMap::new(), HashMap::new());
-        Self { config, node, id, inbox, outbound, offered: BTreeMap::new(), pings, tails, next: 1 }
+        Self {
+            config,
+            node,
+            id,
+            inbox,
+            outbound,
+            offered: BTreeMap::new(),
+            pings: HashMap::new(),
+            tails: HashMap::new(),
+            ends: FuturesUnordered::new(),
+            next: 1,
+        }
     }
 
     /// Runs until the stream ends, and tells the driver why it did.
@@ -154,7 +170,7 @@ impl Session {
         self.mirror().await?;
         loop {
             tokio::select! {
-                message = inbound.message() => {
+                message = inbound.message(), if self.ends.len() < ENDS_MAX => {
                     missed = 0;
                     match message {
                         Ok(Some(message)) => self.hear(message).await?,
@@ -162,7 +178,9 @@ impl Session {
                         Err(status) => return ControlFlow::Break(End::Broken(status)),
                     }
                 }
-                () = tasks_changed.notified() => self.mirror().await?,
+                Some((id, stored)) = self.ends.next() => self.acknowledge(id, stored).await?,
+                // What follows from an outcome comes after its acknowledgement.
+                () = tasks_changed.notified(), if self.ends.is_empty() => self.mirror().await?,
                 Some(order) = self.inbox.orders.recv() => self.obey(order).await?,
                 Ok(()) = self.inbox.goodbye.changed() => {
                     let goodbye = self.inbox.goodbye.borrow().clone();
@@ -305,7 +323,6 @@ impl Session {
         ControlFlow::Continue(())
     }
 
-    /// Acknowledged only after it is stored, so that the agent may forget it.
     async fn end_task(&mut self, end: v1::TaskEnd) -> Step {
         let (id, outcome) = match task_end(end) {
             Ok(ended) => ended,
@@ -313,7 +330,19 @@ impl Session {
         };
         let actor = Actor::Subject(Subject::Node(self.node.clone()));
         let request = Request::EndTask { node: self.node.clone(), id, outcome };
-        match self.config.driver.tell(Ask::new(actor, "AgentService/TaskEnd", request)).await {
+        let ask = Ask::new(actor, "AgentService/TaskEnd", request);
+        match self.config.driver.tell_ahead(ask).await {
+            Ok(stored) => {
+                self.ends.push(stored.map(move |stored| (id, stored)).boxed());
+                ControlFlow::Continue(())
+            }
+            Err(reject) => ControlFlow::Break(End::Refused(reject)),
+        }
+    }
+
+    /// Only once it is stored, so that the agent may forget it.
+    async fn acknowledge(&mut self, id: TaskId, stored: Result<Done, Reject>) -> Step {
+        match stored {
             Ok(_) => {
                 let ack = v1::OutcomeAck { id: id.to_string() };
                 self.outbound.say(Message::OutcomeAck(ack)).await

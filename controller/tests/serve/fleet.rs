@@ -3,6 +3,7 @@
 //! end: nothing is said, nothing is flushed, no task goes on.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +45,7 @@ pub struct Fleet {
 struct Running {
     runtime: Runtime,
     address: HostPort,
+    push: Option<SocketAddr>,
     stop: oneshot::Sender<()>,
     ended: oneshot::Receiver<Result<(), String>>,
 }
@@ -83,6 +85,11 @@ impl Fleet {
 
     pub fn address(&self) -> HostPort {
         self.running.as_ref().unwrap().address.clone()
+    }
+
+    /// Where pushes are listened for.
+    pub fn push_address(&self) -> SocketAddr {
+        self.running.as_ref().unwrap().push.unwrap()
     }
 
     /// As a SIGKILL would.
@@ -165,7 +172,7 @@ async fn run(settings: &[(String, String)]) -> Running {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let (end, ended) = oneshot::channel();
-    let (started, address) = oneshot::channel();
+    let (started, addresses) = oneshot::channel();
     runtime.spawn(async move {
         // The one before may not have let go of the directory yet.
         let start = Instant::now();
@@ -179,15 +186,16 @@ async fn run(settings: &[(String, String)]) -> Running {
             }
         };
         let controller = Controller::start(&config, Arc::new(store)).await.unwrap();
-        let _ = started.send(controller.addr);
+        let _ = started.send((controller.addr, controller.push_addr));
         let served = controller.run_until(async {
             let _ = stopped.await;
         });
         let _ = end.send(served.await.map_err(|e| e.to_string()));
     });
-    let address = timeout(PATIENCE, address).await.expect("the controller starts").unwrap();
+    let addresses = timeout(PATIENCE, addresses).await.expect("the controller starts");
+    let (address, push) = addresses.unwrap();
     let address = HostPort::new(&address.ip().to_string(), address.port()).unwrap();
-    Running { runtime, address, stop, ended }
+    Running { runtime, address, push, stop, ended }
 }
 
 async fn guest(running: &Running, token: &JoinToken) -> Channel {

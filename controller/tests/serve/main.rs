@@ -10,4 +10,5 @@ mod enroll;
 mod fleet;
 mod mirrors;
 mod policy;
+mod pushes;
 mod stream;

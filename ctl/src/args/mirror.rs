@@ -11,7 +11,7 @@ use lockstep_model::label::Selector;
 use lockstep_model::mirror::{Allow, RunId};
 use lockstep_model::path::DirPath;
 use lockstep_model::sync::Remote;
-use lockstep_model::{Invalid, MirrorName, NodeName, UserName};
+use lockstep_model::{Invalid, MirrorName, NodeName, TokenId, UserName};
 
 pub use self::settings::SettingArgs;
 use super::schedule::ScheduleArgs;
@@ -132,6 +132,9 @@ included, and without --timeout it is waited for without end.")]
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
         limit: u32,
     },
+    /// Tokens with which an upstream's own programs ask for runs of one mirror over HTTP.
+    #[command(subcommand)]
+    PushToken(PushTokenCommand),
     /// What a run printed on one node, as far as its agent still holds it.
     #[command(after_help = "Examples:
   lockstepctl mirror logs fedora/17
@@ -154,6 +157,30 @@ included, and without --timeout it is waited for without end.")]
     Matrix,
     /// The settings that a mirror may have, what they mean and their defaults; asks nobody.
     Settings,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum PushTokenCommand {
+    /// Make a token; it is shown this once.
+    #[command(after_help = "Example:\n  lockstepctl mirror push-token create fedora")]
+    Create {
+        mirror: MirrorName,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// The tokens of a mirror, without their secrets.
+    #[command(after_help = "Example:\n  lockstepctl mirror push-token list fedora")]
+    List { mirror: MirrorName },
+    /// From now on nobody pushes with it.
+    #[command(
+        after_help = "Example:\n  lockstepctl mirror push-token delete fedora push-0123456789"
+    )]
+    Delete {
+        mirror: MirrorName,
+        id: TokenId,
+        #[command(flatten)]
+        change: Change,
+    },
 }
 
 impl MirrorCommand {

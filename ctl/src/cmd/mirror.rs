@@ -4,6 +4,7 @@ mod define;
 mod follow;
 mod matrix;
 mod progress;
+mod push;
 mod runs;
 mod show;
 
@@ -99,6 +100,7 @@ async fn ask(client: &Client, command: MirrorCommand) -> Result<(), Failure> {
                 runs::table(&answer.runs)
             })
         }
+        MirrorCommand::PushToken(command) => push::run(client, command).await,
         MirrorCommand::Logs { run, node, follow } => {
             let node = node.map(|node| node.to_string()).unwrap_or_default();
             follow::logs(client, &run.to_string(), &node, follow).await

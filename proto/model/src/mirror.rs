@@ -2,6 +2,7 @@
 
 pub mod hook;
 pub mod options;
+pub mod push;
 pub mod report;
 pub mod rsync;
 pub mod run;
@@ -9,6 +10,7 @@ pub mod settings;
 
 pub use hook::MirrorHook;
 pub use options::MirrorOptions;
+pub use push::PushToken;
 pub use report::{MirrorReport, PullProgress};
 pub use run::{
     Allow, HopKind, MirrorState, Pulled, ReplicaState, Run, RunEnd, RunId, Trigger, Wanted,
@@ -49,6 +51,8 @@ pub struct Mirror {
     pub enabled: bool,
     /// May change, run and remove it besides operators.
     pub owner: Option<UserName>,
+    /// Whose programs may ask for runs over HTTP; sorted by id.
+    pub push_tokens: Vec<PushToken>,
     pub created_at: Timestamp,
     /// It goes with its files: the record goes once no node has a part in it any more.
     pub deleting: bool,

@@ -149,6 +149,16 @@ pub enum Request {
         trigger: Trigger,
     },
 
+    CreatePushToken {
+        mirror: MirrorName,
+        id: TokenId,
+        secret_sha256: [u8; 32],
+    },
+    DeletePushToken {
+        mirror: MirrorName,
+        id: TokenId,
+    },
+
     CancelTask {
         id: TaskId,
     },

@@ -1,5 +1,6 @@
 //! Mirrors, their runs and tasks.
 
+use lockstep_model::mirror::push::PushToken;
 use lockstep_model::mirror::run::RunEnd;
 use lockstep_model::mirror::{
     Allow, HopKind, Mirror, MirrorOptions, MirrorState, Pulled, ReplicaState, Run, RunId, Trigger,
@@ -11,7 +12,7 @@ use lockstep_model::sync::{Place, Selected};
 use lockstep_model::task::{
     MirrorHooks, MirrorPlace, MirrorPull, MirrorRelease, OutcomeKind, PullFrom, Stage, TaskSpec,
 };
-use lockstep_model::{NodeName, Timestamp};
+use lockstep_model::{NodeName, Timestamp, TokenId};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -127,11 +128,14 @@ fn mirror() -> impl Strategy<Value = Mirror> {
         .prop_map(|s| s.map(|(selector, path)| Selected { selector, path }));
     let places = (name::<NodeName>(), path(), name(), replicas, selected);
     let names = (option::of(name()), option::of(name()));
-    let rest = (option::of(schedule()), any::<[bool; 3]>(), names, timestamp());
+    let tokens =
+        prop::collection::btree_map(name::<TokenId>(), (any::<[u8; 32]>(), timestamp()), 0..3);
+    let rest = (option::of(schedule()), any::<[bool; 3]>(), names, timestamp(), tokens);
     (name(), option::of(remote()), places, options(), rest).prop_map(
         |(name, upstream, (master, dest, dir, mut replicas, selected), options, rest)| {
             replicas.remove(&master);
-            let (schedule, [has_password, enabled, deleting], (owner, was), created_at) = rest;
+            let (schedule, [has_password, enabled, deleting], (owner, was), created_at, tokens) =
+                rest;
             Mirror {
                 name,
                 upstream,
@@ -145,6 +149,14 @@ fn mirror() -> impl Strategy<Value = Mirror> {
                 schedule,
                 enabled,
                 owner,
+                push_tokens: tokens
+                    .into_iter()
+                    .map(|(id, (secret_sha256, created_at))| PushToken {
+                        id,
+                        secret_sha256,
+                        created_at,
+                    })
+                    .collect(),
                 created_at,
                 deleting,
                 was,

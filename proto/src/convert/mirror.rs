@@ -1,5 +1,6 @@
 //! Mirrors: their tasks, reports, and the parts of their runs.
 
+use lockstep_model::mirror::push::PushToken;
 use lockstep_model::mirror::report::{MirrorReport, PullPhase, PullProgress};
 use lockstep_model::mirror::run::RunEnd;
 use lockstep_model::mirror::{Allow, HopKind, MirrorOptions, Pulled, REPLICAS_MAX, Run};
@@ -377,6 +378,13 @@ impl From<PullProgress> for v1::PullProgress {
             rate_bytes_per_s,
             eta_ms: eta.map(|eta| eta.0),
         }
+    }
+}
+
+impl From<&PushToken> for v1::PushToken {
+    fn from(token: &PushToken) -> Self {
+        let PushToken { id, secret_sha256: _, created_at } = token;
+        Self { id: id.to_string(), created_at: Some(to_wire_time(*created_at)) }
     }
 }
 

@@ -2,8 +2,8 @@
 
 use lockstep_model::mirror::run::RunEnd;
 use lockstep_model::mirror::{
-    Allow, HopKind, Mirror, MirrorOptions, MirrorState, Pulled, REPLICAS_MAX, ReplicaState, Run,
-    RunId, Trigger, Wanted,
+    Allow, HopKind, Mirror, MirrorOptions, MirrorState, Pulled, PushToken, REPLICAS_MAX,
+    ReplicaState, Run, RunId, Trigger, Wanted,
 };
 use lockstep_model::record::Secret;
 use lockstep_model::setting::{Settings, VALUES_MAX};
@@ -46,6 +46,7 @@ impl From<&Mirror> for wire::Mirror {
             schedule,
             enabled,
             owner,
+            push_tokens,
             created_at,
             deleting,
             was,
@@ -66,6 +67,7 @@ impl From<&Mirror> for wire::Mirror {
             created_at_ms: created_at.0,
             deleting: *deleting,
             was: from_option(was.as_ref()),
+            push_tokens: push_tokens.iter().map(Into::into).collect(),
         }
     }
 }
@@ -89,7 +91,9 @@ impl TryFrom<wire::Mirror> for Mirror {
             created_at_ms,
             deleting,
             was,
+            push_tokens,
         } = mirror;
+        check_count("push_tokens", push_tokens.len(), PushToken::MAX)?;
         check_count("replicas", replicas.len(), REPLICAS_MAX)?;
         let mirror = Self {
             name: parse("name", &name)?,
@@ -107,6 +111,10 @@ impl TryFrom<wire::Mirror> for Mirror {
             created_at: Timestamp(created_at_ms),
             deleting,
             was: optional("was", &was)?,
+            push_tokens: push_tokens
+                .into_iter()
+                .map(TryInto::try_into)
+                .collect::<Result<_, _>>()?,
         };
         if !mirror.replicas.is_sorted_by(|a, b| a.node < b.node) {
             return Err(Invalid::new("replicas", "must be sorted by node, each node once"));

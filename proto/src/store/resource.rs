@@ -1,6 +1,7 @@
 //! Records of what people name: the fleet, nodes, tokens and users.
 
 use lockstep_model::identity::{Role, Token, TokenFor, User};
+use lockstep_model::mirror::PushToken;
 use lockstep_model::node::{ADDRESSES_MAX, Node, NodeAdmin};
 use lockstep_model::record::Fleet;
 use lockstep_model::{Incarnation, Invalid, Timestamp};
@@ -82,6 +83,29 @@ impl TryFrom<wire::NodeAdmin> for NodeAdmin {
             wire::NodeAdmin::Disabled => Ok(Self::Disabled),
             wire::NodeAdmin::Expelled => Ok(Self::Expelled),
         }
+    }
+}
+
+impl From<&PushToken> for wire::PushToken {
+    fn from(token: &PushToken) -> Self {
+        let PushToken { id, secret_sha256, created_at } = token;
+        Self {
+            id: id.to_string(),
+            secret_sha256: secret_sha256.to_vec(),
+            created_at_ms: created_at.0,
+        }
+    }
+}
+
+impl TryFrom<wire::PushToken> for PushToken {
+    type Error = Invalid;
+    fn try_from(token: wire::PushToken) -> Result<Self, Invalid> {
+        let wire::PushToken { id, secret_sha256, created_at_ms } = token;
+        Ok(Self {
+            id: parse("id", &id)?,
+            secret_sha256: hash("secret_sha256", &secret_sha256)?,
+            created_at: Timestamp(created_at_ms),
+        })
     }
 }
 

@@ -3,16 +3,20 @@
 //! programs set the answers.
 
 mod grpc;
-mod listener;
 mod plain;
 mod pulse;
 
 use std::collections::BTreeMap;
 
+use axum::Router;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::plain_http;
+pub use crate::plain_http::CONNECTIONS_MAX;
 
 pub use grpc::{HealthService, WATCHES_MAX};
-pub use listener::{CONNECTIONS_MAX, serve};
 pub use pulse::Pulse;
 
 /// The most names on one board.
@@ -95,6 +99,15 @@ impl HealthBoard {
     pub fn list(&self) -> Vec<(String, Answer)> {
         self.answers.borrow().iter().map(|(name, answer)| (name.clone(), answer.clone())).collect()
     }
+}
+
+/// Serves the board over plain HTTP, as `plain_http::serve` does.
+pub async fn serve(listener: TcpListener, board: HealthBoard, shutdown: CancellationToken) {
+    let router = Router::new()
+        .route_service("/grpc.health.v1.Health/{method}", board.grpc_service(shutdown.clone()))
+        .fallback(plain::answer)
+        .with_state(board);
+    plain_http::serve(listener, router, shutdown).await;
 }
 
 fn one_line(reason: &str) -> String {

@@ -12,6 +12,7 @@ pub mod health;
 pub mod identity;
 pub mod keys;
 pub mod notify;
+pub mod plain_http;
 pub mod settings;
 mod socket;
 pub mod telemetry;

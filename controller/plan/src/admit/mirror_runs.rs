@@ -78,10 +78,14 @@ pub(super) fn sync(
     Ok(admitted)
 }
 
-/// Who pushes was checked by its token, which is for this mirror alone.
+/// Who pushes has shown a token, which must be this mirror's still.
 fn check_caller(world: &World, who: &Actor, mirror: &Mirror, ask: &Ask<'_>) -> Result<(), Reject> {
     match (who, ask.trigger) {
-        (Actor::Anonymous, Trigger::Push(_)) => Ok(()),
+        (Actor::Anonymous, Trigger::Push(id))
+            if mirror.push_tokens.iter().any(|token| token.id.as_str() == id) =>
+        {
+            Ok(())
+        }
         _ => check_owner(world, who, mirror),
     }
 }

@@ -34,13 +34,14 @@ pub(super) fn create(world: &World, new: &NewMirror, now: Timestamp) -> Result<A
         schedule: new.schedule.clone(),
         enabled: new.enabled,
         owner: new.owner.clone(),
+        push_tokens: Vec::new(),
         created_at: now,
         deleting: false,
         was: None,
     };
     if let Some(there) = world.mirrors().get(name).map(|mirror| &mirror.value) {
-        let Mirror { created_at, dir, was, .. } = there.clone();
-        mirror = Mirror { created_at, dir, was, ..mirror };
+        let Mirror { created_at, dir, was, push_tokens, .. } = there.clone();
+        mirror = Mirror { created_at, dir, was, push_tokens, ..mirror };
         // Nobody can tell whether a sealed password is another one.
         if mirror == *there && password.is_none() {
             return Ok(Admitted::already(format!("mirror {name} is just so already")));

@@ -5,6 +5,7 @@ mod mirror_runs;
 mod mirrors;
 mod nodes;
 mod once;
+mod pushes;
 mod store;
 mod syncs;
 mod targets;
@@ -137,6 +138,10 @@ pub fn admit(
             let ask = mirror_runs::Ask { only, from: from.as_ref(), allow: *allow, trigger };
             mirror_runs::sync(world, who, mirror, &ask, now)
         }
+        Request::CreatePushToken { mirror, id, secret_sha256 } => {
+            pushes::create(world, who, mirror, id, *secret_sha256, now)
+        }
+        Request::DeletePushToken { mirror, id } => pushes::delete(world, who, mirror, id),
         Request::CancelTask { id } => tasks::cancel(world, *id),
         Request::EndTask { node, id, outcome } => tasks::end(world, who, node, *id, outcome, now),
         Request::AdoptStore { incarnation } => store::adopt(world, *incarnation),

@@ -79,7 +79,9 @@ fn check_revision(world: &World, request: &Request, wanted: Revision) -> Result<
         | Request::RescheduleMirror { mirror, .. }
         | Request::SetMirrorEnabled { mirror, .. }
         | Request::DeleteMirror { mirror, .. }
-        | Request::SyncMirror { mirror, .. } => {
+        | Request::SyncMirror { mirror, .. }
+        | Request::CreatePushToken { mirror, .. }
+        | Request::DeletePushToken { mirror, .. } => {
             (format!("mirror/{mirror}"), of(world.mirrors().get(mirror)))
         }
         Request::CancelTask { id } | Request::EndTask { id, .. } => {

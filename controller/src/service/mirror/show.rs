@@ -82,6 +82,7 @@ pub(super) fn show(shown: &Shown<'_>, mirror: &Versioned<Mirror>) -> v1::Mirror 
         schedule: rule,
         enabled,
         owner,
+        push_tokens: _,
         created_at,
         deleting: _,
         was: _,

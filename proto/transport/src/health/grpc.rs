@@ -14,8 +14,8 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-use super::listener::InProgress;
 use super::{Answer, HealthBoard, READY, Verdict};
+use crate::plain_http::InProgress;
 
 /// The most Watch streams at once on one service; more are refused with RESOURCE_EXHAUSTED.
 pub const WATCHES_MAX: usize = 256;

@@ -20,6 +20,7 @@ pub(super) fn of_mirror(mirror: &Mirror) -> String {
         schedule,
         enabled,
         owner,
+        push_tokens,
         created_at: _,
         deleting: _,
         was: _,
@@ -41,6 +42,12 @@ pub(super) fn of_mirror(mirror: &Mirror) -> String {
     }
     if let Some(owner) = owner {
         text.push_str(&format!(", of {owner}"));
+    }
+    if !push_tokens.is_empty() {
+        text.push_str(&format!(
+            ", push tokens {}",
+            list(push_tokens.iter().map(|t| t.id.to_string()))
+        ));
     }
     if !enabled {
         text.push_str(", disabled");

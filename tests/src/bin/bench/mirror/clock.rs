@@ -48,8 +48,12 @@ pub fn measure(figures: &mut Figures, quick: bool) -> Result<()> {
     let stub = net.dir().join("rsync-stub");
     fs::write(&stub, STUB)?;
     fs::set_permissions(&stub, fs::Permissions::from_mode(0o755))?;
-    let agent = vec!["--rsync".to_owned(), stub.display().to_string()];
-    let fleet = Fleet::start_with(&net, &["master"], Flags { agent, ..Flags::default() })?;
+    // All of them at one upstream and on one node: what is measured are the programs, not the limits.
+    let flags = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    let agent = flags(&["--rsync", &stub.display().to_string(), "--mirror-pulls", "64"]);
+    let controller = flags(&["--pulls", "64", "--pulls-per-upstream", "64"]);
+    let fleet =
+        Fleet::start_with(&net, &["master"], Flags { controller, agent, ..Flags::default() })?;
     let host = fleet.controller.host.clone();
     let name = format!("{} mirrors each minute", size.mirrors);
     let dest = fleet.ftp("master")?;

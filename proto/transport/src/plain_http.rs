@@ -1,6 +1,6 @@
-//! The plaintext listener for health, HTTP/1.1 and HTTP/2 on one port, without client certificates.
-//! Anyone may connect, so everything is bounded: connections, time without a request, time of a
-//! request, time to drain.
+//! A plaintext listener, HTTP/1.1 and HTTP/2 on one port, without client certificates. Anyone may
+//! connect, so everything is bounded: connections, time without a request, time of a request, time
+//! to drain. What is answered is the router's.
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -22,8 +22,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tower::Layer;
 
-use super::{HealthBoard, plain};
-
 /// The most connections at once; one more closes the oldest, which is the one that never speaks or
 /// a Watch, whose client comes back by itself.
 pub const CONNECTIONS_MAX: usize = 512;
@@ -44,10 +42,10 @@ const DRAIN_MAX: Duration = Duration::from_secs(2);
 /// The pause after a refused accept, such as "too many open files".
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// Serves the board on `listener` until `shutdown` is cancelled and requests in progress are done,
-/// at most two seconds later. Dropped earlier, it closes every connection.
-pub async fn serve(listener: TcpListener, board: HealthBoard, shutdown: CancellationToken) {
-    let router = router(board, shutdown.clone());
+/// Serves on `listener` until `shutdown` is cancelled and requests in progress are done, at most two
+/// seconds later. Dropped earlier, it closes every connection.
+pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
+    let router = router.layer(from_fn(answer_in_time));
     let mut connections: VecDeque<AbortOnDropHandle<()>> = VecDeque::new();
     loop {
         let accepted = tokio::select! {
@@ -57,7 +55,7 @@ pub async fn serve(listener: TcpListener, board: HealthBoard, shutdown: Cancella
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!(%error, "health listener cannot accept; trying again");
+                tracing::warn!(%error, "a plain HTTP listener cannot accept; trying again");
                 sleep(ACCEPT_RETRY).await;
                 continue;
             }
@@ -76,14 +74,6 @@ pub async fn serve(listener: TcpListener, board: HealthBoard, shutdown: Cancella
         // The only error is a panic in the connection's task, which the runtime has told already.
         let _ = connection.await;
     }
-}
-
-fn router(board: HealthBoard, shutdown: CancellationToken) -> Router {
-    Router::new()
-        .route_service("/grpc.health.v1.Health/{method}", board.grpc_service(shutdown))
-        .fallback(plain::answer)
-        .with_state(board)
-        .layer(from_fn(answer_in_time))
 }
 
 async fn serve_connection(stream: TcpStream, router: Router, shutdown: CancellationToken) {
@@ -129,7 +119,7 @@ async fn answer_in_time(
 struct Requests(Arc<watch::Sender<usize>>);
 
 /// While one of these lives, its connection is not quiet; a Watch keeps one in its stream.
-pub(super) struct InProgress(Requests);
+pub(crate) struct InProgress(Requests);
 
 impl Requests {
     fn start(&self) -> InProgress {
