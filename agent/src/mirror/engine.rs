@@ -234,13 +234,15 @@ impl Engine {
             return Ok(());
         };
         let (old, new) = (self.local(&was)?, self.local(&place.mirror)?);
-        if new.mark().tree.is_some() {
-            return Ok(());
-        }
         old.released.cancel();
         let _busy = old.busy.lock().await;
         self.trees.withdraw(&was);
         self.reports.withdraw(&was);
+        if new.mark().tree.is_some() {
+            // An agent that was started anew took both up.
+            self.locals().remove(&was);
+            return Ok(());
+        }
         self.locals().retain(|name, _| *name != was && *name != place.mirror);
         let carry = || {
             fs::remove_dir_all(&new.dir)?;

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use lockstep_agent::runner::Output;
+use lockstep_model::MirrorName;
 use lockstep_model::mirror::{Allow, HopKind};
+use lockstep_model::path::DirPath;
 use lockstep_model::task::{MirrorPlace, MirrorPull, MirrorRelease, OutcomeKind, PullFrom, Stage};
 
 use super::fleet::{Node, Scene, mirror, peer, principal};
@@ -194,6 +196,37 @@ async fn a_tree_is_moved_and_given_up() {
         assert!(outside.join("kept").exists());
         assert!(!master.state().exists());
         assert!(master.mirrors.reports().subscribe().borrow().is_empty());
+        scene.master.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_of_another_name_takes_the_tree_over_as_it_is() {
+    for name in ["fedora", "linux"] {
+        let scene = Scene::new().await;
+        let master = &scene.master;
+        master.pull(scene.spec(5, &[])).await;
+        let heir: MirrorName = "linux".parse().unwrap();
+        let tree: DirPath = master.dest().join(name).to_str().unwrap().parse().unwrap();
+        let was = master.place(HopKind::Upstream, &[]);
+        let place = MirrorPlace {
+            mirror: heir.clone(),
+            tree: tree.clone(),
+            moved_from: Some(was.tree.clone()),
+            ..was
+        };
+        for _ in 0..2 {
+            master.assign(place.clone()).await;
+            let reports = master.mirrors.reports().subscribe().borrow().clone();
+            assert!(reports[&heir].filled && reports.len() == 1, "{reports:?}");
+        }
+        let spec = MirrorPull { mirror: heir, tree: tree.clone(), ..scene.spec(1, &[]) };
+        assert!(!master.pull(spec).await.changed);
+        // Who had it has nothing left to remove.
+        let release = MirrorRelease { mirror: mirror(), delete: Some(tree.clone()) };
+        let released = master.mirrors.release(release, &Output::default()).await;
+        assert!(released.message.contains("kept"), "{released:?}");
+        scene.assert_same(Path::new(tree.as_str()));
         scene.master.end().await;
     }
 }
