@@ -220,7 +220,7 @@ async fn a_mirror_of_another_name_takes_the_tree_over_as_it_is() {
             let reports = master.mirrors.reports().subscribe().borrow().clone();
             assert!(reports[&heir].filled && reports.len() == 1, "{reports:?}");
         }
-        let spec = MirrorPull { mirror: heir, tree: tree.clone(), ..scene.spec(1, &[]) };
+        let spec = MirrorPull { mirror: heir, tree: tree.clone(), ..scene.spec(6, &[]) };
         assert!(!master.pull(spec).await.changed);
         // Who had it has nothing left to remove.
         let release = MirrorRelease { mirror: mirror(), delete: Some(tree.clone()) };
