@@ -8,7 +8,8 @@ use lockstep_model::node::NodeAdmin;
 use lockstep_model::record::{Actor, Record, TXN_WRITES_MAX, Write};
 use lockstep_model::{Invalid, MirrorName, NodeName, Reject, Timestamp};
 
-use super::mirrors::{check_owner, find};
+use super::mirror_owner::check_owner;
+use super::mirrors::find;
 use super::syncs::list;
 use super::{Admitted, precondition};
 use crate::World;

@@ -1,7 +1,6 @@
 //! Mirrors as a whole: made, changed, renamed, removed. The rule that matters: no two write one
 //! directory, whatever they are.
 
-use lockstep_model::identity::{Role, Subject};
 use lockstep_model::mirror::{Allow, Mirror, MirrorState, REPLICAS_MAX, Trigger};
 use lockstep_model::node::NodeAdmin;
 use lockstep_model::path::PATH_MAX;
@@ -11,8 +10,9 @@ use lockstep_model::schedule::Schedule;
 use lockstep_model::setting::Settings;
 use lockstep_model::sync::remote::Scheme;
 use lockstep_model::sync::{Place, Remote};
-use lockstep_model::{Code, Invalid, MirrorName, Reject, Timestamp};
+use lockstep_model::{Invalid, MirrorName, Reject, Timestamp};
 
+use super::mirror_owner::{check_owner, check_placement};
 use super::mirror_runs::{asked_by, run_id, state_of, want};
 use super::syncs::check_node;
 use super::{Admitted, MIRRORS_MAX, check_room, precondition};
@@ -265,38 +265,6 @@ pub(super) fn update(
     Ok(admitted)
 }
 
-/// Where a mirror's trees are and whose it is decide those who run the fleet.
-fn check_placement(
-    world: &World,
-    who: &Actor,
-    name: &MirrorName,
-    change: &MirrorChange,
-) -> Result<(), Reject> {
-    let MirrorChange {
-        values: _,
-        upstream: _,
-        password: _,
-        master,
-        dest,
-        replicas,
-        selected,
-        owner,
-    } = change;
-    let field = [
-        ("master", master.is_some()),
-        ("dest", dest.is_some()),
-        ("replicas", replicas.is_some()),
-        ("selector", selected.is_some()),
-        ("owner", owner.is_some()),
-    ];
-    let Some((field, _)) = field.into_iter().find(|(_, given)| *given) else { return Ok(()) };
-    if role(world, who) != Some(Role::Owner) {
-        return Ok(());
-    }
-    let message = format!("{field} of mirror {name} is for operators to change, not for its owner");
-    Err(Reject::new(Code::PermissionDenied, "not_allowed", format!("mirror/{name}"), message))
-}
-
 /// A password goes to nobody that it was not given for.
 fn check_same_place(before: &Mirror, mirror: &Mirror) -> Result<(), Reject> {
     let place = |of: &Mirror| of.upstream.as_ref().map(|u| (u.scheme, u.at.clone()));
@@ -474,33 +442,4 @@ pub(super) fn find<'a>(world: &'a World, name: &MirrorName) -> Result<&'a Mirror
         return Err(precondition("being_deleted", format!("mirror/{name}"), message));
     }
     Ok(mirror)
-}
-
-fn role(world: &World, who: &Actor) -> Option<Role> {
-    match who {
-        Actor::Subject(Subject::User(user)) => Some(world.users().get(user)?.value.role),
-        _ => None,
-    }
-}
-
-/// Operators may do this with every mirror, others with those that they own.
-pub(super) fn check_owner(world: &World, who: &Actor, mirror: &Mirror) -> Result<(), Reject> {
-    let may = match who {
-        Actor::Planner | Actor::Offline => true,
-        Actor::Subject(Subject::User(user)) => match role(world, who) {
-            Some(Role::Admin | Role::Operator) => true,
-            Some(Role::Owner) => mirror.owner.as_ref() == Some(user),
-            Some(Role::Viewer) | None => false,
-        },
-        Actor::Subject(Subject::Node(_) | Subject::Controller(_)) | Actor::Anonymous => false,
-    };
-    if may {
-        return Ok(());
-    }
-    let name = &mirror.name;
-    let message = format!(
-        "mirror {name} is not {who}'s: its owner and operators may do this; an operator names another \
-         owner with lockstepctl mirror update {name} --owner"
-    );
-    Err(Reject::new(Code::PermissionDenied, "not_yours", format!("mirror/{name}"), message))
 }

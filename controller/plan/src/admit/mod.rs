@@ -1,6 +1,7 @@
 //! Requests held against the world: the writes that carry one out, or why not. Pure, and as little
 //! trusting as if the caller were hostile; who may ask at all was settled by `authorize`.
 
+mod mirror_owner;
 mod mirror_runs;
 mod mirrors;
 mod nodes;
