@@ -4,7 +4,8 @@ use lockstep_model::mirror::{Mirror, PushToken};
 use lockstep_model::record::{Actor, Record};
 use lockstep_model::{MirrorName, Reject, Timestamp, TokenId};
 
-use super::mirrors::{check_owner, find};
+use super::mirror_owner::check_owner;
+use super::mirrors::find;
 use super::{Admitted, check_room};
 use crate::World;
 
