@@ -10,7 +10,7 @@ use crate::journal::RelPath;
 /// success when the name was to be removed.
 pub fn blocked(stderr: &str) -> Vec<RelPath> {
     let bare = |line: &str| BARE.iter().find_map(|start| line.strip_prefix(start)).map(unescape);
-    stderr.lines().filter_map(|line| tidy(bare(line.trim_end())?)).collect()
+    stderr.lines().filter_map(|line| tidy(bare(line)?)).collect()
 }
 
 /// How rsync says that it left something which was to be removed.
@@ -26,7 +26,7 @@ pub fn deletions_cut(stderr: &str) -> Option<u64> {
 
 /// Whether all that is said is that something is in the way of something else, or was left.
 pub fn is_only_blocked(stderr: &str) -> bool {
-    let lines = stderr.lines().map(str::trim_end).filter(|line| !line.is_empty());
+    let lines = stderr.lines().filter(|line| !line.trim_end().is_empty());
     let starts = |line: &str, of: &[&str]| of.iter().any(|start| line.starts_with(start));
     let mut telling = lines.filter(|line| !starts(line, &SUMMARIES)).peekable();
     telling.peek().is_some() && telling.all(|line| starts(line, &BARE))
@@ -51,7 +51,8 @@ const BARE: [&str; 4] = [
 /// name. Names may be those of directories above or of files below what was asked for. `top` is how
 /// the target calls its own top, if it puts that in front of names.
 pub fn names(stderr: &str, source: &Path, top: &str) -> Option<Vec<RelPath>> {
-    let lines = stderr.lines().map(str::trim_end).filter(|line| !line.is_empty());
+    // A blank at the end may be the name's.
+    let lines = stderr.lines().filter(|line| !line.trim_end().is_empty());
     let telling = lines.filter(|line| !SUMMARIES.iter().any(|start| line.starts_with(start)));
     let (source, top) = (source.as_os_str().as_bytes(), top.as_bytes());
     telling.map(|line| name(line, source, top)).collect()
@@ -183,6 +184,15 @@ mod tests {
         let both = "cannot delete non-empty directory: a\nwho knows\n";
         assert_eq!(names(both, Path::new("/s"), ""), None);
         assert_eq!(names("", Path::new("/s"), ""), Some(vec![]));
+    }
+
+    #[test]
+    fn a_name_may_end_in_a_blank() {
+        let text = "could not make way for new regular file: d/trail \r\n";
+        let name: RelPath = b"d/trail "[..].into();
+        assert_eq!(blocked(text), [name.clone()]);
+        assert_eq!(names(text, Path::new("/src"), ""), Some(vec![name]));
+        assert!(is_only_blocked(text));
     }
 
     proptest! {
