@@ -278,12 +278,12 @@ fn owners_do_as_they_like_with_what_is_theirs() {
     check(
         &shown,
         expect![[r#"
-        user/olga: ok not_allowed ok ok ok ok ok
-        user/otto: not_yours not_yours not_yours not_yours not_yours not_yours not_yours
-        user/vera: not_yours not_yours not_yours not_yours not_yours not_yours not_yours
-        user/oper: ok ok ok ok ok ok ok
-        node/m: not_yours not_yours not_yours not_yours not_yours not_yours not_yours
-        anonymous: not_yours not_yours not_yours not_yours not_yours ok not_yours
-    "#]],
+            user/olga: ok not_allowed ok ok ok ok ok
+            user/otto: not_yours not_yours not_yours not_yours not_yours not_yours not_yours
+            user/vera: not_yours not_yours not_yours not_yours not_yours not_yours not_yours
+            user/oper: ok ok ok ok ok ok ok
+            node/m: not_yours not_yours not_yours not_yours not_yours not_yours not_yours
+            anonymous: not_yours not_yours not_yours not_yours not_yours not_yours not_yours
+        "#]],
     );
 }
