@@ -48,7 +48,7 @@ impl Fleet {
 
     /// A run now, waited for with its cascade.
     pub fn pull(&self, name: &str, more: &[&str]) -> Result<Output> {
-        self.ctl(&[&["mirror", "sync", name, "--wait", "--timeout", "60s"], more].concat())
+        self.ctl(&[&["mirror", "sync", name, "--wait"], more].concat())
     }
 
     /// The parts of a mirror's runs, newest first.

@@ -197,7 +197,13 @@ impl Engine {
         self.trees.check(&place)?;
         let local = self.ready(&place.mirror, &place.tree)?;
         let mut told = String::new();
-        if let Some(from) = place.moved_from.as_ref().filter(|from| **from != place.tree) {
+        let may_have_been = |from: &&DirPath| {
+            // What was never let in is not there.
+            let allowed = check_path(from, &self.settings.data_dir, &self.settings.allow_roots);
+            allowed.is_ok() || local.mark().tree.as_ref() == Some(from)
+        };
+        let from = place.moved_from.as_ref().filter(|from| **from != place.tree);
+        if let Some(from) = from.filter(may_have_been) {
             check_path(from, &self.settings.data_dir, &self.settings.allow_roots)?;
             let _busy = local.busy.lock().await;
             let known = local.mark().tree;

@@ -43,7 +43,7 @@ pub(super) fn show(shown: &Shown<'_>, mirror: &Versioned<Mirror>) -> v1::Mirror 
         generation,
         current: generation > 0,
         complete_at: state.complete_at.filter(|_| has_it).map(to_wire_time),
-        ..part.show(shown, mirror, &why, generation > 0)
+        ..part.show(shown, mirror, &why, generation > 0 && !failed_last(world, mirror))
     };
     let replica = |copy: lockstep_plan::members::Copy<'_>| {
         let node = &copy.node.name;
@@ -222,6 +222,12 @@ impl Part<'_> {
             ..Default::default()
         }
     }
+}
+
+/// The master has a tree, and yet something is wrong.
+fn failed_last(world: &World, mirror: &Mirror) -> bool {
+    let last = world.runs_of(&mirror.name).rev().find_map(|(_, rows)| rows.get(&mirror.master));
+    last.is_some_and(|row| trouble(&row.value).is_some())
 }
 
 fn report(mirror: &Mirror, report: &MirrorReport) -> v1::MirrorReport {

@@ -118,7 +118,14 @@ async fn watch(
                             }
                         }
                         Ok(None) => break Failure::unreachable("the controller ended the stream"),
-                        Err(status) => break Failure::from(status),
+                        // Whatever broke it, the next call tells what is so.
+                        Err(status) => {
+                            let broken = Failure::from(status);
+                            if broken.is_refused() || broken.is_denied() {
+                                return Err(broken);
+                            }
+                            break Failure::unreachable(broken.to_string());
+                        }
                     }
                 }
             }

@@ -9,10 +9,15 @@ use crate::render;
 /// Of a node with the newest generation being `newest`: current, behind, empty, failed, or what its
 /// pull does now.
 pub fn state(node: &v1::MirrorNode, newest: u64) -> String {
-    if let Some(pull) = node.report.as_ref().and_then(|report| report.pull.as_ref()) {
+    let last = node.last_run.as_ref();
+    let is_over = |pull: &&v1::PullProgress| {
+        last.is_some_and(|run| run.ended_at.is_some() && run.number >= pull.number)
+    };
+    let pull = node.report.as_ref().and_then(|report| report.pull.as_ref());
+    // An end is known before the agent's next report.
+    if let Some(pull) = pull.filter(|pull| !is_over(pull)) {
         return phase(pull);
     }
-    let last = node.last_run.as_ref();
     let failed = last.is_some_and(|run| run.ended_at.is_some() && !runs::is_ok(run));
     let word = match () {
         () if failed => "failed",
@@ -64,5 +69,9 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(state(&node, 1), "counting");
+        let ended_at = Some(pbjson_types::Timestamp::default());
+        let node =
+            v1::MirrorNode { last_run: Some(v1::Run { ended_at, ..Default::default() }), ..node };
+        assert_eq!(state(&node, 1), "failed");
     }
 }
