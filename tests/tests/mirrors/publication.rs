@@ -72,7 +72,7 @@ fn no_replica_publishes_before_all_have_the_content() -> Result<()> {
     ensure!(seen_waiting, "the line was too fast to see anything");
     slow.rate(None)?;
     fleet.wait_generation("debian", &["ftp1", "ftp2", "ftp3"], 2);
-    for node in ["ftp1", "ftp2", "ftp3"] {
+    for node in ["master1", "ftp1", "ftp2", "ftp3"] {
         fleet.check_mirrored("debian", node, &up.tree())?;
     }
 
