@@ -87,7 +87,7 @@ fn run(host: &Host) -> Result<Proc> {
     let dir = host.dir().display();
     let config = format!(
         "use chroot = no\nuid = 0\ngid = 0\naddress = {}\nlog file = {dir}/rsyncd.log\n\
-         [pub]\npath = {dir}/pub\n\
+         [pub]\npath = {dir}/pub\n[fedora]\npath = {dir}/pub\n\
          [private]\npath = {dir}/pub\nauth users = {}\nsecrets file = {dir}/secrets\n",
         host.ip(),
         Upstream::USER

@@ -86,8 +86,9 @@ fn follow(name: &str) -> Result<()> {
     let upstream = Upstream::start(&net)?;
     upstream.write("index.html", "<h1>first</h1>")?;
     for node in ["master1", "web1", "web2", "web3"] {
-        fs::create_dir_all(fleet.node(node)?.host.path("srv"))?;
+        fs::create_dir_all(fleet.node(node)?.host.path("srv/ftp"))?;
     }
+    fs::create_dir_all(fleet.controller.host.path("srv/ftp"))?;
     let source = fleet.node("master1")?.host.path("srv/www");
     fs::create_dir_all(&source)?;
     fs::write(source.join("index.html"), "<h1>hello</h1>")?;
