@@ -8,6 +8,7 @@ mod certificates;
 mod durable;
 mod enroll;
 mod fleet;
+mod mirror_changes;
 mod mirrors;
 mod policy;
 mod pushes;
