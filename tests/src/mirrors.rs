@@ -89,12 +89,8 @@ impl Fleet {
     pub fn check_mirrored(&self, name: &str, node: &str, original: &std::path::Path) -> Result<()> {
         // Behind the symlink, when a snapshot is published.
         let copy = self.mirrored(node, name)?.canonicalize()?;
-        let whole_seconds = |mut tree: Tree| {
-            tree.0.values_mut().for_each(|entry| entry.modified.1 = 0);
-            tree
-        };
-        let original = whole_seconds(Tree::read(original)?);
-        let differences = whole_seconds(Tree::read(&copy)?).differences(&original);
+        let original = Tree::read(original)?.whole_seconds();
+        let differences = Tree::read(&copy)?.whole_seconds().differences(&original);
         ensure!(differences.is_empty(), "{node}: {differences}");
         Ok(())
     }

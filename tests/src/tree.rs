@@ -59,6 +59,12 @@ impl Tree {
         Ok(Self(found))
     }
 
+    /// Without the parts of seconds, which rsync leaves as they are.
+    pub fn whole_seconds(mut self) -> Self {
+        self.0.values_mut().for_each(|entry| entry.modified.1 = 0);
+        self
+    }
+
     /// What is not as in `original`.
     pub fn differences(&self, original: &Self) -> Differences {
         let paths = self.0.keys().chain(original.0.keys().filter(|p| !self.0.contains_key(*p)));

@@ -78,7 +78,7 @@ impl Vault {
             let message = format!(
                 "no password can be kept: {} is gone; put its copy back and start the controller \
                  anew, or remove the passwords of all mirrors (lockstepctl mirror update NAME \
-                 --password-file /dev/null) and then start it anew",
+                 --no-password) and then start it anew",
                 self.path.display()
             );
             return Err(Reject::new(Code::FailedPrecondition, "no_key", "controller", message));

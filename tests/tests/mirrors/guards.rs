@@ -8,6 +8,10 @@ use lockstep_tests::{Fleet, cmd, upstream};
 
 use super::world;
 
+fn tree(fleet: &Fleet, node: &str) -> Result<Tree> {
+    Ok(Tree::read(&fleet.mirrored(node, "fedora")?)?.whole_seconds())
+}
+
 /// The run failed on the master for this reason, and nothing came of it.
 fn held(fleet: &Fleet, nodes: &[&str], words: &[&str], kept: &Tree) -> Result<()> {
     let generation = fleet.mirror("fedora")?.generation;
@@ -18,7 +22,7 @@ fn held(fleet: &Fleet, nodes: &[&str], words: &[&str], kept: &Tree) -> Result<()
     }
     ensure!(fleet.mirror("fedora")?.generation == generation);
     for node in nodes {
-        let differences = Tree::read(&fleet.mirrored(node, "fedora")?)?.differences(kept);
+        let differences = tree(fleet, node)?.differences(kept);
         ensure!(differences.is_empty(), "{node}: {differences}");
     }
     Ok(())
@@ -33,7 +37,7 @@ fn an_empty_upstream_and_many_removals_are_held_and_let_through_once() -> Result
     fleet.create_mirror("fedora", &["master1", "ftp1"], &more)?.ok()?;
     fleet.pull("fedora", &[])?.ok()?;
     let nodes = ["master1", "ftp1"];
-    let kept = Tree::read(&fleet.mirrored("ftp1", "fedora")?)?;
+    let kept = tree(&fleet, "ftp1")?;
 
     // Over the limit.
     let aside = up.host.path("aside");
@@ -54,7 +58,7 @@ fn an_empty_upstream_and_many_removals_are_held_and_let_through_once() -> Result
     }
     fs::rename(&aside, up.tree().join("old"))?;
     fleet.pull("fedora", &[])?.ok()?;
-    let kept = Tree::read(&fleet.mirrored("ftp1", "fedora")?)?;
+    let kept = tree(&fleet, "ftp1")?;
     fs::remove_dir_all(up.tree().join("old"))?;
     held(&fleet, &nodes, &["--allow delete"], &kept)?;
     Ok(())
@@ -101,7 +105,7 @@ fn an_upstream_in_trouble_is_named_and_harms_nothing() -> Result<()> {
         ["--upstream", &url, "--attempts", "1", "--connect-timeout", "1s", "--io-timeout", "1s"];
     fleet.create_mirror("fedora", &["master1"], &more)?.ok()?;
     fleet.pull("fedora", &[])?.ok()?;
-    let kept = Tree::read(&fleet.mirrored("master1", "fedora")?)?;
+    let kept = tree(&fleet, "master1")?;
     let _procs = [
         strange(&up, 8001, "pass")?,
         strange(&up, 8002, "c.sendall(b'HTTP/1.1 400 Bad Request\\r\\n\\r\\n' * 99); c.close()")?,
