@@ -102,14 +102,14 @@ fn check_trigger(mirror: &Mirror, ask: &Ask<'_>) -> Result<(), Reject> {
         let problem = format!("are {}, at most {ONLY_MAX} are allowed at once", only.len());
         return Err(Invalid::new("only", problem).into());
     }
-    let refuse =
+    let refused =
         |reason, message: String| Err(precondition(reason, format!("mirror/{name}"), message));
     let plain = only.is_empty() && from.is_none();
     match (trigger, &mirror.upstream) {
         (Trigger::Schedule(_) | Trigger::Cascade, _) => {
             Err(Invalid::new("trigger", "is not for anybody to ask for").into())
         }
-        (Trigger::Ready(_), Some(upstream)) => refuse(
+        (Trigger::Ready(_), Some(upstream)) => refused(
             "has_upstream",
             format!(
                 "mirror {name} comes from {upstream}: lockstepctl mirror sync {name} pulls from there"
@@ -118,14 +118,14 @@ fn check_trigger(mirror: &Mirror, ask: &Ask<'_>) -> Result<(), Reject> {
         (Trigger::Ready(_), None) if !plain => {
             Err(Invalid::new("trigger", "ready is for the whole mirror").into())
         }
-        (Trigger::Asked(_) | Trigger::Push(_), None) if plain => refuse(
+        (Trigger::Asked(_) | Trigger::Push(_), None) if plain => refused(
             "no_upstream",
             format!(
                 "mirror {name} has no upstream: when its tree is complete, say so with lockstepctl \
                  mirror ready {name}; --only NODE brings single replicas up to date"
             ),
         ),
-        (Trigger::Push(_), _) if !mirror.enabled => refuse(
+        (Trigger::Push(_), _) if !mirror.enabled => refused(
             "disabled",
             format!("mirror {name} is disabled: lockstepctl mirror enable {name} first"),
         ),
