@@ -116,9 +116,14 @@ impl Master {
         let newest = pulls::newest(world, mirror, &mirror.master);
         let Some((task, pull)) = newest.filter(|(_, pull)| pull.number == number) else {
             self.state.current = None;
-            let end = pulls::end_lost(draft.now);
-            let row = pulls::row_ended(world, &mirror.name, number, &mirror.master, end, None);
-            self.group.extend(row);
+            // Its row is where the master was when it began.
+            let id = super::run_id(mirror, number);
+            let rows = world.run(&id).map(|row| &row.value);
+            for row in rows.filter(|row| row.hop == HopKind::Upstream) {
+                let end = pulls::end_lost(draft.now);
+                let row = pulls::row_ended(world, &mirror.name, number, &row.node, end, None);
+                self.group.extend(row);
+            }
             return None;
         };
         let row = world.run_on(&super::run_id(mirror, number), &mirror.master);

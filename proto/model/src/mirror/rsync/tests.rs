@@ -145,7 +145,7 @@ fn what_the_list_refuses_is_named_with_the_reason() {
         ("--list-only", "--list-only is not allowed"),
         ("--out-format=%n", "--out-format is not allowed"),
         ("--stats", "--stats is not allowed"),
-        ("--timeout=5", "--timeout is not allowed: the settings timeout, io-timeout"),
+        ("--timeout=5", "--timeout is not allowed: the settings run-timeout, io-timeout"),
         ("--bwlimit=1M", "--bwlimit is not allowed"),
         ("--port=1", "--port is not allowed"),
         ("-4", "-4 is not allowed: the setting address-family is for that"),
