@@ -100,7 +100,8 @@ impl Index {
         let mut beside = round.index.replaced(&found);
         // A file may have been changed under a name that it has no more.
         let known = found.keys().filter_map(|path| round.index.get(path).copied());
-        let files: Vec<Seen> = known.chain(found.values().flatten().copied()).collect();
+        let files = known.chain(found.values().flatten().copied()).chain(round.index.left(&found));
+        let files: Vec<Seen> = files.collect();
         // Before and after directories moved, and what is in them with them.
         let missing = || found.iter().filter(|(_, seen)| seen.is_none()).map(|(path, _)| path);
         round.loose = missing().filter_map(|path| round.index.find(path)).collect();
@@ -128,6 +129,21 @@ impl Index {
             .iter()
             .filter(|(path, seen)| seen.as_ref().is_some_and(|seen| is_replaced(path, seen)));
         replaced.map(|(path, _)| Changed { path: path.clone(), subtree: true }).collect()
+    }
+
+    /// Files with other names in directories that are not where they were: each may have been changed
+    /// under a name that it had only in between.
+    fn left(&self, found: &BTreeMap<RelPath, Option<Seen>>) -> Vec<Seen> {
+        let has_left = |path: &[u8]| {
+            let was = self.get(path).filter(|was| was.kind == Kind::Directory);
+            let now = found.get(path).map(Option::as_ref);
+            was.zip(now).is_some_and(|(was, now)| now.is_none_or(|now| !was.is(now)))
+        };
+        // Of nested ones the outermost has all.
+        let outer = found.keys().filter(|path| has_left(path) && !has_left(split(path).0));
+        let below = outer.filter_map(|path| self.find(path)).flat_map(|id| self.below(id));
+        let files = below.map(|id| *self.seen(id)).filter(|seen| seen.kind != Kind::Directory);
+        files.filter(|seen| self.links(seen, 2).len() > 1).collect()
     }
 
     /// All names of these.

@@ -1,7 +1,7 @@
 //! The index against a model of a tree: whatever is renamed, the moves it tells lead a copy there,
 //! and what it knows afterwards is what there is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -93,6 +93,9 @@ struct World {
     touched: Vec<Vec<u8>>,
     /// Where directories were deleted.
     whole: Vec<Vec<u8>>,
+    /// Files that got another name since the last batch. A change under such a name, when the name
+    /// goes again before anybody looks, is told of no name that is left: only a comparison finds it.
+    linked: BTreeSet<u64>,
     last_ino: u64,
 }
 
@@ -137,6 +140,9 @@ impl World {
             Step::Touch(n) => {
                 let Some(path) = self.pick(n).filter(|path| !self.is_dir(path)) else { return };
                 let ino = self.tree[&path].ino;
+                if self.linked.contains(&ino) {
+                    return;
+                }
                 // All its names, of which one is told.
                 for seen in self.tree.values_mut().filter(|seen| seen.ino == ino) {
                     seen.size += 1;
@@ -183,6 +189,7 @@ impl World {
                 let Some(path) = self.pick(n).filter(|path| !self.is_dir(path)) else { return };
                 let to = self.place(dir, name);
                 if !self.tree.contains_key(&to) {
+                    self.linked.insert(self.tree[&path].ino);
                     self.tree.insert(to.clone(), self.tree[&path]);
                     self.touched.push(to);
                 }
@@ -192,6 +199,7 @@ impl World {
 
     /// Of what is told beside the names, directories are noted as deleted ones are.
     fn absorb(&mut self, index: &mut Index, by_file: bool) -> (Vec<Vec<u8>>, Vec<Move>) {
+        self.linked.clear();
         let touched: Vec<RelPath> = self.touched.drain(..).map(|path| path.into()).collect();
         let Absorbed { moves, beside, room } =
             index.absorb(&touched, by_file, |path| self.tree.get(path).copied());
@@ -260,6 +268,7 @@ fn started(steps: &[Step]) -> World {
     steps.iter().for_each(|step| world.take(step));
     world.touched.clear();
     world.whole.clear();
+    world.linked.clear();
     world
 }
 
