@@ -185,50 +185,29 @@ impl From<Allow> for v1::Allow {
 }
 
 macro_rules! pairs {
-    ($model:ident, $field:literal, { $($variant:ident),+ }) => {
-        impl From<$model> for v1::$model {
+    ($model:ident = $wire:ident, $field:literal, { $($variant:ident),+ }) => {
+        impl From<$model> for v1::$wire {
             fn from(value: $model) -> Self {
                 match value { $($model::$variant => Self::$variant),+ }
             }
         }
-        impl TryFrom<v1::$model> for $model {
+        impl TryFrom<v1::$wire> for $model {
             type Error = Invalid;
-            fn try_from(value: v1::$model) -> Result<Self, Invalid> {
+            fn try_from(value: v1::$wire) -> Result<Self, Invalid> {
                 match value {
-                    v1::$model::Unspecified => {
+                    v1::$wire::Unspecified => {
                         Err(Invalid::new($field, "is missing or unknown"))
                     }
-                    $(v1::$model::$variant => Ok(Self::$variant)),+
+                    $(v1::$wire::$variant => Ok(Self::$variant)),+
                 }
             }
         }
     };
 }
 
-pairs!(HopKind, "hop", { Upstream, Replica });
-pairs!(PullPhase, "phase", { Queued, Before, Counting, Content, Deleting, Finishing, After });
-
-impl From<Stage> for v1::PullStage {
-    fn from(stage: Stage) -> Self {
-        match stage {
-            Stage::Whole => Self::Whole,
-            Stage::First => Self::First,
-            Stage::Second => Self::Second,
-        }
-    }
-}
-
-impl TryFrom<v1::PullStage> for Stage {
-    type Error = Invalid;
-    fn try_from(stage: v1::PullStage) -> Result<Self, Invalid> {
-        match stage {
-            v1::PullStage::Unspecified => Err(Invalid::new("stage", "is missing or unknown")),
-            v1::PullStage::Whole => Ok(Self::Whole),
-            v1::PullStage::First => Ok(Self::First),
-            v1::PullStage::Second => Ok(Self::Second),
-        }
-    }
-}
+pairs!(HopKind = HopKind, "hop", { Upstream, Replica });
+pairs!(PullPhase = PullPhase, "phase", { Queued, Before, Counting, Content, Deleting, Finishing, After });
+pairs!(Stage = PullStage, "stage", { Whole, First, Second });
 
 impl TryFrom<v1::Pulled> for Pulled {
     type Error = Invalid;
