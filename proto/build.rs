@@ -21,6 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             ".lockstep.v1.CreateMirrorRequest",
             ".lockstep.v1.UpdateMirrorRequest",
             ".lockstep.v1.CreatePushTokenResponse",
+            ".lockstep.v1.CreateClusterRequest",
         ])
         .extern_path(".google.protobuf", "::pbjson_types")
         .btree_map(".lockstep.store")

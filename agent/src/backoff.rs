@@ -24,7 +24,12 @@ impl Backoff {
     }
 
     pub fn wait(&mut self) -> Duration {
-        let step = self.step;
+        self.wait_at_most(LAST)
+    }
+
+    /// As `wait`, and grown no further than to `most`.
+    pub fn wait_at_most(&mut self, most: Duration) -> Duration {
+        let step = self.step.min(most);
         self.step = (step * 2).min(LAST);
         self.spread(step)
     }
@@ -60,6 +65,13 @@ mod tests {
             backoff.reset();
             prop_assert!(backoff.wait() <= FIRST);
         }
+    }
+
+    #[test]
+    fn whoever_is_waited_for_comes_back_soon() {
+        let (mut backoff, most) = (Backoff::new(7), Duration::from_secs(1));
+        let longest = (0..40).map(|_| backoff.wait_at_most(most)).max();
+        assert!(longest <= Some(most), "{longest:?}");
     }
 
     #[test]

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use lockstep_agent::config::TABLE;
+use lockstep_agent::host::launch::Launch;
+use lockstep_agent::pg::guard::GuardArgs;
+use lockstep_agent::pg::salvage::Restore;
 use lockstep_agent::rsh::RshArgs;
 use lockstep_model::node::NodeAddress;
 
@@ -38,6 +41,15 @@ pub enum Command {
     /// What rsync calls in place of ssh; not for people.
     #[command(hide = true)]
     Rsh(RshArgs),
+    /// What ends a primary whose lease has ended, with or without its agent; not for people.
+    #[command(hide = true)]
+    Guard(GuardArgs),
+    /// Becomes another program, as another user and in a cgroup of its own; not for people.
+    #[command(hide = true)]
+    Launch(Launch),
+    /// What postgres calls to restore log that was saved of a dead instance; not for people.
+    #[command(name = "restore-wal", hide = true)]
+    RestoreWal(Restore),
 }
 
 const RUN_EXAMPLES: &str = "\

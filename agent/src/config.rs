@@ -5,13 +5,15 @@ use std::ffi::OsString;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use lockstep_model::HostPort;
 use lockstep_model::node::{ADDRESSES_MAX, NodeAddress};
 use lockstep_model::path::DirPath;
+use lockstep_model::{HostPort, Millis};
 use lockstep_transport::settings::{File, FromValue, Kind, Setting, SettingError, Table, Values};
 use lockstep_transport::telemetry;
 
+use crate::pg::guard::WatchdogSettings;
 use crate::{hook, secrets};
 
 use crate::data::limit::RATE_MIN;
@@ -93,9 +95,15 @@ const SETTINGS: &[Setting] = &[
     )
     .default(secrets::DIR),
     Setting::new(
+        "rsyncd-dir",
+        Kind::Path,
+        "Directory that this node's rsyncd.conf includes, where mirrors with rsyncd-module get a file each. By default none, and then this node lends no mirror to third parties.",
+        "/etc/rsyncd.d",
+    ),
+    Setting::new(
         "bandwidth-limit",
         Kind::Size { min: RATE_MIN, max: RATE_MAX },
-        "Most that this node sends to all targets together, a second. By default no limit.",
+        "Most that this node sends to all targets and lends of mirrors to replicas together, a second. By default no limit.",
         "50MiB",
     ),
     Setting::new(
@@ -105,6 +113,27 @@ const SETTINGS: &[Setting] = &[
         "4",
     )
     .default("4"),
+    Setting::new(
+        "watchdog",
+        Kind::OneOf(&["off", "try", "required"]),
+        "Whether the guard of a PostgreSQL primary feeds the kernel's watchdog, which resets the machine when nothing else ends postgres in time. With required, nothing is primary here without it.",
+        "required",
+    )
+    .default("off"),
+    Setting::new(
+        "watchdog-device",
+        Kind::Path,
+        "The watchdog's device, for one cluster's primary at a time.",
+        "/dev/watchdog1",
+    )
+    .default("/dev/watchdog0"),
+    Setting::new(
+        "watchdog-timeout",
+        Kind::Duration { min: Duration::from_secs(1), max: Duration::from_secs(60) },
+        "The timeout to which the device is set (wdctl --settimeout); well below the cluster's lease.",
+        "2s",
+    )
+    .default("2s"),
     Setting::new(
         "log-filter",
         Kind::Checked { shape: "a level, or target=level,…", check: telemetry::check_filter },
@@ -161,10 +190,14 @@ pub struct Config {
     pub allow_roots: Vec<DirPath>,
     pub hook_dir: PathBuf,
     pub secrets_dir: PathBuf,
+    /// None: no mirror becomes a module of the node's rsync daemon.
+    pub rsyncd_dir: Option<PathBuf>,
     /// Bytes per second; None: as fast as it goes.
     pub bandwidth_limit: Option<u64>,
     /// Of mirrors, at once.
     pub mirror_pulls: usize,
+    /// None: the kernel's watchdog is left alone.
+    pub watchdog: Option<WatchdogSettings>,
     pub telemetry: telemetry::Options,
 }
 
@@ -240,9 +273,11 @@ impl Config {
             lsyncd: values.find("lsyncd")?,
             hook_dir: values.get("hook-dir")?,
             secrets_dir: values.get("secrets-dir")?,
+            rsyncd_dir: values.find("rsyncd-dir")?,
             allow_roots: parse_all("allow-roots", ROOTS_MAX, &roots, str::parse)?,
             bandwidth_limit: values.find("bandwidth-limit")?,
             mirror_pulls: values.get("mirror-pulls")?,
+            watchdog: watchdog(values)?,
             telemetry: telemetry::Options {
                 filter: values.get("log-filter")?,
                 format: format.parse().map_err(wrong)?,
@@ -251,6 +286,17 @@ impl Config {
             },
         })
     }
+}
+
+fn watchdog(values: &Values) -> Result<Option<WatchdogSettings>, SettingError> {
+    let mode: String = values.get("watchdog")?;
+    let timeout: Duration = values.get("watchdog-timeout")?;
+    let settings = WatchdogSettings {
+        device: values.get("watchdog-device")?,
+        timeout: Millis::of(timeout),
+        is_required: mode == "required",
+    };
+    Ok((mode != "off").then_some(settings))
 }
 
 fn find_list<T: FromValue>(values: &Values, key: &str) -> Result<Vec<T>, SettingError> {

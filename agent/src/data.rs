@@ -14,6 +14,7 @@ pub mod pump;
 mod unfinished;
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -30,8 +31,9 @@ use crate::mirror::trees::Trees;
 use crate::moves;
 use crate::rsync::exit::said;
 use crate::sync::target::{Admission, Targets};
-use crate::verify;
+use crate::verify::{self, Served};
 use header::{About, Answer, Header, Mark, Offer, Op, Request};
+use lane::Lanes;
 use pump::{IDLE_MAX, pump};
 
 /// For a caller's header, and for the answer to ours.
@@ -94,28 +96,36 @@ pub async fn mark(dial: &dyn Dial, peer: &Peer, header: &Header) -> Result<Answe
     answer
 }
 
+/// What an authenticated caller wants; None: nothing that is known here, and it was told so.
+pub async fn greet(stream: &mut impl Stream, caller: &Principal) -> Option<Request> {
+    let why = match tokio::time::timeout(GREET_TIMEOUT, Request::read(stream)).await {
+        Ok(Ok(request)) => return Some(request),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "no header in time".to_owned(),
+    };
+    refuse(stream, caller, None, &why).await;
+    None
+}
+
 /// What a connection needs of the agent.
 #[derive(Clone, Copy)]
 pub struct Server<'a> {
     pub targets: &'a Targets,
     pub trees: &'a Trees,
+    /// What is lent counts as sent.
+    pub lanes: &'a Lanes,
     pub host: &'a Host,
     pub rsync: &'a Path,
 }
 
 impl Server<'_> {
-    /// Serves one authenticated connection to its end.
-    pub async fn serve(&self, mut stream: impl Stream, caller: &Principal) {
-        let request = match tokio::time::timeout(GREET_TIMEOUT, Request::read(&mut stream)).await {
-            Ok(Ok(request)) => request,
-            Ok(Err(error)) => {
-                return refuse(&mut stream, caller, None, &error.to_string()).await;
-            }
-            Err(_) => return refuse(&mut stream, caller, None, "no header in time").await,
-        };
+    /// Serves one authenticated connection to its end, after what it asks for.
+    pub async fn serve(&self, mut stream: impl Stream, request: Request, caller: &Principal) {
         let header = match request {
             Request::Sync(header) => header,
             Request::Pull(mirror) => return self.feed(stream, &mirror, caller).await,
+            // A member's, who is asked by the port itself.
+            Request::Promise(_) | Request::Wal(_) => return,
         };
         let admission = match self.targets.admit(&header.sync, caller) {
             Ok(admission) => admission,
@@ -236,8 +246,11 @@ impl Server<'_> {
         let side = target.side();
         tokio::select! {
             () = admission.withdrawn.cancelled() => {}
-            served = verify::serve(stream, &side) => if let Err(error) = served {
-                tracing::warn!(sync = %target.sync(), %error, "a comparison ended badly");
+            served = verify::serve(stream, &side) => match served {
+                Ok(Served { whole }) => drop(target.compared.fetch_add(whole.into(), Ordering::Relaxed)),
+                Err(error) => {
+                    tracing::warn!(sync = %target.sync(), %error, "a comparison ended badly");
+                }
             }
         }
     }
@@ -275,7 +288,7 @@ async fn transfer(mut stream: impl Stream, child: &mut Child, admission: &Admiss
     }
     let messages = tokio::spawn(tail(stderr, MESSAGES_MAX));
     let (reader, writer) = tokio::io::split(stream);
-    let pumped = pump((stdout, writer), (reader, stdin), None, IDLE_MAX, LINGER).await;
+    let pumped = pump((stdout, writer, None), (reader, stdin, None), IDLE_MAX, LINGER).await;
     let ended = tokio::time::timeout(END_MAX, child.wait()).await;
     let target = &admission.target;
     if pumped.is_ok() && matches!(&ended, Ok(Ok(status)) if status.success()) {
@@ -329,7 +342,7 @@ async fn consider(admission: &Admission, offer: &Offer) -> Answer {
     }
 }
 
-async fn refuse(stream: &mut impl Stream, caller: &Principal, about: Option<About>, why: &str) {
+pub async fn refuse(stream: &mut impl Stream, caller: &Principal, about: Option<About>, why: &str) {
     tracing::warn!(
         target: "audit",
         caller = %caller.subject,

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use lockstep_model::cluster::ClusterPlace;
 use lockstep_model::mirror::MirrorReport;
 use lockstep_model::sync::{SyncReport, TargetReport};
 use lockstep_model::task::{MirrorPlace, SyncTarget, TaskSpec};
@@ -61,7 +62,8 @@ fn tree_answer(place: &MirrorPlace, report: Option<&MirrorReport>, link: &Status
 fn node_answer(in_force: &[TaskSpec], link: &Status) -> Said {
     let targets = in_force.iter().filter_map(as_target).map(|target| target.serve);
     let trees = in_force.iter().filter_map(as_place).map(|place| place.serve);
-    let mut serve = targets.chain(trees).peekable();
+    let members = in_force.iter().filter_map(as_member).map(|place| place.serve);
+    let mut serve = targets.chain(trees).chain(members).peekable();
     let drained = serve.peek().is_some() && serve.all(|serve| !serve);
     match link {
         Status::Expelled { why } => (Verdict::NotServing, format!("expelled: {why}")),
@@ -84,6 +86,13 @@ fn as_target(spec: &TaskSpec) -> Option<&SyncTarget> {
 fn as_place(spec: &TaskSpec) -> Option<&MirrorPlace> {
     match spec {
         TaskSpec::MirrorPlace(place) => Some(place),
+        _ => None,
+    }
+}
+
+fn as_member(spec: &TaskSpec) -> Option<&ClusterPlace> {
+    match spec {
+        TaskSpec::ClusterPlace(place) => Some(place),
         _ => None,
     }
 }

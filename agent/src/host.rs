@@ -2,6 +2,8 @@
 //! its own, is recorded on disk while it lives, and takes its whole group with it when it ends,
 //! so that an agent that was killed finds what it left behind. It never runs a shell.
 
+pub mod launch;
+
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;

@@ -46,6 +46,8 @@ pub enum Admission {
 pub struct Ledger {
     dir: PathBuf,
     entries: BTreeMap<Slot, Entry>,
+    /// Counts the changes of what is in force.
+    changes: u64,
 }
 
 /// What was wrong with a file that now counts as absent, in one line.
@@ -56,7 +58,7 @@ impl Ledger {
     pub fn open(dir: &Path) -> Result<(Self, Vec<Damage>), LedgerError> {
         let at = |source| LedgerError::Dir { dir: dir.display().to_string(), source };
         fs::create_dir_all(dir).map_err(at)?;
-        let mut ledger = Self { dir: dir.to_owned(), entries: BTreeMap::new() };
+        let mut ledger = Self { dir: dir.to_owned(), entries: BTreeMap::new(), changes: 0 };
         let mut damages = Vec::new();
         for file in fs::read_dir(dir).map_err(at)? {
             let path = file.map_err(at)?.path();
@@ -86,8 +88,13 @@ impl Ledger {
         self.entries.values().filter_map(|entry| entry.in_force.as_ref())
     }
 
-    /// Takes a task in, durably. After an error it is not in.
-    pub fn accept(&mut self, offer: Offer) -> Result<Admission, LedgerError> {
+    /// Another number than before: something else is in force.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Takes a task in, durably; one that begins at once is written once. After an error it is not in.
+    pub fn accept(&mut self, offer: Offer, phase: TaskPhase) -> Result<Admission, LedgerError> {
         let slot = offer.spec.slot();
         let former = self.entries.get(&slot);
         if let Some(Entry { task: Offer { id, .. }, state, .. }) = former {
@@ -101,7 +108,7 @@ impl Ledger {
             self.make_room()?;
         }
         let in_force = self.entries.get(&slot).and_then(|entry| entry.in_force.clone());
-        let entry = Entry { task: offer, state: State::Live(TaskPhase::Accepted), in_force };
+        let entry = Entry { task: offer, state: State::Live(phase), in_force };
         self.write(&entry)?;
         self.entries.insert(slot, entry);
         Ok(Admission::New)
@@ -120,10 +127,13 @@ impl Ledger {
                 match &entry.task.spec {
                     spec @ (TaskSpec::SyncSource(_)
                     | TaskSpec::SyncTarget(_)
-                    | TaskSpec::MirrorPlace(_)) => {
+                    | TaskSpec::MirrorPlace(_)
+                    | TaskSpec::ClusterPlace(_)) => {
                         entry.in_force = Some(spec.clone());
                     }
-                    TaskSpec::SyncRelease { .. } | TaskSpec::MirrorRelease(_) => {
+                    TaskSpec::SyncRelease { .. }
+                    | TaskSpec::MirrorRelease(_)
+                    | TaskSpec::ClusterRelease(_) => {
                         entry.in_force = None;
                     }
                     TaskSpec::SyncResync { .. }
@@ -131,7 +141,8 @@ impl Ledger {
                     | TaskSpec::SyncUnhold { .. }
                     | TaskSpec::SyncBarrier(_)
                     | TaskSpec::MirrorPull(_)
-                    | TaskSpec::MirrorHooks(_) => {}
+                    | TaskSpec::MirrorHooks(_)
+                    | TaskSpec::ClusterAct(_) => {}
                 }
             }
             entry.state = State::Ended { outcome, acked: false };
@@ -161,9 +172,13 @@ impl Ledger {
         let Some(entry) = self.entries.get_mut(slot).filter(|entry| entry.task.id == id) else {
             return Ok(false);
         };
+        let before = entry.clone();
         change(entry);
-        let entry = entry.clone();
-        self.write(&entry)?;
+        if *entry != before {
+            self.changes += u64::from(entry.in_force != before.in_force);
+            let entry = entry.clone();
+            self.write(&entry)?;
+        }
         Ok(true)
     }
 

@@ -24,6 +24,7 @@ pub mod lock;
 pub mod lsyncd;
 pub mod mirror;
 pub mod moves;
+pub mod pg;
 pub mod port;
 pub mod rsh;
 pub mod rsync;

@@ -1,8 +1,10 @@
 //! The link to a controller: dials, says who we are, and keeps one stream; again and again, for as
 //! long as the agent lives. It may not stop work: what runs goes on without it.
 
+mod clusters;
 mod controllers;
 pub mod expulsion;
+mod output;
 mod session;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,9 +23,10 @@ use tokio_util::sync::CancellationToken;
 use crate::backoff::Backoff;
 use crate::identity::{JOIN_AGAIN, Keeper};
 use crate::ledger::Memory;
-use crate::mirror::{MirrorReports, Passwords};
+use crate::mirror::{Logs, MirrorReports, Passwords};
 use crate::runner::Runner;
 
+pub use clusters::Clusters;
 pub use controllers::Controllers;
 use expulsion::Expulsion;
 use session::End;
@@ -39,6 +42,8 @@ const EXPELLED_RETRY: Duration = Duration::from_secs(300);
 const REPLACED_RETRY: Duration = Duration::from_secs(60);
 /// A stream that lasted this long was a success.
 const GOOD_STREAM: Duration = Duration::from_secs(10);
+/// Longest wait of an agent that has a part in a cluster: elections wait for it.
+const MEMBER_WAIT: Duration = Duration::from_secs(1);
 
 /// The latest report of each sync that this node has a part in.
 pub type SyncReports = BTreeMap<SyncName, SyncReport>;
@@ -61,6 +66,9 @@ pub struct Sources {
     pub mirrors: watch::Receiver<MirrorReports>,
     /// Taken off offers.
     pub passwords: Passwords,
+    pub clusters: Clusters,
+    /// What runs of mirrors wrote.
+    pub logs: Logs,
     /// Of our data port; a change begins a new stream.
     pub addresses: watch::Receiver<Vec<NodeAddress>>,
 }
@@ -120,7 +128,11 @@ impl Link {
         let mut first = true;
         while !shutdown.is_cancelled() {
             // After a mass loss nobody comes at once, not even the first time.
-            let mut wait = if first { Duration::ZERO } else { backoff.wait() };
+            let mut wait = match (first, self.sources.clusters.reports.borrow().is_empty()) {
+                (true, _) => Duration::ZERO,
+                (false, true) => backoff.wait(),
+                (false, false) => backoff.wait_at_most(MEMBER_WAIT),
+            };
             first = false;
             for controller in self.controllers()() {
                 tokio::select! {

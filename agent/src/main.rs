@@ -3,7 +3,7 @@
 mod cli;
 
 use std::ffi::OsStr;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -11,8 +11,10 @@ use anyhow::Context;
 use clap::{ArgMatches, FromArgMatches};
 use lockstep_agent::config::{self, CONTROLLER_PORT, ConfigError, DATA_DIR, TABLE};
 use lockstep_agent::join::{Wish, join};
+use lockstep_agent::pg::guard;
+use lockstep_agent::pg::salvage;
 use lockstep_agent::run::Agent;
-use lockstep_agent::{classic, dispatch, rsh, status};
+use lockstep_agent::{classic, dispatch, host, rsh, status};
 use lockstep_model::HostPort;
 use lockstep_transport::settings::{CONFIG_VARIABLE, EXIT_SETTINGS};
 use lockstep_transport::token::{JoinToken, TOKEN_MAX};
@@ -82,6 +84,18 @@ fn work(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
             rsh::run(args, &data_dir())?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Guard(args) => {
+            guard::run(&args)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::RestoreWal(order) => {
+            let to = order.to.display().to_string();
+            Ok(match salvage::restore(&order).with_context(|| format!("cannot restore {to}"))? {
+                true => ExitCode::SUCCESS,
+                false => ExitCode::FAILURE,
+            })
+        }
+        Command::Launch(launch) => Err(host::launch::exec(launch)),
         Command::Status => {
             let dir = data_dir();
             let flags = vec![("data-dir".to_owned(), dir.display().to_string())];
@@ -126,7 +140,13 @@ fn read_wish(join: Join, data_dir: PathBuf) -> anyhow::Result<Wish> {
     let usage = |e: lockstep_model::Invalid| cli::Usage(e.to_string());
     let controllers = join.controllers.iter().map(|at| HostPort::parse(at, CONTROLLER_PORT));
     let token = match (join.token.as_deref(), &join.token_file) {
-        (Some("-"), _) => read_token(std::io::stdin().lock(), Path::new("standard input"))?,
+        (Some("-"), _) => {
+            let stdin = std::io::stdin().lock();
+            if stdin.is_terminal() {
+                write!(std::io::stderr(), "Token: ")?;
+            }
+            read_token(stdin, Path::new("standard input"))?
+        }
         (Some(token), _) => token.to_owned(),
         (None, Some(file)) => {
             let opened = std::fs::File::open(file);
@@ -144,10 +164,11 @@ fn read_wish(join: Join, data_dir: PathBuf) -> anyhow::Result<Wish> {
     })
 }
 
+/// The first line, so that on a terminal Enter suffices.
 fn read_token(from: impl Read, name: &Path) -> anyhow::Result<String> {
     let mut text = String::new();
     // With room for a line's end; what is longer is refused as too long.
-    let read = from.take(TOKEN_MAX as u64 + 16).read_to_string(&mut text);
+    let read = BufReader::new(from.take(TOKEN_MAX as u64 + 16)).read_line(&mut text);
     read.with_context(|| format!("cannot read the token from {}", name.display()))?;
     Ok(text)
 }

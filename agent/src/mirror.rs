@@ -5,6 +5,7 @@ mod hooks;
 mod local;
 mod log;
 mod mark;
+mod module;
 mod moving;
 mod passwords;
 pub mod publish;
@@ -17,4 +18,5 @@ pub mod trees;
 
 pub use engine::{MirrorEngine, Settings};
 pub use local::{MirrorReports, Reports};
+pub use log::Logs;
 pub use passwords::Passwords;

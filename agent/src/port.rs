@@ -20,6 +20,9 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::config::DATA_PORT;
+use crate::data::greet;
+use crate::data::header::Request;
+use crate::pg::{ClusterEngine, promise, salvage};
 use crate::sync::SyncEngine;
 
 /// Between two tries to open the port.
@@ -31,6 +34,7 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What the port needs.
 pub struct Port<C> {
     pub engine: SyncEngine,
+    pub clusters: ClusterEngine,
     pub identity: IdentityHandle,
     /// None: `DATA_PORT` of the local address that reaches a controller.
     pub listen: Option<SocketAddr>,
@@ -118,7 +122,7 @@ impl<C: Fn() -> Vec<HostPort> + Send + Sync> Port<C> {
         loop {
             tokio::select! {
                 next = incoming.next() => match next {
-                    Some(io) => serve_one(self.engine.clone(), io),
+                    Some(io) => self.serve_one(io),
                     None => return,
                 },
                 () = &mut moved => {
@@ -127,6 +131,26 @@ impl<C: Fn() -> Vec<HostPort> + Send + Sync> Port<C> {
                 }
             }
         }
+    }
+
+    fn serve_one(&self, mut io: TlsIo) {
+        let Some(caller) = io.peer().peer.as_ref().map(|cert| cert.principal()) else { return };
+        let (engine, clusters) = (self.engine.clone(), self.clusters.clone());
+        let in_force = self.in_force.clone();
+        tokio::spawn(async move {
+            match greet(&mut io, &caller).await {
+                Some(Request::Promise(question)) => {
+                    let in_force = in_force.borrow().clone();
+                    promise::serve(io, &caller, &question, &in_force, &clusters).await;
+                }
+                Some(Request::Wal(request)) => {
+                    let served = salvage::serve(io, &caller, &request, clusters.stock());
+                    Box::pin(served).await;
+                }
+                Some(request) => Box::pin(engine.serve(io, request, &caller)).await,
+                None => {}
+            }
+        });
     }
 
     /// Ends when the address that was chosen is no longer the one that would be.
@@ -158,16 +182,14 @@ impl<C: Fn() -> Vec<HostPort> + Send + Sync> Port<C> {
     }
 }
 
-fn serve_one(engine: SyncEngine, io: TlsIo) {
-    let Some(caller) = io.peer().peer.as_ref().map(|cert| cert.principal()) else { return };
-    tokio::spawn(async move { Box::pin(engine.serve(io, &caller)).await });
-}
-
 /// Whether an assignment that holds lets this key write or read here.
 fn is_pinned(in_force: &[TaskSpec], key: KeyHash) -> bool {
     in_force.iter().any(|spec| match spec {
         TaskSpec::SyncTarget(SyncTarget { source: Some(source), .. }) => source.key_hash == key,
         TaskSpec::MirrorPlace(place) => place.readers.iter().any(|peer| peer.key_hash == key),
+        TaskSpec::ClusterPlace(place) => {
+            place.peers.iter().any(|member| member.peer.key_hash == key)
+        }
         _ => false,
     })
 }

@@ -14,7 +14,7 @@ use lockstep_transport::clock;
 use lockstep_transport::health::{HealthBoard, READY, Verdict};
 use lockstep_transport::identity::IdentityError;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -24,15 +24,18 @@ use crate::data::MemberDial;
 use crate::health;
 use crate::identity::{self, Keeper, RenewError};
 use crate::ledger::{Ledger, LedgerError, Memory};
-use crate::link::{Link, Sources};
+use crate::link::{Clusters, Link, Sources};
 use crate::lock::{DataDirLock, LockError};
 use crate::mirror::{self, MirrorEngine};
+use crate::pg::{self, ClusterEngine};
 use crate::port::Port;
 use crate::runner::{Output, Runner, Work};
 use crate::sync::{Settings, SyncEngine};
 use crate::tools::{self, Inspector};
 
 /// How long tasks may take to end when the agent ends, and then the syncs.
+/// For the controller to record and to grant a longer lease.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// How long the first stream waits for the data port.
 const PORT_PATIENCE: Duration = Duration::from_secs(2);
@@ -63,6 +66,7 @@ pub struct Agent {
     runner: Runner,
     engine: SyncEngine,
     mirrors: MirrorEngine,
+    clusters: ClusterEngine,
     tasks: JoinSet<()>,
     shutdown: CancellationToken,
     _lock: DataDirLock,
@@ -81,8 +85,10 @@ impl Agent {
             allow_roots,
             hook_dir,
             secrets_dir,
+            rsyncd_dir,
             bandwidth_limit,
             mirror_pulls,
+            watchdog,
             telemetry: _,
         } = config;
         let lock = DataDirLock::take(&data_dir)?;
@@ -105,6 +111,9 @@ impl Agent {
         }
         let instance = getrandom::u64()?;
 
+        let (addresses_tx, addresses) = watch::channel(Vec::new());
+        let known = addresses.clone();
+        let cluster_hooks = hook_dir.clone();
         let mirrors = mirror::Settings {
             data_dir: data_dir.clone(),
             agent: own_path()?,
@@ -112,6 +121,7 @@ impl Agent {
             hook_dir: hook_dir.clone(),
             secrets_dir: secrets_dir.clone(),
             name: name.clone(),
+            rsyncd_dir,
             allow_roots: allow_roots.clone(),
             pulls: mirror_pulls,
         };
@@ -127,19 +137,33 @@ impl Agent {
             bandwidth_limit,
         };
         let dial = Arc::new(MemberDial(keeper.handle.clone()));
-        let engine = SyncEngine::open(settings, dial, clock::now).await;
+        let engine = SyncEngine::open(settings, dial.clone(), clock::now).await;
         let engine = engine.map_err(|source| RunError::Io { what: "data-dir", source })?;
         let mirrors = MirrorEngine::open(mirrors, &engine, clock::now);
+        if let Some(wrong) = watchdog.as_ref().and_then(|watchdog| watchdog.check().err()) {
+            tracing::warn!(wrong, "the kernel's watchdog");
+        }
+        let members = pg::Settings {
+            data_dir: data_dir.clone(),
+            agent: own_path()?,
+            hook_dir: cluster_hooks,
+            watchdog,
+            name: name.clone(),
+            addresses: known.clone(),
+        };
+        let promises = Arc::new(pg::promise::Peers(dial.clone()));
+        let ways = pg::Ways { dial, promises };
+        let clusters = ClusterEngine::open(members, ways, engine.host().clone());
         let in_force: Vec<_> = ledger.in_force().cloned().collect();
         Box::pin(engine.start(in_force.clone())).await;
-        Box::pin(mirrors.start(in_force)).await;
-        let work = Engines { syncs: engine.clone(), mirrors: mirrors.clone() };
+        Box::pin(mirrors.start(in_force.clone())).await;
+        Box::pin(clusters.start(in_force)).await;
+        let (syncs, mirrors_too) = (engine.clone(), mirrors.clone());
+        let work = Engines { syncs, mirrors: mirrors_too, clusters: clusters.clone() };
         let runner = Runner::start(ledger, Arc::new(work)).await;
 
         let (warnings, warned) = watch::channel(damages);
         let (report_tx, report) = watch::channel(Inspector::blank());
-        let (addresses_tx, addresses) = watch::channel(Vec::new());
-        let known = addresses.clone();
         let syncs = engine.reports().subscribe();
         let trees = mirrors.reports().subscribe();
         let sources = Sources {
@@ -148,11 +172,14 @@ impl Agent {
             syncs: syncs.clone(),
             mirrors: trees.clone(),
             passwords: mirrors.passwords().clone(),
+            clusters: link_of(&clusters),
+            logs: mirrors.logs(),
             addresses,
         };
         let link = Link::new(keeper.clone(), sources, memory, controllers, &data_dir, instance);
         let port = Port {
             engine: engine.clone(),
+            clusters: clusters.clone(),
             identity: keeper.handle.clone(),
             listen,
             advertise,
@@ -172,7 +199,15 @@ impl Agent {
 
         let shutdown = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        tasks.spawn(lockstep_transport::health::serve(listener, board.clone(), shutdown.clone()));
+        let checks = pg::health::Sources {
+            in_force: runner.in_force(),
+            reports: clusters.reports(),
+            leases: Arc::new(clusters.clone()),
+        };
+        let routes = pg::health::routes(checks.clone(), name);
+        let (answers, ended) = (board.clone(), shutdown.clone());
+        tasks.spawn(lockstep_transport::health::serve(listener, answers, routes, ended));
+        tasks.spawn(pg::health::keep(board.clone(), checks));
         let said = health::Reports { syncs, mirrors: trees };
         tasks.spawn(health::keep(board.clone(), runner.in_force(), said, link.status()));
         tasks.spawn(inspector.keep(report_tx));
@@ -188,19 +223,34 @@ impl Agent {
             link.run(ended).await;
         });
         board.set(READY, Verdict::Serving, "running");
-        Ok(Self { board, runner, engine, mirrors, tasks, shutdown, _lock: lock })
+        Ok(Self { board, runner, engine, mirrors, clusters, tasks, shutdown, _lock: lock })
     }
 
     /// Ends the syncs and tasks in order, within a bound; what they are to do stays on disk.
     pub async fn stop(mut self) {
         self.board.set(READY, Verdict::NotServing, "stopping");
+        self.clusters.leave(LEAVE_PATIENCE).await;
         self.runner.shut_down(STOP_PATIENCE).await;
-        let engines = async { tokio::join!(self.mirrors.shut_down(), self.engine.shut_down()) };
+        let (mirrors, clusters) = (self.mirrors.shut_down(), self.clusters.shut_down());
+        let engines = async { tokio::join!(mirrors, clusters, self.engine.shut_down()) };
         if timeout(STOP_PATIENCE, engines).await.is_err() {
             tracing::warn!("syncs did not stop in time; ending all the same");
         }
         self.shutdown.cancel();
         self.tasks.shutdown().await;
+    }
+}
+
+/// The link's side of the engine.
+fn link_of(engine: &ClusterEngine) -> Clusters {
+    // Given out once, and this is the time; a closed one says nothing.
+    let renewals = engine.renewals().unwrap_or_else(|| mpsc::channel(1).1);
+    let engine_of_grants = engine.clone();
+    Clusters {
+        reports: engine.reports(),
+        renewals: Arc::new(Mutex::new(renewals)),
+        granted: Arc::new(move |grant| engine_of_grants.granted(grant)),
+        passwords: engine.passwords().clone(),
     }
 }
 
@@ -218,6 +268,7 @@ fn own_path() -> Result<PathBuf, RunError> {
 struct Engines {
     syncs: SyncEngine,
     mirrors: MirrorEngine,
+    clusters: ClusterEngine,
 }
 
 impl Work for Engines {
@@ -228,6 +279,7 @@ impl Work for Engines {
         output: Output,
     ) -> BoxFuture<'static, Outcome> {
         let (engine, mirrors) = (self.syncs.clone(), self.mirrors.clone());
+        let clusters = self.clusters.clone();
         async move {
             match spec {
                 TaskSpec::SyncSource(spec) => engine.apply_source(spec).await,
@@ -237,6 +289,9 @@ impl Work for Engines {
                 TaskSpec::MirrorRelease(spec) => mirrors.release(spec, &output).await,
                 TaskSpec::MirrorPull(spec) => mirrors.pull(spec, stop, output).await,
                 TaskSpec::MirrorHooks(spec) => mirrors.distributed(spec, stop, output).await,
+                TaskSpec::ClusterPlace(spec) => clusters.place(*spec, stop).await,
+                TaskSpec::ClusterRelease(spec) => clusters.release(spec, &output).await,
+                TaskSpec::ClusterAct(spec) => clusters.act(spec, stop, output).await,
                 spec @ (TaskSpec::SyncResync { .. }
                 | TaskSpec::SyncVerify(_)
                 | TaskSpec::SyncUnhold { .. }

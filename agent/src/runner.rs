@@ -20,7 +20,7 @@ use tracing::Instrument;
 
 use crate::ledger::{Admission, Ledger, Offer, State};
 
-pub use output::{OUTPUT_LINE_BYTES_MAX, OUTPUT_LINES_MAX, Output, Tail};
+pub use output::{OUTPUT_LINE_BYTES_MAX, OUTPUT_LINES_MAX, Output, Tail, one_line};
 
 /// Most tasks at once that bring the node into a state; each is short.
 const ENSURES_MAX: usize = 32;
@@ -73,10 +73,12 @@ struct Books {
     ledger: Ledger,
     unsettled: watch::Sender<Arc<Unsettled>>,
     in_force: watch::Sender<Arc<[TaskSpec]>>,
+    /// Of what was shown of it.
+    shown: Option<u64>,
 }
 
 impl Books {
-    fn publish(&self) {
+    fn publish(&mut self) {
         let unsettled = self.ledger.entries().filter_map(|entry| match &entry.state {
             State::Live(phase) => Some((entry.task.id, News::Live(*phase))),
             State::Ended { outcome, acked: false } => {
@@ -85,7 +87,11 @@ impl Books {
             State::Ended { acked: true, .. } => None,
         });
         show(&self.unsettled, Arc::new(unsettled.collect()));
-        show(&self.in_force, self.ledger.in_force().cloned().collect());
+        // Thousands of mirrors are much to copy for each step of a task.
+        if self.shown != Some(self.ledger.changes()) {
+            self.shown = Some(self.ledger.changes());
+            show(&self.in_force, self.ledger.in_force().cloned().collect());
+        }
     }
 }
 
@@ -146,7 +152,8 @@ impl Runner {
             })
             .collect();
         let (unsettled, in_force) = (watch::Sender::default(), watch::Sender::new(Arc::from([])));
-        let books = Books { ledger, unsettled: unsettled.clone(), in_force: in_force.clone() };
+        let (seen, held) = (unsettled.clone(), in_force.clone());
+        let mut books = Books { ledger, unsettled: seen, in_force: held, shown: None };
         books.publish();
         let runner = Self {
             shared: Arc::new(Shared {
@@ -191,12 +198,13 @@ impl Runner {
         let mut jobs = self.shared.jobs.lock().await;
         let id = offer.id;
         let task = offer.clone();
-        let admitted = self.shared.on_disk(move |ledger| ledger.accept(offer)).await;
+        let phase = self.shared.first_phase(&task.spec, &jobs);
+        let admitted = self.shared.on_disk(move |ledger| ledger.accept(offer, phase)).await;
         match admitted {
             Ok(Admission::New) => {
                 tracing::info!(%id, slot = %task.spec.slot(), kind = task.spec.kind(), "task accepted");
                 self.launch(&mut jobs, task);
-                News::Live(TaskPhase::Accepted)
+                News::Live(phase)
             }
             Ok(Admission::Known(State::Live(phase))) => News::Live(phase),
             Ok(Admission::Known(State::Ended { outcome, .. })) => News::Ended(outcome),
@@ -295,6 +303,15 @@ async fn run(shared: Arc<Shared>, former: Option<Job>, task: Offer, stop: Stop, 
 }
 
 impl Shared {
+    /// A pull that begins at once is noted as begun with its acceptance: each write waits for the disk.
+    fn first_phase(&self, spec: &TaskSpec, jobs: &BTreeMap<Slot, Job>) -> TaskPhase {
+        let is_first = jobs.get(&spec.slot()).is_none_or(|job| job.done.is_finished());
+        match spec {
+            TaskSpec::MirrorPull(_) if is_first => TaskPhase::Running,
+            _ => TaskPhase::Accepted,
+        }
+    }
+
     /// None: nobody is to be told.
     async fn carry_out(&self, task: &Offer, stop: &Stop, output: &Output) -> Option<Outcome> {
         let gate = match task.spec {
@@ -304,6 +321,10 @@ impl Shared {
             | TaskSpec::SyncRelease { .. }
             | TaskSpec::MirrorPlace(_)
             | TaskSpec::MirrorRelease(_) => Some(&self.ensures),
+            // A seal or a fence waits for nothing.
+            TaskSpec::ClusterPlace(_) | TaskSpec::ClusterRelease(_) | TaskSpec::ClusterAct(_) => {
+                None
+            }
             // They have a queue of their own, and tell of it.
             TaskSpec::MirrorPull(_) | TaskSpec::MirrorHooks(_) => None,
             // They only wait, or are over at once.
@@ -320,11 +341,14 @@ impl Shared {
             },
         };
         let (slot, id) = (task.spec.slot(), task.id);
-        match self.on_disk(move |ledger| ledger.begin(&slot, id)).await {
-            Ok(true) => {}
-            Ok(false) => return None,
-            // A pass that is not known to have begun could be repeated after a crash.
-            Err(e) => return Some(Outcome::new(OutcomeKind::Failed, e.to_string())),
+        // A place is only noted, and repeated after a crash: writes may wait for it.
+        if !matches!(task.spec, TaskSpec::ClusterPlace(_)) {
+            match self.on_disk(move |ledger| ledger.begin(&slot, id)).await {
+                Ok(true) => {}
+                Ok(false) => return None,
+                // A pass that is not known to have begun could be repeated after a crash.
+                Err(e) => return Some(Outcome::new(OutcomeKind::Failed, e.to_string())),
+            }
         }
         tracing::info!("task begins");
         let work = self.work.carry_out(task.spec.clone(), stop.token.clone(), output.clone());

@@ -25,7 +25,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Longer than anything here takes; only a failing test waits so long.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 type Answer<T> = Result<T, Status>;
 type Enroll = Box<dyn Fn(&v1::EnrollRequest) -> Answer<Subject> + Send>;

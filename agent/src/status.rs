@@ -96,7 +96,12 @@ fn describe_spec(spec: &TaskSpec) -> String {
                 place.mirror, place.hop, place.tree
             )
         }
+        TaskSpec::ClusterPlace(place) => {
+            format!("cluster {}: {}, term {}", place.cluster, place.goal.as_str(), place.term)
+        }
         TaskSpec::SyncRelease { .. }
+        | TaskSpec::ClusterRelease(_)
+        | TaskSpec::ClusterAct(_)
         | TaskSpec::SyncResync { .. }
         | TaskSpec::SyncVerify(_)
         | TaskSpec::SyncUnhold { .. }

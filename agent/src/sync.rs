@@ -33,7 +33,7 @@ use tokio::sync::{Mutex, Semaphore, mpsc, watch as tokio_watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::data::header::Mark;
+use crate::data::header::{Mark, Request};
 use crate::data::lane::Lanes;
 use crate::data::local::Exchange;
 use crate::data::{Dial, Server, Stream, call};
@@ -187,7 +187,10 @@ impl SyncEngine {
                 | TaskSpec::MirrorPlace(_)
                 | TaskSpec::MirrorRelease(_)
                 | TaskSpec::MirrorPull(_)
-                | TaskSpec::MirrorHooks(_) => continue,
+                | TaskSpec::MirrorHooks(_)
+                | TaskSpec::ClusterPlace(_)
+                | TaskSpec::ClusterRelease(_)
+                | TaskSpec::ClusterAct(_) => continue,
             };
             if outcome.kind != OutcomeKind::Ok {
                 tracing::error!(%slot, why = outcome.message, "cannot take up an assignment");
@@ -390,7 +393,7 @@ impl SyncEngine {
     }
 
     /// Serves one connection to the data port, to its end.
-    pub async fn serve(&self, stream: impl Stream, caller: &Principal) {
+    pub async fn serve(&self, stream: impl Stream, request: Request, caller: &Principal) {
         let Ok(_place) = self.0.connections.try_acquire() else {
             tracing::warn!(target: "audit", caller = %caller.subject, "refused a data connection: too many are open");
             return;
@@ -399,10 +402,11 @@ impl SyncEngine {
         let server = Server {
             targets: &engine.targets,
             trees: &engine.trees,
+            lanes: &engine.lanes,
             host: &engine.host,
             rsync: &engine.settings.rsync,
         };
-        server.serve(stream, caller).await;
+        server.serve(stream, request, caller).await;
     }
 
     /// Ends all processes of all syncs; what they are to do stays on disk.

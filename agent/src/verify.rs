@@ -20,7 +20,7 @@ pub use compare::{Compare, CompareError, Of, Progress, compare};
 pub use content::RATE_MIN;
 pub use entry::Keep;
 pub use finding::{FINDINGS_MAX, Finding, Findings};
-pub use serve::serve;
+pub use serve::{Served, serve};
 pub use view::Side;
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use lockstep_transport::identity::disk;
 use lockstep_transport::test_ca::{Dates, TestCa};
 use lockstep_transport::token::JoinToken;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[allow(clippy::disallowed_methods)] // the program under test
 fn agent(args: &[&str]) -> Command {

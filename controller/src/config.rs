@@ -88,7 +88,7 @@ pub const TABLE: Table = Table {
         Setting::new(
             "pulls-per-upstream",
             Kind::Count { min: 1, max: 10_000 },
-            "How many of them pull from one upstream's host; public mirrors refuse more than a few of one address.",
+            "How many of them pull from one upstream's host, further ones of a tree included; public mirrors refuse more than a few of one address.",
             "4",
         )
         .default("2"),

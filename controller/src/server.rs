@@ -143,7 +143,12 @@ impl Controller {
         let mut beside = JoinSet::new();
         beside.spawn(async move { authority.keep().await });
         beside.spawn(health::watch(board.clone(), driver.clone()));
-        beside.spawn(health_port::serve(health_listener, board.clone(), shutdown.clone()));
+        beside.spawn(health_port::serve(
+            health_listener,
+            board.clone(),
+            axum::Router::new(),
+            shutdown.clone(),
+        ));
         if let Some(listener) = push_listener {
             let router = push::router(driver.clone());
             beside.spawn(plain_http::serve(listener, router, shutdown.clone()));
@@ -192,13 +197,17 @@ impl Controller {
 
 /// A key that is gone keeps nobody from all else.
 fn open_vault(config: &Config, driver: &DriverHandle) -> Result<Arc<Vault>, VaultError> {
-    let of: Vec<String> =
-        driver.read(|world| world.secrets().keys().map(ToString::to_string).collect());
+    let of: Vec<String> = driver.read(|world| {
+        let mirrors = world.secrets().keys().map(|name| format!("mirror/{name}"));
+        let clusters = world.cluster_secrets().keys().map(|name| format!("cluster/{name}"));
+        mirrors.chain(clusters).collect()
+    });
     let vault = Vault::open(&config.data_dir, !of.is_empty())?;
     if !vault.is_open() {
         tracing::error!(
-            key = %vault.path().display(), mirrors = of.join(", "),
-            "the key of the passwords is gone, and these mirrors cannot pull: put its copy back and start anew"
+            key = %vault.path().display(), of = of.join(", "),
+            "the key of the passwords is gone; these mirrors cannot pull, and the members of these \
+             clusters are told nothing new: put its copy back and start anew"
         );
     }
     Ok(Arc::new(vault))
@@ -260,6 +269,7 @@ fn router(
         .add_service(service!(v1::user_service_server::UserServiceServer<Api>))
         .add_service(service!(v1::sync_service_server::SyncServiceServer<Api>))
         .add_service(service!(v1::mirror_service_server::MirrorServiceServer<Api>))
+        .add_service(service!(v1::cluster_service_server::ClusterServiceServer<Api>))
         .add_service(service!(v1::schedule_service_server::ScheduleServiceServer<Api>))
         .add_service(service!(v1::task_service_server::TaskServiceServer<Api>))
         .add_service(service!(v1::log_service_server::LogServiceServer<Api>))

@@ -1,5 +1,6 @@
 //! The words of the command line. What they do is in `cmd`.
 
+pub mod cluster;
 pub mod mirror;
 pub mod schedule;
 pub mod settings;
@@ -13,6 +14,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use lockstep_model::identity::Role;
 use lockstep_model::{HostPort, Invalid, Millis, NodeName, TokenId, UserName};
 
+pub use self::cluster::ClusterCommand;
 pub use self::mirror::MirrorCommand;
 pub use self::schedule::ScheduleCommand;
 pub use self::sync::SyncCommand;
@@ -21,7 +23,7 @@ pub use self::work::{NodeChange, NodeCommand, TaskCommand, Wait};
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  tried and failed
+  1  tried and failed; cluster check: something is to be mended
   2  the command line or a local file is wrong; nothing was sent
   3  refused by the controller: not found, exists, not allowed in this state
   4  not logged in, or without the right
@@ -119,6 +121,9 @@ pub enum Command {
     /// Projects pulled from an upstream to a master, and from there to replicas.
     #[command(subcommand)]
     Mirror(MirrorCommand),
+    /// PostgreSQL databases: one primary, and standbys that follow it.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// When things happen by themselves.
     #[command(subcommand)]
     Schedule(ScheduleCommand),
@@ -138,7 +143,7 @@ pub enum Command {
     Log(Log),
     /// Why something is as it is, or what it waits for.
     #[command(
-        after_help = "Examples:\n  lockstepctl explain\n  lockstepctl explain sync/webroot\n  lockstepctl explain mirror/fedora\n  lockstepctl explain node/web1"
+        after_help = "Examples:\n  lockstepctl explain\n  lockstepctl explain sync/webroot\n  lockstepctl explain mirror/fedora\n  lockstepctl explain cluster/main\n  lockstepctl explain node/web1"
     )]
     Explain(Explain),
     /// The controller's store: backup, and taking over an old copy.
@@ -161,6 +166,7 @@ impl Command {
             Self::Node(_) => "node",
             Self::Sync(_) => "sync",
             Self::Mirror(_) => "mirror",
+            Self::Cluster(_) => "cluster",
             Self::Schedule(_) => "schedule",
             Self::Task(_) => "task",
             Self::User(_) => "user",
@@ -188,11 +194,10 @@ pub struct Login {
 
 #[derive(Subcommand, Debug)]
 pub enum ContextCommand {
+    /// All of them; the current one is marked.
     List,
     /// Use this one from now on.
-    Use {
-        name: String,
-    },
+    Use { name: String },
     /// Forget it, its key included.
     Remove {
         name: String,
@@ -224,7 +229,9 @@ pub enum TokenCommand {
         #[command(flatten)]
         change: Change,
     },
+    /// Those that were made, without their secrets: for whom, until when, used or not.
     List,
+    /// From now on nobody gets in with it.
     Delete {
         id: TokenId,
         #[command(flatten)]
@@ -247,7 +254,10 @@ pub enum UserCommand {
         #[command(flatten)]
         change: Change,
     },
+    /// All users: role, enabled or not.
     List,
+    /// Give a user another role.
+    #[command(after_help = "Example:\n  lockstepctl user role anna viewer")]
     Role {
         name: UserName,
         role: Role,
@@ -260,6 +270,7 @@ pub enum UserCommand {
         #[command(flatten)]
         change: Change,
     },
+    /// Take a disabled user back.
     Enable {
         name: UserName,
         #[command(flatten)]
@@ -280,7 +291,8 @@ pub struct Watch {
 pub struct Log {
     /// A key or the start of one, such as node/web1.
     pub scope: Option<String>,
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    /// How many, the newest.
+    #[arg(short = 'n', long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub limit: u32,
     /// Entries older than this revision.
     #[arg(long, value_name = "REVISION")]
@@ -289,7 +301,7 @@ pub struct Log {
 
 #[derive(ClapArgs, Debug)]
 pub struct Explain {
-    /// sync/NAME, mirror/NAME, node/NAME or task/ID; everything that waits unless given.
+    /// sync/NAME, mirror/NAME, cluster/NAME, node/NAME or task/ID; everything that waits unless given.
     pub subject: Option<String>,
 }
 
@@ -325,6 +337,8 @@ fn duration(text: &str) -> Result<Duration, Invalid> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use clap::CommandFactory;
 
@@ -354,5 +368,59 @@ mod tests {
         let globals: Vec<_> = globals.map(|arg| arg.get_id().clone()).collect();
         assert!(globals.len() > 4);
         check(&command, &globals);
+    }
+
+    /// One without words of its own would show those of a struct that it has in common with others.
+    #[test]
+    fn every_command_says_what_it_does() {
+        fn walk(command: &clap::Command, path: &str, said: &mut BTreeMap<String, String>) {
+            for sub in command.get_subcommands() {
+                let path = format!("{path} {}", sub.get_name());
+                let about = sub.get_about().unwrap_or_else(|| panic!("{path} says nothing"));
+                let other = said.insert(about.to_string(), path.clone());
+                assert_eq!(other, None, "{path} says the same");
+                walk(sub, &path, said);
+            }
+        }
+        let mut said = BTreeMap::new();
+        walk(&Args::command(), "lockstepctl", &mut said);
+        assert!(said.len() > 80, "{}", said.len());
+    }
+
+    #[test]
+    fn every_example_can_be_typed() {
+        fn walk(command: &clap::Command, found: &mut Vec<String>) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let help = help.replace("\\\n", " ");
+            let examples = help.lines().filter_map(|line| line.strip_prefix("  lockstepctl "));
+            found.extend(examples.map(str::to_owned));
+            command.get_subcommands().for_each(|sub| walk(sub, found));
+        }
+        let mut found = Vec::new();
+        walk(&Args::command(), &mut found);
+        assert!(found.len() > 80, "{}", found.len());
+        for example in found {
+            let words = ["lockstepctl".to_owned()].into_iter().chain(words(&example));
+            Args::try_parse_from(words).unwrap_or_else(|e| panic!("{example}: {e}"));
+        }
+    }
+
+    /// Of a shell's line, up to a pipe or a redirection.
+    fn words(line: &str) -> Vec<String> {
+        let mut words = vec![String::new()];
+        let mut quote = None;
+        for c in line.chars() {
+            let word = words.last_mut().unwrap();
+            match (quote, c) {
+                (Some(open), c) if c == open => quote = None,
+                (None, '\'' | '"') => quote = Some(c),
+                (None, ' ') if word.is_empty() => {}
+                (None, ' ') => words.push(String::new()),
+                (None, '|' | '<' | '>' | '&') => break,
+                (_, c) => word.push(c),
+            }
+        }
+        words.retain(|word| !word.is_empty());
+        words
     }
 }

@@ -3,6 +3,7 @@
 
 use lockstep_model::identity::Subject;
 use lockstep_proto::v1;
+use lockstep_proto::v1::cluster_service_client::ClusterServiceClient;
 use lockstep_proto::v1::enrollment_service_client::EnrollmentServiceClient;
 use lockstep_proto::v1::log_service_client::LogServiceClient;
 use lockstep_proto::v1::mirror_service_client::MirrorServiceClient;
@@ -78,6 +79,7 @@ impl Client {
     }
 
     services! {
+        clusters: ClusterServiceClient,
         enrollment: EnrollmentServiceClient,
         log: LogServiceClient,
         mirrors: MirrorServiceClient,

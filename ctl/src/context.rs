@@ -106,7 +106,7 @@ impl Contexts {
             Some(name) => name,
             None => match self.list()?.as_slice() {
                 [] => {
-                    return Err(Failure::usage(
+                    return Err(Failure::denied(
                         "not logged in: run lockstepctl login --controller HOST --token …",
                     ));
                 }

@@ -43,6 +43,14 @@ impl Failure {
         Self { kind: Kind::Usage, message: message.into() }
     }
 
+    pub fn denied(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Denied, message: message.into() }
+    }
+
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Refused, message: message.into() }
+    }
+
     pub fn differs(message: impl Into<String>) -> Self {
         Self { kind: Kind::Differs, message: message.into() }
     }

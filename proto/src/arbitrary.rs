@@ -1,5 +1,6 @@
 //! Any value that the model allows, for property tests.
 
+pub mod cluster;
 mod mirror;
 pub mod schedule;
 
@@ -35,6 +36,7 @@ pub fn record() -> impl Strategy<Value = Record> {
         sync().prop_map(Record::Sync),
         sync_state().prop_map(Record::SyncState).boxed(),
         mirror::record().boxed(),
+        cluster::record().boxed(),
         task().prop_map(Record::Task).boxed(),
         request_done().prop_map(Record::Request),
     ]
@@ -292,6 +294,7 @@ fn task_spec() -> impl Strategy<Value = TaskSpec> {
             }
         ),
         mirror::task_spec().boxed(),
+        cluster::task_spec().boxed(),
         (name(), option::of(1u32..), option::of(text("[a-z]{1,9}"))).prop_map(
             |(sync, at_least, hook)| {
                 TaskSpec::SyncBarrier(SyncBarrier { sync, at_least, hook })

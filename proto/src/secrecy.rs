@@ -22,6 +22,12 @@ impl fmt::Debug for v1::UpdateMirrorRequest {
     }
 }
 
+impl fmt::Debug for v1::CreateClusterRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CreateClusterRequest").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for v1::CreatePushTokenResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CreatePushTokenResponse")

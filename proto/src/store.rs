@@ -1,6 +1,7 @@
 //! Records and log entries from and to `lockstep.store.v1`. Every read goes through the model's
 //! constructors, and an error names the field; bytes, keys and checksums are the store's business.
 
+mod cluster;
 mod field;
 mod log;
 mod mirror;
@@ -30,6 +31,10 @@ impl From<&Record> for wire::Record {
             Record::Replica(state) => Kind::Replica(state.into()),
             Record::Run(run) => Kind::Run(run.into()),
             Record::Secret(secret) => Kind::Secret(secret.into()),
+            Record::Cluster(cluster) => Kind::Cluster(cluster.as_ref().into()),
+            Record::ClusterState(state) => Kind::ClusterState(state.as_ref().into()),
+            Record::Failover(report) => Kind::Failover(report.as_ref().into()),
+            Record::ClusterSecret(secret) => Kind::ClusterSecret(secret.into()),
             Record::Task(task) => Kind::Task(task.into()),
             Record::Request(done) => Kind::Request(done.into()),
         };
@@ -53,6 +58,10 @@ impl TryFrom<wire::Record> for Record {
             Kind::Replica(state) => Self::Replica(state.try_into()?),
             Kind::Run(run) => Self::Run(run.try_into()?),
             Kind::Secret(secret) => Self::Secret(secret.try_into()?),
+            Kind::Cluster(cluster) => Self::Cluster(Box::new(cluster.try_into()?)),
+            Kind::ClusterState(state) => Self::ClusterState(Box::new(state.try_into()?)),
+            Kind::Failover(report) => Self::Failover(Box::new(report.try_into()?)),
+            Kind::ClusterSecret(secret) => Self::ClusterSecret(secret.try_into()?),
             Kind::Task(task) => Self::Task(task.try_into()?),
             Kind::Request(done) => Self::Request(done.try_into()?),
         };

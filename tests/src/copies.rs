@@ -12,7 +12,7 @@ use crate::tree::Tree;
 use crate::wait::until;
 
 /// For changes to arrive: far above what they take, far below a test's limit.
-pub const IN_STEP_WITHIN: Duration = Duration::from_secs(45);
+pub const IN_STEP_WITHIN: Duration = Duration::from_secs(120);
 
 impl Fleet {
     /// The directory of a node. It is outside of the fleet's own state.

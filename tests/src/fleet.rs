@@ -11,6 +11,7 @@ use lockstep_proto::v1;
 use serde::de::DeserializeOwned;
 
 use crate::bins::Bins;
+use crate::clock;
 use crate::host::Host;
 use crate::http::{self, Reply};
 use crate::net::Net;
@@ -21,7 +22,7 @@ pub const CONTROLLER_PORT: u16 = 7400;
 pub const CONTROLLER_HEALTH_PORT: u16 = 7401;
 pub const AGENT_HEALTH_PORT: u16 = 7403;
 /// How long a daemon may take until it is ready.
-const READY_WITHIN: Duration = Duration::from_secs(30);
+const READY_WITHIN: Duration = Duration::from_secs(90);
 
 pub struct Fleet {
     pub controller: Member,
@@ -31,7 +32,7 @@ pub struct Fleet {
     flags: Flags,
 }
 
-/// Further flags of the programs of a fleet.
+/// Further flags of the programs of a fleet, and what its hosts are like.
 #[derive(Clone, Default, Debug)]
 pub struct Flags {
     /// Of `lockstep-controller run`.
@@ -40,6 +41,10 @@ pub struct Flags {
     pub agent: Vec<String>,
     /// Of every `lockstepctl`.
     pub ctl: Vec<String>,
+    /// Every host has these directories on formatted disks of their own, of so many bytes.
+    pub disks: Vec<(&'static str, u64)>,
+    /// Daemons read clocks that [`clock::set`] moves.
+    pub clocks: bool,
 }
 
 /// A host with the Lockstep daemon on it.
@@ -57,7 +62,7 @@ impl Fleet {
 
     pub fn start_with(net: &Net, nodes: &[&str], flags: Flags) -> Result<Self> {
         let bins = Bins::find()?;
-        let host = net.host("controller")?;
+        let host = flags.host(net, "controller")?;
         let listen = host.at(CONTROLLER_PORT).to_string();
         let mut init = cmd(bins.controller());
         init.arg("init").arg("--data-dir").arg(host.path("data"));
@@ -80,7 +85,7 @@ impl Fleet {
     /// A new host whose agent joins with a token of its own and runs.
     pub fn add_node(&mut self, name: &str) -> Result<&mut Member> {
         let token = self.token(name)?;
-        let host = self.net.host(name)?;
+        let host = self.flags.host(&self.net, name)?;
         self.join(&host, &token)?.ok()?;
         self.run_agent(host)?;
         self.node_mut(name)
@@ -106,7 +111,7 @@ impl Fleet {
 
     fn start_agent(&mut self, daemon: Command, host: Host, health: SocketAddr) -> Result<()> {
         let name = host.name().to_owned();
-        let member = Member::start(daemon, host, health, &self.flags.agent)?;
+        let member = Member::start(daemon, host, health, &self.flags, &self.flags.agent)?;
         member.wait_ready();
         self.nodes.insert(name, member);
         Ok(())
@@ -195,6 +200,12 @@ impl Fleet {
         self.run_agent(host)
     }
 
+    /// Of the controller and of all nodes.
+    pub fn hosts(&self) -> impl Iterator<Item = &Host> {
+        let nodes = self.nodes.values().map(|node| &node.host);
+        std::iter::once(&self.controller.host).chain(nodes)
+    }
+
     pub fn bins(&self) -> &Bins {
         &self.bins
     }
@@ -204,21 +215,36 @@ impl Fleet {
     }
 }
 
+impl Flags {
+    /// A new host with its disks.
+    fn host(&self, net: &Net, name: &str) -> Result<Host> {
+        let host = net.host(name)?;
+        for (below, bytes) in &self.disks {
+            host.frail_disk(below, *bytes)?;
+        }
+        Ok(host)
+    }
+}
+
 impl Member {
     fn controller(bins: &Bins, host: Host, flags: &Flags) -> Result<Self> {
         let health = host.at(CONTROLLER_HEALTH_PORT);
-        Self::start(cmd(bins.controller()), host, health, &flags.controller)
+        Self::start(cmd(bins.controller()), host, health, flags, &flags.controller)
     }
 
     fn start(
         mut daemon: Command,
         host: Host,
         health: SocketAddr,
-        flags: &[String],
+        flags: &Flags,
+        own: &[String],
     ) -> Result<Self> {
+        if flags.clocks {
+            clock::give(&mut daemon, &host)?;
+        }
         daemon.arg("run").arg("--data-dir").arg(host.path("data"));
         daemon.args(["--health-listen", &health.to_string()]);
-        let daemon = host.spawn(daemon.args(flags))?;
+        let daemon = host.spawn(daemon.args(own))?;
         Ok(Self { host, daemon, health })
     }
 

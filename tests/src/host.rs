@@ -20,7 +20,7 @@ use crate::proc::{Output, Proc};
 use crate::switch::NIC;
 
 /// How long a command given to [`Host::run`] may take.
-const RUN_WITHIN: Duration = Duration::from_secs(60);
+const RUN_WITHIN: Duration = Duration::from_secs(120);
 /// What fits into a pipe, so that nobody waits for the command to read it.
 const INPUT_BYTES_MAX: usize = 64 * 1024;
 
@@ -99,7 +99,7 @@ impl Host {
         ns.enter(|| Proc::start(command, &logs(&self.0.dir), &name))?
     }
 
-    /// Runs a command to its end; an error if that takes longer than a minute.
+    /// Runs a command to its end; an error if that takes longer than two minutes.
     pub fn run(&self, command: &mut Command) -> Result<Output> {
         self.spawn(command)?.output(RUN_WITHIN)
     }
@@ -131,6 +131,16 @@ impl Host {
     /// A small disk of its own at a path below the host's directory; for disks that get full.
     pub fn disk(&self, below: &str, bytes: u64) -> Result<Disk> {
         Disk::mount(self.path(below), bytes)
+    }
+
+    /// As [`Host::disk`], one that can fail.
+    pub fn frail_disk(&self, below: &str, bytes: u64) -> Result<Disk> {
+        Disk::format(self.path(below), bytes)
+    }
+
+    /// The disk that is mounted at a path below the host's directory.
+    pub fn disk_at(&self, below: &str) -> Disk {
+        Disk::at(self.path(below))
     }
 
     /// Its processes.
@@ -167,6 +177,10 @@ impl Host {
     /// directory stays.
     pub fn power_off(&self) -> Result<()> {
         self.0.world.lock().power_off(self.0.no)
+    }
+
+    pub fn is_on(&self) -> bool {
+        self.0.world.lock().ns(self.0.no).is_ok()
     }
 
     /// On again: same name, addresses, directory, lines and rate; no process.

@@ -14,6 +14,7 @@ use crate::address::{HOSTS_MAX, HostNo};
 use crate::host::Host;
 use crate::impair::Impair;
 use crate::netns::NetNs;
+use crate::remains::Remains;
 use crate::scratch::Scratch;
 use crate::switch::{Switch, Way};
 
@@ -174,7 +175,9 @@ impl State {
     pub(crate) fn power_off(&mut self, host: HostNo) -> Result<()> {
         let ns = self.ns(host)?;
         self.switch.connect(host, false)?;
+        let remains = Remains::of(&ns.pids()?);
         ns.kill_all()?;
+        remains.clear();
         self.switch.unplug(host)?;
         self.seat_mut(host)?.ns = None;
         Ok(())
@@ -217,7 +220,12 @@ impl State {
     /// its last connections, but without a cable it is nothing.
     fn end(&self) -> Result<()> {
         let mut on = self.seats.iter().filter_map(|seat| seat.ns.as_ref());
-        on.try_for_each(|ns| ns.kill_all())
+        on.try_for_each(|ns| {
+            let remains = Remains::of(&ns.pids()?);
+            ns.kill_all()?;
+            remains.clear();
+            Ok(())
+        })
     }
 
     fn seat(&self, host: HostNo) -> Result<&Seat> {

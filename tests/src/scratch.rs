@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use anyhow::{Context, Result};
 use rustix::fs::{FlockOperation, flock};
 
-use crate::disk::unmount_below;
+use crate::disk::{thaw_below, unmount_below};
 use crate::netns::kill_where;
 
 static WORLDS: AtomicU8 = AtomicU8::new(0);
@@ -102,6 +102,7 @@ fn sweep(root: &Path) -> Result<()> {
             Err(e) => return Err(e).context("look at a dead world"),
         };
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            thaw_below(&entry.path())?;
             kill_where(|pid| belongs(pid, id))?;
             remove(&entry.path());
         }

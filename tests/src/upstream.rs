@@ -14,7 +14,7 @@ use crate::net::Net;
 use crate::proc::{Proc, cmd};
 use crate::wait::until;
 
-const LISTENS_WITHIN: Duration = Duration::from_secs(10);
+const LISTENS_WITHIN: Duration = Duration::from_secs(60);
 
 pub struct Upstream {
     pub host: Host,

@@ -4,8 +4,11 @@
 #![allow(clippy::panic, reason = "a wait that fails is a test that fails")]
 
 use std::fmt::{self, Display};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
 
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
@@ -84,6 +87,14 @@ pub fn try_until<P: Probe>(
         thread::sleep(pause.min(deadline.saturating_duration_since(Instant::now())));
         pause = (pause * 2).min(PAUSE_MAX);
     }
+}
+
+/// The waits of a world panic; for those who go on with another world.
+pub fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map_or("it panicked", String::as_str);
+        Err(anyhow!("{text}"))
+    })
 }
 
 /// How long `work` took, for figures and for generous bounds.

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use lockstep_proto::v1;
 use lockstep_tests::{Fleet, Net, Output, cmd, until};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(90);
 
 /// What a shell reports of a command line that was not understood, and of a refusal.
 const USAGE: i32 = 2;
@@ -202,7 +202,8 @@ fn every_wrong_argument_is_named() -> Result<()> {
         (&["task", "show", "99999999999999999999.0"], USAGE, "task id"),
         (&["task", "cancel", "999999.0"], REFUSED, "999999.0 does not exist"),
         (&["task", "list", "--node", "a b"], USAGE, "node name"),
-        (&["explain", "cluster/main"], REFUSED, "subject"),
+        (&["explain", "cluster/main"], REFUSED, "main does not exist"),
+        (&["explain", "house/main"], REFUSED, "subject"),
         (&["explain", "node/nobody"], REFUSED, "nobody does not exist"),
         (&["log", "--limit", "0"], USAGE, "--limit"),
         (&["node", "list", "--timeout", "5"], USAGE, "--timeout"),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use lockstep_controller::config as controller;
+use lockstep_model::cluster::{ClusterOptions, MemberOptions};
 use lockstep_model::mirror::MirrorOptions;
 use lockstep_model::setting::Settings;
 use lockstep_model::sync::SyncOptions;
@@ -16,16 +17,24 @@ use lockstep_tests::{Bins, Fleet, Host, Net, Upstream, cmd};
 /// Set to write the settings' reference anew instead of comparing it.
 const WRITE: &str = "LOCKSTEP_TEST_WRITE";
 
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 12] = [
     "README.md",
     "ARCHITECTURE.md",
     "docs/syncs.md",
     "docs/mirrors.md",
+    "docs/clusters.md",
+    "docs/failover.md",
+    "docs/reliability.md",
     "docs/schedules.md",
     "docs/rsync-options.md",
     "docs/operating.md",
     "docs/from-slavemaster-and-lsyncd.md",
+    "docs/from-handyrep.md",
 ];
+
+/// A source and three heads, as most pages have it.
+const HEADS: [&str; 4] = ["master1", "web1", "web2", "web3"];
+const MEMBERS: [&str; 3] = ["db1", "db2", "db3"];
 
 fn root() -> Result<PathBuf> {
     Ok(Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("tests has a parent")?.to_owned())
@@ -62,34 +71,40 @@ fn prompt(line: &str) -> Option<(String, String)> {
 
 /// The hosts of a test share the machine's files, so each gets `/srv` and `/var/lib` below its own
 /// directory.
-fn on_test_hosts(fleet: &Fleet, host: &Host, upstream: IpAddr, command: &str) -> String {
+fn on_test_hosts(fleet: &Fleet, host: &Host, upstream: IpAddr, command: &str) -> Result<String> {
+    if command.starts_with("lockstepctl cluster create") {
+        let more: Vec<String> =
+            fleet.instance_args(&MEMBERS)?.iter().map(|arg| format!("'{arg}'")).collect();
+        return Ok(format!("{command} {}", more.join(" ")));
+    }
     let mut text = command.to_owned();
-    for name in ["master1", "web1", "web2", "web3"] {
+    for name in HEADS {
         if let Ok(node) = fleet.node(name) {
             let place = format!("{name}:{}", node.host.path("srv").display());
             text = text.replace(&format!("{name}:/srv"), &place);
         }
     }
     let below = |path: &str| format!(" {}", host.path(path).display());
-    text.replace(" /srv", &below("srv"))
+    Ok(text
+        .replace(" /srv", &below("srv"))
         .replace(" /var/lib/lockstep-controller", &below("var/lib/lockstep-controller"))
         .replace("10.0.0.1", &host.ip().to_string())
         .replace("//rsync.example.org", &format!("//{upstream}"))
-        .replace("@rsync.example.org", &format!("@{upstream}"))
+        .replace("@rsync.example.org", &format!("@{upstream}")))
 }
 
-/// Types every command of a page on a fleet of a master and three heads.
-fn follow(name: &str) -> Result<()> {
+/// Types every command of a page on a fleet of these nodes.
+fn follow(name: &str, nodes: &[&str]) -> Result<()> {
     let net = Net::new()?;
-    let fleet = Fleet::start(&net, &["master1", "web1", "web2", "web3"])?;
+    let fleet = Fleet::start(&net, nodes)?;
     let second = net.host("second")?;
     let upstream = Upstream::start(&net)?;
     upstream.write("index.html", "<h1>first</h1>")?;
-    for node in ["master1", "web1", "web2", "web3"] {
+    for node in nodes {
         fs::create_dir_all(fleet.node(node)?.host.path("srv/ftp"))?;
     }
     fs::create_dir_all(fleet.controller.host.path("srv/ftp"))?;
-    let source = fleet.node("master1")?.host.path("srv/www");
+    let source = fleet.node(nodes[0])?.host.path("srv/www");
     fs::create_dir_all(&source)?;
     fs::write(source.join("index.html"), "<h1>hello</h1>")?;
 
@@ -104,7 +119,7 @@ fn follow(name: &str) -> Result<()> {
             "controller" => second.clone(),
             node => fleet.node(node)?.host.clone(),
         };
-        let text = on_test_hosts(&fleet, &host, upstream.host.ip(), &command);
+        let text = on_test_hosts(&fleet, &host, upstream.host.ip(), &command)?;
         let mut shell = cmd("bash");
         shell.args(["-c", &text]).env("PATH", &path);
         shell.env("LOCKSTEP_CONFIG_DIR", fleet.controller.host.path("ctl"));
@@ -115,22 +130,27 @@ fn follow(name: &str) -> Result<()> {
 
 #[test]
 fn the_page_on_syncs_can_be_followed() -> Result<()> {
-    follow("docs/syncs.md")
+    follow("docs/syncs.md", &HEADS)
 }
 
 #[test]
 fn the_page_on_mirrors_can_be_followed() -> Result<()> {
-    follow("docs/mirrors.md")
+    follow("docs/mirrors.md", &HEADS)
+}
+
+#[test]
+fn the_page_on_clusters_can_be_followed() -> Result<()> {
+    follow("docs/clusters.md", &MEMBERS)
 }
 
 #[test]
 fn the_page_on_schedules_can_be_followed() -> Result<()> {
-    follow("docs/schedules.md")
+    follow("docs/schedules.md", &HEADS)
 }
 
 #[test]
 fn the_page_on_operating_can_be_followed() -> Result<()> {
-    follow("docs/operating.md")
+    follow("docs/operating.md", &HEADS)
 }
 
 /// Everything that stands as code and begins with one of our programs is a command there is.
@@ -200,6 +220,26 @@ fn the_settings_of_a_sync_are_those_of_the_model() -> Result<()> {
 #[test]
 fn the_settings_of_a_mirror_are_those_of_the_model() -> Result<()> {
     settings_of::<MirrorOptions>("docs/mirrors.md", "<!-- settings of a mirror -->\n")
+}
+
+#[test]
+fn the_settings_of_a_cluster_are_those_of_the_model() -> Result<()> {
+    settings_of::<ClusterOptions>("docs/clusters.md", "<!-- settings of a cluster -->\n")?;
+    settings_of::<MemberOptions>("docs/clusters.md", "<!-- settings of a member -->\n")
+}
+
+#[test]
+fn the_rules_of_clusters_are_those_of_the_planner() -> Result<()> {
+    let (name, mark) = ("docs/failover.md", "<!-- rules of clusters -->\n");
+    let mut text = page(name)?;
+    let begin = text.find(mark).context("the mark of the rules")? + mark.len();
+    let end = begin + text[begin..].find("\n#").context("a heading follows")?;
+    text.replace_range(begin..end, &format!("\n{}", lockstep_plan::clusters::manual()));
+    if std::env::var_os(WRITE).is_some() {
+        fs::write(root()?.join(name), &text)?;
+    }
+    ensure!(text == page(name)?, "{name} is behind: run with {WRITE}=1");
+    Ok(())
 }
 
 fn settings_of<O: Settings>(name: &str, mark: &str) -> Result<()> {

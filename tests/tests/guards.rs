@@ -9,7 +9,7 @@ use lockstep_proto::v1;
 use lockstep_tests::copies::IN_STEP_WITHIN;
 use lockstep_tests::{Fleet, Net, cmd, try_until, until};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(90);
 /// How long nothing may happen.
 const STEADY: Duration = Duration::from_secs(4);
 
@@ -146,7 +146,7 @@ fn a_wait_gives_up_in_time_and_what_was_begun_goes_on() -> Result<()> {
     fs::create_dir_all(fleet.www("master1")?)?;
     fs::write(fleet.www("master1")?.join("index.html"), "hello")?;
     let mut create = fleet.create_www("master1", &["web1"])?;
-    create.extend(["--wait", "--timeout", "2s"].map(String::from));
+    create.extend(["--wait", "--timeout", "4s"].map(String::from));
     let gave_up = fleet.ctl(&create.iter().map(String::as_str).collect::<Vec<_>>())?;
     assert_eq!(gave_up.status.code(), Some(6), "{gave_up}");
     assert!(gave_up.stderr.contains("goes on"), "{gave_up}");

@@ -9,7 +9,7 @@ use lockstep_proto::v1;
 use lockstep_tests::fleet::CONTROLLER_PORT;
 use lockstep_tests::{Flags, Fleet, Net, Output, cmd, try_until, until};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(90);
 
 fn flags(controller: &[&str]) -> Flags {
     let controller = controller.iter().map(|flag| (*flag).to_owned()).collect();

@@ -8,7 +8,7 @@ use lockstep_proto::v1::{self, NodeAdmin, NodeHealth};
 use lockstep_tests::fleet::{AGENT_HEALTH_PORT, CONTROLLER_PORT};
 use lockstep_tests::{Flags, Fleet, Net, Proc, cmd, until};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(90);
 
 fn names(fleet: &Fleet, selector: &str) -> Result<Vec<String>> {
     let list: v1::ListNodesResponse = fleet.ask(&["node", "list", "--selector", selector])?;

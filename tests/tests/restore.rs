@@ -9,7 +9,7 @@ use lockstep_proto::v1;
 use lockstep_tests::fleet::CONTROLLER_PORT;
 use lockstep_tests::{Flags, Fleet, Host, Net, cmd, until};
 
-const SOON: Duration = Duration::from_secs(45);
+const SOON: Duration = Duration::from_secs(90);
 
 /// `lockstep-controller store …` on a host, with its data directory.
 fn store(fleet: &Fleet, host: &Host, args: &[&str]) -> Result<lockstep_tests::Output> {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use lockstep_proto::v1;
 use lockstep_tests::{Fleet, Net, until};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(90);
 
 #[test]
 fn a_schedule_is_looked_at_before_it_is_used() -> Result<()> {

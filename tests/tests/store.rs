@@ -8,7 +8,7 @@ use lockstep_controller::store::SCHEMA;
 use lockstep_proto::v1;
 use lockstep_tests::{Fleet, Net, Output, cmd, until};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(90);
 
 fn controller_run(fleet: &Fleet, args: &[&str]) -> Result<Output> {
     fleet.controller.host.run(cmd(fleet.bins().controller()).arg("run").args(args))

@@ -6,6 +6,7 @@ mod changes;
 mod classic;
 mod commands;
 mod limits;
+mod markers;
 mod orders;
 mod relays;
 mod remotes;
@@ -24,7 +25,7 @@ use lockstep_proto::v1;
 use lockstep_tests::tree::hard_names;
 use lockstep_tests::{Fleet, until};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(90);
 /// For many targets on a busy machine.
 const LATER: Duration = Duration::from_secs(300);
 

@@ -87,7 +87,7 @@ fn one_command_is_one_trace_through_all_programs() -> Result<()> {
     let host = net.host("collector")?;
     let collector = Collector::start(&host)?;
     let flag = || vec![format!("--otlp-endpoint=http://{}", host.at(OTLP_PORT))];
-    let flags = Flags { controller: flag(), agent: flag(), ctl: flag() };
+    let flags = Flags { controller: flag(), agent: flag(), ctl: flag(), ..Flags::default() };
     let fleet = Fleet::start_with(&net, &["master1", "web1"], flags)?;
     fleet.sync_www("master1", &["web1"])?;
     until(EXPORTED_WITHIN, "one trace holds all three programs", || -> Result<()> {

@@ -6,6 +6,7 @@ use lockstep_model::identity::Principal;
 use tokio::io::AsyncWriteExt;
 
 use super::header::Answer;
+use super::lane::Meter;
 use super::pump::{PULL_IDLE_MAX, pump};
 use super::{END_MAX, LINGER, MESSAGES_MAX, Server, Stream, refuse};
 use crate::host::{Child, tail};
@@ -44,11 +45,12 @@ impl Server<'_> {
                 return;
             }
         };
+        let meter = self.lanes.lend();
         tokio::select! {
             () = admission.withdrawn.cancelled() => {
                 tracing::info!(target: "audit", %mirror, caller = %caller.subject, "ended a transfer: the assignment was withdrawn");
             }
-            () = transfer(stream, &mut child, &admission) => {}
+            () = transfer(stream, &mut child, &admission, &meter) => {}
         }
         if let Err(error) = child.end().await {
             tracing::error!(%mirror, %error, "cannot end a sender");
@@ -56,7 +58,12 @@ impl Server<'_> {
     }
 }
 
-async fn transfer(mut stream: impl Stream, child: &mut Child, admission: &Admission) {
+async fn transfer(
+    mut stream: impl Stream,
+    child: &mut Child,
+    admission: &Admission,
+    meter: &Meter,
+) {
     let (Some(stdin), Some(stdout), Some(stderr)) =
         (child.stdin.take(), child.stdout.take(), child.stderr.take())
     else {
@@ -67,7 +74,8 @@ async fn transfer(mut stream: impl Stream, child: &mut Child, admission: &Admiss
     }
     let messages = tokio::spawn(tail(stderr, MESSAGES_MAX));
     let (reader, writer) = tokio::io::split(stream);
-    let pumped = pump((stdout, writer), (reader, stdin), None, PULL_IDLE_MAX, LINGER).await;
+    let (out, into) = ((stdout, writer, Some(meter)), (reader, stdin, None));
+    let pumped = pump(out, into, PULL_IDLE_MAX, LINGER).await;
     let ended = tokio::time::timeout(END_MAX, child.wait()).await;
     if pumped.is_ok() && matches!(&ended, Ok(Ok(status)) if status.success()) {
         return;

@@ -1,15 +1,19 @@
-//! The first words on a connection between two agents' data ports: which sync or mirror and what
-//! for, and the answer. After a "go" the stream belongs to what was asked for. Both sides read with limits.
+//! The first words on a connection between two agents' data ports: which sync, mirror or cluster and
+//! what for, and the answer. After a "go" the stream belongs to what was asked for. Both sides read with limits.
 
 use std::fmt;
 
-use lockstep_model::{Invalid, Millis, MirrorName, SyncName, Timestamp};
+use lockstep_model::cluster::{Lsn, Term};
+use lockstep_model::{ClusterName, Invalid, Millis, MirrorName, SyncName, Timestamp};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// The one that is spoken here; a peer that speaks another is refused by number.
 const VERSION: u8 = 3;
 /// What is wanted of a mirror; of a sync it is an `Op`, whose numbers are others.
 const PULL: u8 = 8;
+/// Of a cluster.
+const PROMISE: u8 = 9;
+const WAL: u8 = 10;
 /// Largest header, in bytes.
 pub const HEADER_MAX: usize = 128;
 /// In a mark that does not tell it.
@@ -23,6 +27,30 @@ pub enum Request {
     Sync(Header),
     /// A mirror's tree is read; rsync follows.
     Pull(MirrorName),
+    /// A primary wants a member's promise; after a go its length follows, 8 bytes big-endian.
+    Promise(Question),
+    /// A dead instance's log is taken; frames of `pg::salvage` follow.
+    Wal(WalRequest),
+}
+
+/// Take part in no later term for so long.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Question {
+    pub cluster: ClusterName,
+    pub term: Term,
+    pub length: Millis,
+}
+
+/// The log from a position on, of a member's dead instance.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WalRequest {
+    pub cluster: ClusterName,
+    /// What the caller is sealed for.
+    pub term: Term,
+    /// What the caller's data is on.
+    pub timeline: u32,
+    pub from: Lsn,
+    pub bytes_max: u64,
 }
 
 /// What a connection is about.
@@ -30,6 +58,7 @@ pub enum Request {
 pub enum About {
     Sync(SyncName),
     Mirror(MirrorName),
+    Cluster(ClusterName),
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -174,12 +203,41 @@ impl Request {
         match self {
             Self::Sync(header) => header.encode(),
             Self::Pull(mirror) => envelope(&[head(mirror.as_str()), vec![PULL]].concat()),
+            Self::Promise(Question { cluster, term, length }) => {
+                let mut body = head(cluster.as_str());
+                body.push(PROMISE);
+                [term.0, length.0].iter().for_each(|n| body.extend(n.to_be_bytes()));
+                envelope(&body)
+            }
+            Self::Wal(WalRequest { cluster, term, timeline, from, bytes_max }) => {
+                let mut body = head(cluster.as_str());
+                body.push(WAL);
+                let numbers = [term.0, (*timeline).into(), from.0, *bytes_max];
+                numbers.iter().for_each(|n| body.extend(n.to_be_bytes()));
+                envelope(&body)
+            }
         }
     }
 
     pub fn decode(body: &[u8]) -> Result<Self, HeaderError> {
         match split(body)? {
             (name, [PULL]) => Ok(Self::Pull(name.parse()?)),
+            (name, [PROMISE, numbers @ ..]) => {
+                let [term, length] = read_numbers(numbers)?;
+                let cluster = name.parse()?;
+                Ok(Self::Promise(Question { cluster, term: Term(term), length: Millis(length) }))
+            }
+            (name, [WAL, numbers @ ..]) => {
+                let [term, timeline, from, bytes_max] = read_numbers(numbers)?;
+                let timeline = timeline.try_into();
+                Ok(Self::Wal(WalRequest {
+                    cluster: name.parse()?,
+                    term: Term(term),
+                    timeline: timeline.map_err(|_| HeaderError::Malformed("no such timeline"))?,
+                    from: Lsn(from),
+                    bytes_max,
+                }))
+            }
             _ => Header::decode(body).map(Self::Sync),
         }
     }
@@ -198,6 +256,8 @@ impl Request {
         match self {
             Self::Sync(header) => (&header.sync).into(),
             Self::Pull(mirror) => mirror.into(),
+            Self::Promise(question) => (&question.cluster).into(),
+            Self::Wal(request) => (&request.cluster).into(),
         }
     }
 }
@@ -220,11 +280,18 @@ impl From<&MirrorName> for About {
     }
 }
 
+impl From<&ClusterName> for About {
+    fn from(cluster: &ClusterName) -> Self {
+        Self::Cluster(cluster.clone())
+    }
+}
+
 impl fmt::Display for About {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sync(sync) => write!(f, "{sync}"),
             Self::Mirror(mirror) => write!(f, "mirror {mirror}"),
+            Self::Cluster(cluster) => write!(f, "cluster {cluster}"),
         }
     }
 }
@@ -346,6 +413,37 @@ mod tests {
         #[test]
         fn garbage_is_an_error(bytes: Vec<u8>) {
             let _ = Request::decode(&bytes);
+        }
+
+        #[test]
+        fn a_question_is_read_as_written(name in "[a-z0-9]{1,63}", n: [u64; 2]) {
+            let cluster = name.parse().unwrap();
+            let request =
+                Request::Promise(Question { cluster, term: Term(n[0]), length: Millis(n[1]) });
+            let bytes = request.encode();
+            prop_assert!(bytes.len() <= HEADER_MAX + 2);
+            prop_assert_eq!(Request::decode(&bytes[2..]).unwrap(), request);
+            for cut in 2..bytes.len() {
+                prop_assert!(Request::decode(&bytes[2..cut]).is_err());
+            }
+            prop_assert!(Request::decode(&[&bytes[2..], &[0]].concat()).is_err());
+        }
+
+        #[test]
+        fn a_request_for_log_is_read_as_written(name in "[a-z0-9]{1,63}", n: [u64; 3], timeline: u32) {
+            let request = Request::Wal(WalRequest {
+                cluster: name.parse().unwrap(),
+                term: Term(n[0]),
+                timeline,
+                from: Lsn(n[1]),
+                bytes_max: n[2],
+            });
+            let bytes = request.encode();
+            prop_assert!(bytes.len() <= HEADER_MAX + 2);
+            prop_assert_eq!(Request::decode(&bytes[2..]).unwrap(), request);
+            for cut in 2..bytes.len() {
+                prop_assert!(Request::decode(&bytes[2..cut]).is_err());
+            }
         }
 
         #[test]

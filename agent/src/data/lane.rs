@@ -42,8 +42,7 @@ impl Lanes {
     ) -> Lane {
         let way = Arc::new(Way {
             peer: peer.clone(),
-            limits: Chain([own.clone(), limit.clone(), self.limit.clone()]),
-            sent_bytes: AtomicU64::new(0),
+            meter: self.meter(own, limit),
             closed: CancellationToken::new(),
         });
         let key = (about.into(), peer.node.clone());
@@ -51,6 +50,17 @@ impl Lanes {
             former.closed.cancel();
         }
         Lane { lanes: self.clone(), key, way }
+    }
+
+    /// For what this node sends to somebody who called.
+    pub fn lend(&self) -> Meter {
+        let free = Limiter::new(None);
+        self.meter(&free, &free)
+    }
+
+    fn meter(&self, own: &Limiter, limit: &Limiter) -> Meter {
+        let limits = Chain([own.clone(), limit.clone(), self.limit.clone()]);
+        Meter { limits, sent_bytes: AtomicU64::new(0) }
     }
 
     /// None when this node has nothing to do with that one about it.
@@ -69,7 +79,7 @@ pub struct Lane {
 impl Lane {
     /// Bytes that rsync gave to be sent to the peer since the lane was opened.
     pub fn sent_bytes(&self) -> u64 {
-        self.way.sent_bytes()
+        self.way.meter.sent_bytes()
     }
 }
 
@@ -86,14 +96,24 @@ impl Drop for Lane {
 /// An open lane as a transfer sees it.
 pub struct Way {
     pub peer: Peer,
-    /// Its own, the sync's and the node's.
-    pub limits: Chain<3>,
-    sent_bytes: AtomicU64,
+    pub meter: Meter,
     /// Cancelled when the lane is no more.
     pub closed: CancellationToken,
 }
 
-impl Way {
+/// What bytes pass on their way out, and are counted by.
+pub struct Meter {
+    /// Its own, the sync's and the node's.
+    limits: Chain<3>,
+    sent_bytes: AtomicU64,
+}
+
+impl Meter {
+    /// Waits for its turn; how many of `bytes` may be sent now, at least one of them.
+    pub async fn pass(&self, bytes: usize) -> usize {
+        self.limits.pass(bytes).await
+    }
+
     pub fn count_sent(&self, bytes: usize) {
         self.sent_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }

@@ -88,6 +88,10 @@ async fn carry(
     let no_lane = || match request.about() {
         About::Sync(sync) => Trouble::NoTarget { node: node.clone(), sync },
         About::Mirror(mirror) => Trouble::NoSource { node: node.clone(), mirror },
+        About::Cluster(cluster) => {
+            let why = format!("rsync has no part in cluster {cluster}");
+            Trouble::Refused { node: node.clone(), why }
+        }
     };
     let idle_max = match &request {
         Request::Sync(Header { op: Op::Push { .. }, .. }) => IDLE_MAX,
@@ -95,6 +99,7 @@ async fn carry(
             return Err(Trouble::Refused { node, why: "rsync can only push".to_owned() });
         }
         Request::Pull(_) => PULL_IDLE_MAX,
+        Request::Promise(_) | Request::Wal(_) => return Err(no_lane()),
     };
     let way = lanes.find(request.about(), &node).ok_or_else(no_lane)?;
     let connected = async {
@@ -130,7 +135,7 @@ async fn copy(
     };
     let (reader, writer) = tokio::io::split(stream);
     let (stdin, stdout) = (socket(stdin)?, socket(stdout)?);
-    pump((reader, stdout), (stdin, writer), Some(way), idle_max, Duration::ZERO).await
+    pump((reader, stdout, None), (stdin, writer, Some(&way.meter)), idle_max, Duration::ZERO).await
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::lane::Way;
+use super::lane::Meter;
 
 /// Without a byte in either direction for so long a connection is given up; rsync itself gives up
 /// after 60 s, so this only catches what it cannot see.
@@ -18,12 +18,11 @@ const CHUNK: usize = 64 << 10;
 
 /// Ends when `main`'s reader has ended and all of it was written; `other` is served meanwhile, and
 /// its writer is shut down when its reader ends. `other` then gets `linger` to end as well: closing
-/// a connection with unread bytes in it would take the last messages back from the peer. What goes
-/// in the `other` direction passes the limits of `way` and is counted there.
+/// a connection with unread bytes in it would take the last messages back from the peer. A direction
+/// that leaves the node has a meter.
 pub async fn pump(
-    main: (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
-    other: (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
-    way: Option<&Way>,
+    main: (impl AsyncRead + Unpin, impl AsyncWrite + Unpin, Option<&Meter>),
+    other: (impl AsyncRead + Unpin, impl AsyncWrite + Unpin, Option<&Meter>),
     idle_max: Duration,
     linger: Duration,
 ) -> io::Result<()> {
@@ -39,10 +38,10 @@ pub async fn pump(
             tokio::time::sleep(idle_max).await;
         }
     };
-    let served = serve(other.0, other.1, way, &moved);
+    let served = serve(other.0, other.1, other.2, &moved);
     tokio::pin!(served);
     let mut is_served = false;
-    let copied = copy(main.0, main.1, None, &moved);
+    let copied = copy(main.0, main.1, main.2, &moved);
     tokio::pin!(copied);
     tokio::pin!(idle);
     let done = loop {
@@ -64,10 +63,10 @@ pub async fn pump(
 async fn serve(
     mut from: impl AsyncRead + Unpin,
     to: impl AsyncWrite + Unpin,
-    way: Option<&Way>,
+    meter: Option<&Meter>,
     moved: &AtomicU64,
 ) {
-    if copy(&mut from, to, way, moved).await.is_err() {
+    if copy(&mut from, to, meter, moved).await.is_err() {
         let _ = copy(from, tokio::io::sink(), None, moved).await;
     }
 }
@@ -75,7 +74,7 @@ async fn serve(
 async fn copy(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
-    way: Option<&Way>,
+    meter: Option<&Meter>,
     moved: &AtomicU64,
 ) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK];
@@ -86,8 +85,8 @@ async fn copy(
         }
         let mut rest = &chunk[..n];
         while !rest.is_empty() {
-            let size = match way {
-                Some(way) => way.limits.pass(rest.len()).await,
+            let size = match meter {
+                Some(meter) => meter.pass(rest.len()).await,
                 None => rest.len(),
             };
             let (piece, later) = rest.split_at(size);
@@ -95,8 +94,8 @@ async fn copy(
             // TLS keeps what it was given until it is told to send it.
             to.flush().await?;
             moved.fetch_add(size as u64, Ordering::Relaxed);
-            if let Some(way) = way {
-                way.count_sent(size);
+            if let Some(meter) = meter {
+                meter.count_sent(size);
             }
             rest = later;
         }
@@ -114,7 +113,7 @@ mod tests {
         let (ours_r, ours_w) = tokio::io::split(ours);
         let (peers_r, peers_w) = tokio::io::split(peers);
         let pumping = tokio::spawn(async move {
-            pump((peers_r, ours_w), (ours_r, peers_w), None, IDLE_MAX, Duration::ZERO).await
+            pump((peers_r, ours_w, None), (ours_r, peers_w, None), IDLE_MAX, Duration::ZERO).await
         });
         process.write_all(b"question").await.unwrap();
         process.shutdown().await.unwrap();
@@ -138,9 +137,10 @@ mod tests {
         let (peers, _peer) = tokio::io::duplex(16);
         let (ours_r, ours_w) = tokio::io::split(ours);
         let (peers_r, peers_w) = tokio::io::split(peers);
-        let error = pump((peers_r, ours_w), (ours_r, peers_w), None, idle_max, Duration::ZERO)
-            .await
-            .unwrap_err();
+        let error =
+            pump((peers_r, ours_w, None), (ours_r, peers_w, None), idle_max, Duration::ZERO)
+                .await
+                .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

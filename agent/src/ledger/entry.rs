@@ -49,7 +49,7 @@ impl Entry {
 impl TryFrom<v1::OfferTask> for Offer {
     type Error = Invalid;
     fn try_from(offer: v1::OfferTask) -> Result<Self, Invalid> {
-        // The password goes another way: what is here is written to disk.
+        // Passwords go another way: what is here is written to disk.
         let v1::OfferTask {
             id,
             attempt,
@@ -58,6 +58,7 @@ impl TryFrom<v1::OfferTask> for Offer {
             revision: _,
             spec,
             password: _,
+            replication_password: _,
         } = offer;
         let spec = spec.ok_or_else(|| Invalid::new("spec", "is missing"))?;
         // A trace's name is no reason to refuse work.
@@ -83,6 +84,7 @@ impl From<Offer> for v1::OfferTask {
             revision: 0,
             spec: Some(spec.into()),
             password: String::new(),
+            replication_password: String::new(),
         }
     }
 }

@@ -65,8 +65,9 @@ fn failed() -> Outcome {
 fn an_older_task_is_refused_and_a_repeated_one_is_known() {
     let dir = tempfile::tempdir().unwrap();
     let mut ledger = open(dir.path());
-    let accept =
-        |ledger: &mut Ledger, revision, spec| ledger.accept(offer(revision, spec)).unwrap();
+    let accept = |ledger: &mut Ledger, revision, spec| {
+        ledger.accept(offer(revision, spec), TaskPhase::Accepted).unwrap()
+    };
     assert_eq!(accept(&mut ledger, 5, target("a", true)), Admission::New);
     for revision in [1, 4] {
         let said = accept(&mut ledger, revision, release("a"));
@@ -97,7 +98,10 @@ fn what_succeeded_holds_while_a_newer_task_is_tried() {
     let slot = source("a", &[]).slot();
     let (first, second) = (source("a", &["web1"]), source("a", &["web1", "web2"]));
     let mut try_one = |revision, spec: &TaskSpec, outcome| {
-        assert_eq!(ledger.accept(offer(revision, spec.clone())).unwrap(), Admission::New);
+        assert_eq!(
+            ledger.accept(offer(revision, spec.clone()), TaskPhase::Accepted).unwrap(),
+            Admission::New
+        );
         ledger.begin(&slot, id(revision)).unwrap();
         let during = open(dir.path()).in_force().cloned().collect::<Vec<_>>();
         ledger.end(&slot, id(revision), outcome).unwrap();
@@ -115,8 +119,8 @@ fn a_task_that_lost_its_slot_changes_nothing_any_more() {
     let dir = tempfile::tempdir().unwrap();
     let mut ledger = open(dir.path());
     let slot = target("a", true).slot();
-    ledger.accept(offer(1, target("a", true))).unwrap();
-    ledger.accept(offer(2, target("a", false))).unwrap();
+    ledger.accept(offer(1, target("a", true)), TaskPhase::Accepted).unwrap();
+    ledger.accept(offer(2, target("a", false)), TaskPhase::Accepted).unwrap();
     assert!(!ledger.begin(&slot, id(1)).unwrap());
     assert!(!ledger.end(&slot, id(1), Outcome::ok()).unwrap());
     assert_eq!(ledger.get(&slot).unwrap().state, State::Live(TaskPhase::Accepted));
@@ -127,8 +131,8 @@ fn a_task_that_lost_its_slot_changes_nothing_any_more() {
 fn a_damaged_file_is_named_and_counts_as_absent() {
     let dir = tempfile::tempdir().unwrap();
     let mut ledger = open(dir.path());
-    ledger.accept(offer(1, target("a", true))).unwrap();
-    ledger.accept(offer(1, target("b", true))).unwrap();
+    ledger.accept(offer(1, target("a", true)), TaskPhase::Accepted).unwrap();
+    ledger.accept(offer(1, target("b", true)), TaskPhase::Accepted).unwrap();
     let file = dir.path().join("sync+a");
     let good = fs::read(&file).unwrap();
     for (name, bytes) in [
@@ -166,11 +170,14 @@ fn slots_that_are_through_make_room() {
         };
         ledger.entries.insert(entry.slot(), entry);
     }
-    let refused = ledger.accept(offer(9999, target("new", true)));
+    let refused = ledger.accept(offer(9999, target("new", true)), TaskPhase::Accepted);
     assert!(matches!(refused, Err(LedgerError::Full)), "{refused:?}");
     ledger.ack(id(7)).unwrap();
     ledger.ack(id(3)).unwrap();
-    assert_eq!(ledger.accept(offer(9999, target("new", true))).unwrap(), Admission::New);
+    assert_eq!(
+        ledger.accept(offer(9999, target("new", true)), TaskPhase::Accepted).unwrap(),
+        Admission::New
+    );
     assert!(ledger.get(&release("s3").slot()).is_none());
     assert!(ledger.get(&release("s7").slot()).is_some());
 }
@@ -215,7 +222,7 @@ proptest! {
                         2 => source("a", &["web1"]),
                         _ => release("a"),
                     };
-                    let said = ledger.accept(offer(revision, spec)).unwrap();
+                    let said = ledger.accept(offer(revision, spec), TaskPhase::Accepted).unwrap();
                     prop_assert_eq!(said == Admission::New, newest.is_none_or(|n| id(revision) > n));
                 }
                 Act::Begin => if let Some(id) = newest { ledger.begin(&slot, id).unwrap(); }
@@ -244,7 +251,7 @@ fn writer_child() {
     let first = ledger.get(&slot).map_or(1, |entry| entry.task.id.revision.0 + 1);
     for revision in first.. {
         let targets = vec!["web1"; (revision % 50) as usize];
-        ledger.accept(offer(revision, source("a", &targets))).unwrap();
+        ledger.accept(offer(revision, source("a", &targets)), TaskPhase::Accepted).unwrap();
         println!("accepted {revision}");
         ledger.end(&slot, id(revision), Outcome::ok()).unwrap();
         println!("ended {revision}");

@@ -23,11 +23,13 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::Channel;
 use tonic::{Code, Streaming};
 
-use super::{FEATURES, Link, SyncReports};
+use super::clusters::{self, Teller};
+use super::output::{self, Reader};
+use super::{FEATURES, Link, Sources, SyncReports};
 use crate::ledger::Offer;
 use crate::ledger::file::MESSAGE_BYTES_MAX;
 use crate::mirror::MirrorReports;
-use crate::runner::{News, Tail};
+use crate::runner::News;
 
 /// From the request to the controller's first message.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
@@ -85,6 +87,7 @@ struct Session<'a> {
     said_tasks: BTreeMap<TaskId, News>,
     said_syncs: SyncReports,
     said_mirrors: MirrorReports,
+    members: Teller,
     said_report: NodeReport,
     tails: BTreeMap<u64, AbortOnDropHandle<()>>,
 }
@@ -104,6 +107,7 @@ impl<'a> Session<'a> {
             said_tasks: BTreeMap::new(),
             said_syncs: BTreeMap::new(),
             said_mirrors: BTreeMap::new(),
+            members: Teller::default(),
             said_report: link.sources.report.borrow().clone(),
             tails: BTreeMap::new(),
         };
@@ -188,11 +192,16 @@ impl<'a> Session<'a> {
         let mut report = sources.report.clone();
         let mut syncs = sources.syncs.clone();
         let mut mirrors = sources.mirrors.clone();
+        let mut members = sources.clusters.reports.clone();
+        let mut renewals = sources.clusters.renewals.lock().await;
+        // Asked before there was anybody to hear it.
+        while renewals.try_recv().is_ok() {}
         let mut addresses = sources.addresses.clone();
         addresses.mark_unchanged();
         self.tell_tasks().await?;
         self.tell_syncs().await?;
         self.tell_mirrors().await?;
+        self.tell_members().await?;
         let mut beat = interval(self.heartbeat);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut last_heard = Instant::now();
@@ -201,7 +210,11 @@ impl<'a> Session<'a> {
         loop {
             let due = reports_due.unwrap_or(last_heard);
             let next = Instant::now().max(reported + REPORT_INTERVAL);
+            let members_due = self.members.due();
             tokio::select! {
+                Some(renewal) = renewals.recv() => {
+                    self.say(Say::LeaseRenewal(renewal.into())).await?;
+                }
                 message = timeout_at(last_heard + self.silence, heard.message()) => {
                     let message = message.map_err(|_| {
                         lost(format!("the controller was silent for {:?}", self.silence))
@@ -217,6 +230,12 @@ impl<'a> Session<'a> {
                 Ok(()) = report.changed() => self.tell_report().await?,
                 Ok(()) = syncs.changed() => reports_due = Some(reports_due.unwrap_or(next)),
                 Ok(()) = mirrors.changed() => reports_due = Some(reports_due.unwrap_or(next)),
+                Ok(()) = members.changed() => {
+                    self.members.note(&members.borrow_and_update(), Instant::now());
+                }
+                () = sleep_until(members_due.unwrap_or(last_heard)), if members_due.is_some() => {
+                    self.tell_members().await?;
+                }
                 () = sleep_until(due), if reports_due.is_some() => {
                     (reports_due, reported) = (None, Instant::now());
                     self.tell_syncs().await?;
@@ -264,13 +283,14 @@ impl<'a> Session<'a> {
             Heard::TailOutput(tail) => self.take_tail(tail),
             Heard::Ping(v1::Ping { nonce }) => self.say(Say::Pong(v1::Pong { nonce })).await?,
             Heard::TrustBundle(bundle) => self.take_roots(bundle).await,
+            Heard::LeaseGrant(grant) => self.link.sources.clusters.take(grant),
             Heard::Goodbye(goodbye) => return Err(farewell(goodbye)),
         }
         Ok(())
     }
 
     async fn take_offer(&mut self, mut offer: v1::OfferTask) -> Result<(), End> {
-        self.hear_revision(None, Revision(offer.revision)).await;
+        let revision = Revision(offer.revision);
         let id = match offer.id.parse::<TaskId>() {
             Ok(id) => id,
             Err(error) => {
@@ -280,23 +300,36 @@ impl<'a> Session<'a> {
         };
         let known = offer.spec.as_ref().is_some_and(|spec| spec.kind.is_some());
         let password = std::mem::take(&mut offer.password);
+        let replication = std::mem::take(&mut offer.replication_password);
         let offer = Offer::try_from(offer);
-        if let Ok(Offer { spec: TaskSpec::MirrorPull(pull), .. }) = &offer
-            && pull.has_password
-        {
-            self.link.sources.passwords.put(&pull.mirror, password);
-        }
-        let news = match offer {
-            _ if !known => {
-                let why = format!(
-                    "the agent, version {}, does not know this kind of task; upgrade it",
-                    env!("CARGO_PKG_VERSION")
-                );
-                News::Ended(Outcome::new(OutcomeKind::Unsupported, why))
+        match &offer {
+            Ok(Offer { spec: TaskSpec::MirrorPull(pull), .. }) if pull.has_password => {
+                self.link.sources.passwords.put(&pull.mirror, password);
             }
-            Ok(offer) => self.link.sources.runner.offer(offer).await,
-            Err(error) => News::Ended(Outcome::new(OutcomeKind::Failed, error.to_string())),
+            // A controller that has lost its key tells none: those that are kept stay.
+            Ok(Offer { spec: TaskSpec::ClusterPlace(place), .. })
+                if !password.is_empty() && !replication.is_empty() =>
+            {
+                let secrets = clusters::secrets(password, replication);
+                self.link.sources.clusters.keep(&place.cluster, secrets);
+            }
+            _ => {}
+        }
+        let answer = async {
+            match offer {
+                _ if !known => {
+                    let why = format!(
+                        "the agent, version {}, does not know this kind of task; upgrade it",
+                        env!("CARGO_PKG_VERSION")
+                    );
+                    News::Ended(Outcome::new(OutcomeKind::Unsupported, why))
+                }
+                Ok(offer) => self.link.sources.runner.offer(offer).await,
+                Err(error) => News::Ended(Outcome::new(OutcomeKind::Failed, error.to_string())),
+            }
         };
+        // Both wait for the disk.
+        let (news, ()) = tokio::join!(answer, self.hear_revision(None, revision));
         if let News::Ended(outcome) = &news {
             tracing::info!(%id, kind = %outcome.kind, message = outcome.message, "answered an offer");
         }
@@ -304,21 +337,24 @@ impl<'a> Session<'a> {
     }
 
     fn take_tail(&mut self, request: v1::TailOutput) {
-        let v1::TailOutput { tail, id, follow, stop } = request;
+        let v1::TailOutput { tail, id, follow, stop, run } = request;
         self.tails.remove(&tail);
         if stop {
             return;
         }
         self.tails.retain(|_, reader| !reader.is_finished());
-        let found = id.parse().ok().and_then(|id| self.link.sources.runner.tail(id, follow));
-        let reader = match found {
-            _ if self.tails.len() >= TAILS_MAX => {
-                Err("… too many readers of output on this node; try again later")
+        let Sources { runner, logs, .. } = &self.link.sources;
+        let of_task = || id.parse().ok().and_then(|id| runner.tail(id, follow)).map(Reader::Task);
+        let of_run = || run.parse().ok().map(|run| Reader::Run(logs.clone(), run));
+        let reader = match self.tails.len() {
+            TAILS_MAX.. => {
+                Reader::None("… too many readers of output on this node; try again later")
             }
-            Some(reader) => Ok(reader),
-            None => Err("… this node keeps no output of this task"),
+            _ => of_run()
+                .or_else(of_task)
+                .unwrap_or(Reader::None("… this node keeps no output of this task")),
         };
-        let task = tokio::spawn(send_output(self.out.clone(), tail, reader));
+        let task = tokio::spawn(output::send(self.out.clone(), tail, reader));
         self.tails.insert(tail, AbortOnDropHandle::new(task));
     }
 
@@ -406,30 +442,13 @@ impl<'a> Session<'a> {
         self.said_mirrors = mirrors;
         Ok(())
     }
-}
 
-/// Waits for the network as long as it takes; the session ends it with itself.
-async fn send_output(
-    out: mpsc::Sender<v1::AgentMessage>,
-    tail: u64,
-    reader: Result<Tail, &'static str>,
-) {
-    let say = async |lines, end| {
-        let output = v1::TaskOutput { tail, lines, end };
-        out.send(v1::AgentMessage { kind: Some(Say::TaskOutput(output)) }).await.is_ok()
-    };
-    match reader {
-        Ok(mut reader) => {
-            while let Some(lines) = reader.read().await {
-                if !say(lines, false).await {
-                    return;
-                }
-            }
-            say(Vec::new(), true).await;
+    async fn tell_members(&mut self) -> Result<(), End> {
+        let now = self.link.sources.clusters.reports.borrow().clone();
+        for update in self.members.tell(now, Instant::now()) {
+            self.say(Say::ClusterUpdate(update)).await?;
         }
-        Err(why) => {
-            say(vec![why.to_owned()], true).await;
-        }
+        Ok(())
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use lockstep_model::cluster::{Grant, Renewal};
 use lockstep_model::identity::Subject;
 use lockstep_model::sync::TargetReport;
 use lockstep_model::task::{Outcome, OutcomeKind, TaskSpec};
@@ -14,12 +15,14 @@ use lockstep_proto::v1::controller_message::Kind as Say;
 use lockstep_transport::identity::disk;
 use lockstep_transport::test_ca::{Dates, TestCa};
 use tempfile::TempDir;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
 use crate::identity::DIR;
 use crate::ledger::Ledger;
+use crate::pg::reports::Board;
 use crate::runner::{Output, Work};
 use crate::scripted::{Controller, PATIENCE, Session, welcome};
 
@@ -51,10 +54,19 @@ struct Agent {
     keeper: Keeper,
     status: watch::Receiver<Status>,
     syncs: watch::Sender<SyncReports>,
+    clusters: OfClusters,
     addresses: watch::Sender<Vec<NodeAddress>>,
     _report: watch::Sender<NodeReport>,
     shutdown: CancellationToken,
     task: JoinHandle<()>,
+}
+
+/// The cluster engine's end.
+struct OfClusters {
+    members: Board,
+    renewals: mpsc::Sender<Renewal>,
+    granted: mpsc::UnboundedReceiver<Grant>,
+    secrets: crate::pg::secrets::Passwords,
 }
 
 impl Drop for Agent {
@@ -88,14 +100,27 @@ impl Agent {
         let (addresses_tx, addresses) = watch::channel(vec!["10.0.0.7:7402".parse().unwrap()]);
         let (_, mirrors) = watch::channel(MirrorReports::new());
         let passwords = Passwords::default();
-        let sources = Sources { runner, report, syncs, mirrors, passwords, addresses };
+        let (renewals, renewed) = mpsc::channel(64);
+        let (grants, granted) = mpsc::unbounded_channel();
+        let members = Board::default();
+        let clusters = Clusters {
+            reports: members.subscribe(),
+            renewals: Arc::new(tokio::sync::Mutex::new(renewed)),
+            granted: Arc::new(move |grant| grants.send(grant).unwrap()),
+            passwords: crate::pg::secrets::Passwords::default(),
+        };
+        let secrets = clusters.passwords.clone();
+        let logs = Logs::new(dir.path().join("mirror"));
+        let sources =
+            Sources { runner, report, syncs, mirrors, passwords, logs, clusters, addresses };
         let controllers = controllers.iter().map(|c| (*c).clone()).collect();
         let link = Link::new(keeper.clone(), sources, memory, controllers, dir.path(), 42);
         let status = link.status();
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(link.run(shutdown.clone()));
         let (syncs, addresses, _report) = (syncs_tx, addresses_tx, report_tx);
-        Self { dir, keeper, status, syncs, addresses, _report, shutdown, task }
+        let clusters = OfClusters { members, renewals, granted, secrets };
+        Self { dir, keeper, status, syncs, clusters, addresses, _report, shutdown, task }
     }
 
     async fn until(&mut self, reached: impl FnMut(&Status) -> bool) {
@@ -296,11 +321,11 @@ async fn output_is_sent_on_demand() {
     expect(&mut session, update("1.0", v1::TaskState::Accepted)).await;
     expect(&mut session, update("1.0", v1::TaskState::Running)).await;
     let tail = |tail, id: &str, follow, stop| {
-        Say::TailOutput(v1::TailOutput { tail, id: id.into(), follow, stop })
+        Say::TailOutput(v1::TailOutput { tail, id: id.into(), follow, stop, run: String::new() })
     };
     let output = |tail, lines: &[&str], end| {
         let lines = lines.iter().map(|line| (*line).to_owned()).collect();
-        Said::TaskOutput(v1::TaskOutput { tail, lines, end })
+        Said::TaskOutput(v1::TaskOutput { tail, lines, end, missing: String::new() })
     };
     session.say(tail(1, "1.0", true, false)).await;
     expect(&mut session, output(1, &["at work"], false)).await;
@@ -318,7 +343,7 @@ async fn output_is_sent_on_demand() {
     let mut ends = Vec::new();
     while ends.len() < 2 {
         match session.next().await.unwrap() {
-            Said::TaskOutput(v1::TaskOutput { tail, lines, end: true }) if lines.is_empty() => {
+            Said::TaskOutput(v1::TaskOutput { tail, lines, end: true, .. }) if lines.is_empty() => {
                 ends.push(format!("output {tail}"));
             }
             Said::TaskEnd(v1::TaskEnd { id, .. }) => ends.push(format!("task {id}")),
@@ -327,6 +352,33 @@ async fn output_is_sent_on_demand() {
     }
     ends.sort();
     assert_eq!(ends, ["output 1", "task 1.0"]);
+}
+
+#[tokio::test]
+async fn the_log_of_a_run_is_sent_as_far_as_it_is_kept() {
+    let mut controller = Controller::start(ca()).await;
+    let agent = Agent::start(&controller.ca, &[&controller.address]).await;
+    let dir = agent.dir.path().join("mirror/fedora/log");
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("17"), "it began\nit ended\n").unwrap();
+    let mut session = controller.welcomed().await;
+    session.keep_beating();
+    let tail = |tail, run: &str| {
+        Say::TailOutput(v1::TailOutput { tail, run: run.into(), ..v1::TailOutput::default() })
+    };
+    session.say(tail(1, "fedora/17")).await;
+    let lines = vec!["it began".to_owned(), "it ended".to_owned()];
+    let output = v1::TaskOutput { tail: 1, ..v1::TaskOutput::default() };
+    expect(&mut session, Said::TaskOutput(v1::TaskOutput { lines, ..output.clone() })).await;
+    expect(&mut session, Said::TaskOutput(v1::TaskOutput { end: true, ..output })).await;
+    for (number, wrong) in [(2, "fedora/18"), (3, "debian/17")] {
+        session.say(tail(number, wrong)).await;
+        let Some(Said::TaskOutput(said)) = session.next().await else { panic!("an answer") };
+        assert!(said.end && said.lines.is_empty() && said.missing.contains("14 runs"), "{said:?}");
+    }
+    session.say(tail(4, "../x/1")).await;
+    let Some(Said::TaskOutput(said)) = session.next().await else { panic!("an answer") };
+    assert!(said.end && said.lines[0].contains("no output"), "{said:?}");
 }
 
 #[tokio::test]
@@ -424,3 +476,5 @@ async fn new_roots_are_kept_and_roots_that_would_cut_us_off_are_refused() {
     timeout(PATIENCE, one).await.expect("taken in time").unwrap();
     assert_eq!(agent.keeper.handle.current().roots()[0].to_vec(), ours);
 }
+
+mod clusters;

@@ -1,7 +1,7 @@
 //! The mirrors of this node: assignments of the ledger put in force, changed and ended one by one, and
 //! the runs that fill their trees. What is to be pulled when is not decided here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::hooks::{self, Hooks, Trouble};
 use super::local::{Local, Reports};
-use super::log::Log;
+use super::log::{Log, Logs};
+use super::module::Modules;
 use super::passwords::{PasswordFile, Passwords};
 use super::publish::{Current, Site};
 use super::trees::{CONFIG, Trees};
@@ -43,6 +44,8 @@ pub struct Settings {
     pub rsync: PathBuf,
     pub hook_dir: PathBuf,
     pub secrets_dir: PathBuf,
+    /// What the node's rsyncd.conf includes; None: nothing is lent to third parties.
+    pub rsyncd_dir: Option<PathBuf>,
     /// This node's name.
     pub name: NodeName,
     /// Trees may be only in these directories; empty: anywhere.
@@ -96,6 +99,10 @@ impl MirrorEngine {
                 tracing::error!(%mirror, why, "cannot take up an assignment");
             }
         }
+        let known: BTreeSet<MirrorName> = self.0.locals().keys().cloned().collect();
+        if let Err(why) = self.0.modules().sweep(&known) {
+            tracing::warn!(why, "modules of mirrors that are not here any more may be left");
+        }
     }
 
     pub fn reports(&self) -> &Reports {
@@ -104,6 +111,10 @@ impl MirrorEngine {
 
     pub fn passwords(&self) -> &Passwords {
         &self.0.passwords
+    }
+
+    pub fn logs(&self) -> Logs {
+        Logs::new(self.0.root())
     }
 
     /// Have a mirror's tree; repeating it is harmless.
@@ -229,8 +240,24 @@ impl Engine {
             local.set_mark(mark.clone()).await?;
         }
         self.trees.assign(&place, &local.dir, mark.is_filled());
+        self.lend(&local);
         local.publish();
         Ok(told)
+    }
+
+    fn modules(&self) -> Modules {
+        Modules::new(self.settings.rsyncd_dir.clone())
+    }
+
+    /// Puts the module of the node's rsync daemon into force, or takes it away. That it cannot be
+    /// done keeps no tree from its files.
+    pub fn lend(&self, local: &Local) {
+        const BEGIN: &str = "rsyncd-module: ";
+        let place = self.trees.place(&local.mirror).filter(|_| local.mark().is_filled());
+        local.unwarn(BEGIN);
+        if let Err(why) = self.modules().set(&local.mirror, place.as_ref()) {
+            local.warn(format!("{BEGIN}{why}"));
+        }
     }
 
     /// A mirror that was renamed: its tree, with all that is known of it, goes on by its new name.
@@ -243,6 +270,7 @@ impl Engine {
         old.released.cancel();
         let _busy = old.busy.lock().await;
         self.trees.withdraw(&was);
+        self.lend(&old);
         self.reports.withdraw(&was);
         if new.mark().tree.is_some() {
             // An agent that was started anew took both up.
@@ -261,6 +289,7 @@ impl Engine {
         let MirrorRelease { mirror, delete } = spec;
         self.trees.withdraw(&mirror);
         let local = self.local(&mirror)?;
+        self.lend(&local);
         local.released.cancel();
         let _busy = local.busy.lock().await;
         let mut told = String::new();

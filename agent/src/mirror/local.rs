@@ -10,6 +10,7 @@ use lockstep_model::mirror::{MirrorReport, PullProgress};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::log;
 use super::mark::Mark;
 
 /// The latest report of each mirror that this node has a part in.
@@ -135,7 +136,7 @@ impl Local {
     }
 
     pub fn log_dir(&self) -> PathBuf {
-        self.dir.join("log")
+        self.dir.join(log::DIR)
     }
 
     pub fn hook_dir(&self) -> PathBuf {

@@ -20,6 +20,7 @@ pub async fn carry(engine: &Engine, from: &DirPath, to: &DirPath) -> Result<Stri
         let path = path.clone();
         move |error: std::io::Error| format!("moving the tree: {path}: {error}")
     };
+    old.heal().map_err(at(from))?;
     match (old.current().map_err(at(from))?, new.current().map_err(at(to))?) {
         (Current::Nothing, _) => return Ok(String::new()),
         (_, Current::Nothing) => {}

@@ -2,7 +2,7 @@
 //! each a directory of its own beside the symlink that bears the tree's name. All calls block on the
 //! disk. What is beside the tree and of another name is never touched.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
@@ -11,12 +11,15 @@ use std::path::{Path, PathBuf};
 use lockstep_model::path::DirPath;
 use lockstep_transport::durable;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 
 use super::pull::argv::{PARTIAL, TEMPORARY};
 
 /// Ends the name of the directory of unfinished files, which only the agent may enter. Inside of the
 /// tree, where the tree is a file system of its own, it is the name.
 pub const WORK: &str = ".lockstep";
+/// Ends the name that a tree has in between, on its way to the first snapshot.
+const MOVING: &str = ".moving";
 
 /// A tree and what belongs to it beside it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -100,20 +103,60 @@ impl Site {
         }
     }
 
+    /// Ends what a crash cut in two, from a plain directory to the first snapshot or back. Nobody else
+    /// may work in the tree meanwhile.
+    pub fn heal(&self) -> io::Result<()> {
+        let moving = self.beside(MOVING);
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_owned();
+        match fs::symlink_metadata(&moving) {
+            // The tree's name leads to the first snapshot's, and that one here.
+            Ok(found) if found.is_dir() => {
+                let first = self.dest.join(fs::read_link(&self.tree)?);
+                if fs::read_link(&first)?.as_os_str() != name(&moving) {
+                    let shown = moving.display();
+                    return Err(io::Error::other(format!("{shown} is in the way: move it away")));
+                }
+                exchange(&first, &moving)?;
+                fs::remove_file(&moving)?;
+            }
+            // On a file system that cannot exchange names the tree is the first snapshot by now.
+            Ok(found) if found.is_symlink() && !self.tree.is_symlink() && !self.tree.exists() => {
+                fs::rename(&moving, &self.tree)?;
+            }
+            Ok(_) => fs::remove_file(&moving)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        // What is left of a name that was in between.
+        let entries = match fs::read_dir(&self.dest) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            if self.number(&entry.file_name()).is_some() && entry.file_type()?.is_symlink() {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Empties what earlier runs left half done, files that go on apart, and makes the work
     /// directory.
     pub fn prepare(&self) -> io::Result<Work> {
-        let work = Work(self.work());
-        let made = DirBuilder::new().mode(0o700).create(&work.0);
+        self.heal()?;
+        let work = Work { dir: self.work(), keeps: false };
+        let made = DirBuilder::new().mode(0o700).create(&work.dir);
         match made {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
         remove(&work.temporary())?;
+        let keeps = work.partial().exists();
         for dir in [work.temporary(), work.partial()] {
             DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         }
-        Ok(work)
+        Ok(Work { keeps, ..work })
     }
 
     /// Makes the tree where there is none.
@@ -126,19 +169,10 @@ impl Site {
 
     /// Oldest first.
     pub fn snapshots(&self) -> io::Result<Vec<(u64, PathBuf)>> {
-        let mut start = OsString::from(".");
-        start.push(&self.dir);
-        start.push(".");
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.dest)? {
             let entry = entry?;
-            let name = entry.file_name();
-            let number = name.to_str().zip(start.to_str()).and_then(|(name, start)| {
-                let digits = name.strip_prefix(start)?;
-                let plain = !digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit());
-                plain.then(|| digits.parse().ok()).flatten()
-            });
-            if let Some(number) = number
+            if let Some(number) = self.number(&entry.file_name())
                 && entry.file_type()?.is_dir()
             {
                 found.push((number, entry.path()));
@@ -146,6 +180,14 @@ impl Site {
         }
         found.sort_unstable();
         Ok(found)
+    }
+
+    /// Of the snapshot of that name.
+    fn number(&self, name: &OsStr) -> Option<u64> {
+        let digits = name.to_str()?.strip_prefix('.')?.strip_prefix(self.dir.to_str()?)?;
+        let digits = digits.strip_prefix('.')?;
+        let plain = !digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit());
+        plain.then(|| digits.parse().ok()).flatten()
     }
 
     fn next_snapshot(&self) -> io::Result<PathBuf> {
@@ -158,7 +200,7 @@ impl Site {
         if self.current()? != Current::Directory {
             return Ok(());
         }
-        let (first, moving) = (self.next_snapshot()?, self.beside(".moving"));
+        let (first, moving) = (self.next_snapshot()?, self.beside(MOVING));
         for path in [&first, &moving] {
             remove(path)?;
         }
@@ -166,11 +208,9 @@ impl Site {
         symlink(name(&first), &moving)?;
         // Until the end a link to where the tree is in between.
         symlink(name(&moving), &first)?;
-        let exchange =
-            |one: &Path, other: &Path| renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE);
         match exchange(&moving, &self.tree) {
             Ok(()) => {}
-            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+            Err(Errno::INVAL | Errno::NOSYS) => {
                 // A file system that cannot: nobody sees it for a moment.
                 fs::remove_file(&first)?;
                 fs::rename(&self.tree, &first)?;
@@ -189,7 +229,7 @@ impl Site {
         let next = self.next_snapshot()?;
         fs::rename(work.new_tree(), &next)?;
         durable::sync_dir(&self.dest)?;
-        let link = work.0.join("link");
+        let link = work.dir.join("link");
         remove(&link)?;
         symlink(next.file_name().unwrap_or_default(), &link)?;
         fs::rename(&link, &self.tree)?;
@@ -213,7 +253,7 @@ impl Site {
     /// From snapshots to a plain directory; the other snapshots go, since they share its files.
     pub fn flatten(&self) -> io::Result<()> {
         if let Current::Snapshot(current) = self.current()? {
-            match renameat_with(CWD, &current, CWD, &self.tree, RenameFlags::EXCHANGE) {
+            match exchange(&current, &self.tree) {
                 Ok(()) => fs::remove_file(&current)?,
                 Err(_) => {
                     fs::remove_file(&self.tree)?;
@@ -232,6 +272,7 @@ impl Site {
 
     /// Removes the tree with all that belongs to it. What it did, in one line.
     pub fn delete(&self) -> io::Result<String> {
+        self.heal()?;
         let current = self.current()?;
         remove(&self.work())?;
         let shown = self.tree.display();
@@ -283,31 +324,35 @@ impl Site {
 
 /// The work directory of one tree.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Work(PathBuf);
+pub struct Work {
+    dir: PathBuf,
+    /// The try before did not come to its end, so that this one may find files that were cut.
+    pub keeps: bool,
+}
 
 impl Work {
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.dir
     }
 
     /// Of rsync's temporary files.
     pub fn temporary(&self) -> PathBuf {
-        self.0.join(TEMPORARY)
+        self.dir.join(TEMPORARY)
     }
 
     /// Of files that go on where they were cut.
     pub fn partial(&self) -> PathBuf {
-        self.0.join(PARTIAL)
+        self.dir.join(PARTIAL)
     }
 
     /// The next snapshot while it is built.
     pub fn new_tree(&self) -> PathBuf {
-        self.0.join("new")
+        self.dir.join("new")
     }
 
     /// What an earlier run had built before it failed; files are linked from it.
     pub fn left_tree(&self) -> PathBuf {
-        self.0.join("left")
+        self.dir.join("left")
     }
 
     /// Begins a new snapshot. An unfinished one is kept for its files.
@@ -320,10 +365,19 @@ impl Work {
         DirBuilder::new().mode(0o755).create(new)
     }
 
+    /// A stage is complete, and the run is not.
+    pub fn end_stage(&self) -> io::Result<()> {
+        remove(&self.partial())
+    }
+
     /// Nothing of a run is left to go on with.
     pub fn clear(&self) -> io::Result<()> {
-        remove(&self.0)
+        remove(&self.dir)
     }
+}
+
+fn exchange(one: &Path, other: &Path) -> Result<(), Errno> {
+    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)
 }
 
 /// Whatever it is; that it is not there is fine. Symlinks are not followed.

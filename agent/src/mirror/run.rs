@@ -2,6 +2,7 @@
 //! `pull::course` says, publication, and the mark that outlives the agent.
 
 mod bring;
+mod feed;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -217,6 +218,7 @@ impl Turn<'_> {
         }
         local.set_mark(mark.clone()).await.map_err(Failure::passing)?;
         engine.trees.set_filled(&spec.mirror, true);
+        engine.lend(local);
         self.show(PullPhase::After);
         let more = [("LOCKSTEP_CHANGED", yes_no(pulled.changed))];
         if pulled.changed {

@@ -9,16 +9,11 @@ use lockstep_model::mirror::Pulled;
 use lockstep_model::sync::filter::FilePath;
 use lockstep_model::task::{MirrorPull, PullFrom};
 
+use super::pull::argv::anchored;
+
 /// What protects this host's file from what the other side has by that name.
 pub fn pattern(dir: &FilePath, node: &str) -> String {
-    let mut text = String::from("/");
-    for c in format!("{dir}/{node}").chars() {
-        if matches!(c, '*' | '?' | '[' | '\\') {
-            text.push('\\');
-        }
-        text.push(c);
-    }
-    text
+    anchored(&format!("{dir}/{node}"))
 }
 
 pub fn leave(

@@ -67,6 +67,8 @@ pub fn way(remote: &Remote, terms: &Terms<'_>, may_make: bool) -> Way {
                 options.push(option);
             }
             options.push(format!("--contimeout={connect_s}").into());
+            // Its small first words would each wait for the other side's delayed acknowledgement.
+            options.push("--sockopts=TCP_NODELAY".into());
             format!("rsync://{user}{host}:{}/{path}/", at.port)
         }
     };
@@ -138,8 +140,8 @@ mod tests {
         expect_test::expect![[r#"
             --bwlimit=4 --stderr=client -e 'ssh' '-F' 'none' '-p' '22' '-o' 'BatchMode=yes' '-o' 'StrictHostKeyChecking=yes' '-o' 'GlobalKnownHostsFile=/dev/null' '-o' 'IdentitiesOnly=yes' '-o' 'ClearAllForwardings=yes' '-o' 'ConnectTimeout=10' '-o' 'ServerAliveInterval=15' '-o' 'ServerAliveCountMax=4' '-o' 'UserKnownHostsFile="/etc/x/known_hosts"' '-o' 'IdentityFile="/etc/x/deploy"' -> deploy@web9:/srv/my www/.
             --bwlimit=4 --stderr=client -e 'ssh' '-F' 'none' '-p' '2222' '-o' 'BatchMode=yes' '-o' 'StrictHostKeyChecking=yes' '-o' 'GlobalKnownHostsFile=/dev/null' '-o' 'IdentitiesOnly=yes' '-o' 'ClearAllForwardings=yes' '-o' 'ConnectTimeout=10' '-o' 'ServerAliveInterval=15' '-o' 'ServerAliveCountMax=4' '-o' 'UserKnownHostsFile="/etc/x/known_hosts"' '-o' 'IdentityFile=none' -> [fd00::9]:/srv/.
-            --bwlimit=4 --password-file=/etc/x/web9 --contimeout=10 -> rsync://b@10.0.0.9:873/www/html/
-            --bwlimit=4 --contimeout=10 -> rsync://web9:8730/www/
+            --bwlimit=4 --password-file=/etc/x/web9 --contimeout=10 --sockopts=TCP_NODELAY -> rsync://b@10.0.0.9:873/www/html/
+            --bwlimit=4 --contimeout=10 --sockopts=TCP_NODELAY -> rsync://web9:8730/www/
         "#]].assert_eq(&format!(
             "{}\n{}\n{}\n{}\n",
             shown("ssh://deploy@web9/srv/my www?key=deploy"),

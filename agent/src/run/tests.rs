@@ -28,7 +28,9 @@ fn config(data_dir: &Path, controller: &HostPort) -> Config {
         allow_roots: Vec::new(),
         hook_dir: data_dir.join("hooks"),
         secrets_dir: data_dir.join("secrets"),
+        rsyncd_dir: None,
         bandwidth_limit: None,
+        watchdog: None,
         mirror_pulls: 1,
         telemetry: telemetry::Options::default(),
     }

@@ -41,11 +41,16 @@ impl Ring {
     }
 }
 
+/// Cut at its longest; control characters become spaces.
+pub fn one_line(text: &str) -> String {
+    let cut = &text[..text.floor_char_boundary(OUTPUT_LINE_BYTES_MAX)];
+    cut.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 impl Output {
-    /// Adds one line; control characters become spaces.
+    /// Adds one line, as [`one_line`] makes it.
     pub fn line(&self, text: &str) {
-        let cut = &text[..text.floor_char_boundary(OUTPUT_LINE_BYTES_MAX)];
-        let line = cut.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let line = one_line(text);
         let mut lines = self.ring.lock();
         if lines.kept.len() == OUTPUT_LINES_MAX {
             lines.kept.pop_front();

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::FutureExt;
 use lockstep_model::Revision;
-use lockstep_model::task::SyncTarget;
+use lockstep_model::mirror::{Allow, HopKind, MirrorOptions};
+use lockstep_model::task::{MirrorPull, PullFrom, Stage, SyncTarget};
 
 use super::*;
 
-const BOUND: Duration = Duration::from_secs(20);
+const BOUND: Duration = Duration::from_secs(60);
 
 fn id(revision: u64) -> TaskId {
     TaskId { revision: Revision(revision), n: 0 }
@@ -26,6 +27,21 @@ fn release(sync: &str) -> TaskSpec {
 
 fn resync(sync: &str) -> TaskSpec {
     TaskSpec::SyncResync { sync: sync.parse().unwrap(), target: "web1".parse().unwrap() }
+}
+
+fn pull(mirror: &str) -> TaskSpec {
+    TaskSpec::MirrorPull(MirrorPull {
+        mirror: mirror.parse().unwrap(),
+        number: 1,
+        generation: 1,
+        tree: "/srv/ftp/tree".parse().unwrap(),
+        hop: HopKind::Upstream,
+        from: PullFrom::Here,
+        stage: Stage::Whole,
+        options: MirrorOptions::default(),
+        allow: Allow::default(),
+        has_password: false,
+    })
 }
 
 fn offer(revision: u64, spec: TaskSpec) -> Offer {
@@ -205,6 +221,22 @@ async fn a_restart_repeats_what_may_be_repeated_and_interrupts_a_pass() {
         }
     };
     timeout(BOUND, begun).await.expect("the other one begins again");
+}
+
+#[tokio::test]
+async fn a_pull_is_under_way_once_it_is_accepted_and_waits_for_the_one_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let (runner, _script) = start(dir.path()).await;
+    assert_eq!(runner.offer(offer(1, pull("hold"))).await, News::Live(TaskPhase::Running));
+    assert_eq!(runner.offer(offer(2, pull("hold"))).await, News::Live(TaskPhase::Accepted));
+    until(&runner, |now| now.get(&id(2)) == Some(&News::Live(TaskPhase::Running))).await;
+    runner.offer(offer(3, pull("ok"))).await;
+    assert_eq!(outcome(&runner, id(3)).await, Outcome::ok());
+    // A kill: nobody had a chance to end anything.
+    let (runner, script) = start(dir.path()).await;
+    assert_eq!(outcome(&runner, id(2)).await.kind, OutcomeKind::Interrupted);
+    assert_eq!(outcome(&runner, id(3)).await, Outcome::ok());
+    assert_eq!(script.begun.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]

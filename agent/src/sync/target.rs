@@ -1,6 +1,7 @@
 //! Being a target: who may write which directory now, whether it was filled, and the one-module
 //! configuration that confines rsync to it. It decides nothing about health; it tells facts.
 
+mod admission;
 mod place;
 mod record;
 
@@ -9,10 +10,10 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use lockstep_model::identity::{Principal, Subject};
 use lockstep_model::path::DirPath;
 use lockstep_model::sync::hook::{HookEvent, HookPlace};
 use lockstep_model::sync::{Hook, SourceReport, SyncOptions, SyncReport, TargetReport};
@@ -31,6 +32,7 @@ use crate::data::header::{Mark, Offer};
 use crate::dispatch;
 use crate::rsync::options::allowed;
 use crate::verify::Side;
+pub use admission::Admission;
 pub use place::Place;
 use record::{FILLED, identify};
 
@@ -51,12 +53,6 @@ struct Assigned {
     source: Option<Peer>,
     /// Ends all transfers under this assignment.
     withdrawn: CancellationToken,
-}
-
-/// A caller that was let in, for as long as `withdrawn` is not cancelled.
-pub struct Admission {
-    pub target: Arc<Target>,
-    pub withdrawn: CancellationToken,
 }
 
 impl Targets {
@@ -113,6 +109,7 @@ impl Targets {
                 generation: spec.generation,
             }),
             comparisons: Semaphore::new(COMPARISONS_MAX),
+            compared: AtomicU64::new(0),
             turn: Mutex::default(),
             busy: tokio::sync::Mutex::default(),
             filled: watch::Sender::new(filled),
@@ -188,6 +185,11 @@ impl Targets {
         Some((state.place, state.allowed))
     }
 
+    /// How often the copy was compared with its feeder's; None at the source.
+    pub fn compared(&self, sync: &SyncName) -> Option<u64> {
+        Some(self.lock().get(sync)?.target.compared.load(Ordering::Relaxed))
+    }
+
     /// What the source last said of this node.
     pub fn last_mark(&self, sync: &SyncName) -> Option<Mark> {
         self.lock().get(sync)?.target.lock().mark
@@ -197,25 +199,6 @@ impl Targets {
     pub fn told_lag(&self, sync: &SyncName) -> Option<Millis> {
         Some(self.lock().get(sync)?.target.lock().lag)
     }
-
-    /// The error is for the caller: it names what does not fit.
-    pub fn admit(&self, sync: &SyncName, caller: &Principal) -> Result<Admission, String> {
-        let table = self.lock();
-        let assigned =
-            table.get(sync).ok_or_else(|| format!("this node is no target of {sync}"))?;
-        let source = assigned
-            .source
-            .as_ref()
-            .ok_or_else(|| format!("the source of {sync} is disabled or expelled"))?;
-        if caller.subject != Subject::Node(source.node.clone()) {
-            return Err(format!("{} is not the source of {sync}", caller.subject));
-        }
-        if caller.key_hash != source.key_hash {
-            return Err(format!("{} shows another key than its record's", caller.subject));
-        }
-        let (target, withdrawn) = (assigned.target.clone(), assigned.withdrawn.clone());
-        Ok(Admission { target, withdrawn })
-    }
 }
 
 pub struct Target {
@@ -224,6 +207,8 @@ pub struct Target {
     state_dir: PathBuf,
     state: Mutex<State>,
     pub comparisons: Semaphore,
+    /// How often all of it was compared.
+    pub compared: AtomicU64,
     /// Cancelled by the next push.
     turn: Mutex<CancellationToken>,
     /// Held while a push runs.

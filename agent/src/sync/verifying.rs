@@ -376,19 +376,29 @@ impl Schedule {
     pub async fn keep(self, orders: Orders, stop: CancellationToken) {
         let run = async {
             let mut retries: HashMap<NodeName, Instant> = HashMap::new();
+            let mut seen: HashMap<NodeName, u64> = HashMap::new();
             loop {
                 tokio::time::sleep(TICK).await;
                 let Ok(copies) = orders.copies().await else { return };
                 retries.retain(|node, _| copies.iter().any(|copy| copy.node == *node));
+                seen.retain(|node, _| copies.iter().any(|copy| copy.node == *node));
                 for copy in copies {
                     let node = copy.node.clone();
                     let waits = retries.get(&node).is_some_and(|at| *at > Instant::now());
                     let Some(every) = self.every(&copy).filter(|_| !waits) else { continue };
+                    let own = copy.context.engine.targets.compared(&copy.context.sync);
+                    let every = match self {
+                        Self::Verify => record::behind_own(every, own, seen.get(&node).copied()),
+                        Self::Scrub => every,
+                    };
                     if !self.is_due(&copy, every).await {
                         continue;
                     }
                     match self.take_turn(&orders, &copy).await {
-                        Ok(()) => drop(retries.remove(&node)),
+                        Ok(()) => {
+                            retries.remove(&node);
+                            seen.insert(node, own.unwrap_or(0));
+                        }
                         Err(why) => {
                             let sync = &copy.context.sync;
                             tracing::warn!(%sync, target = %node, why, "cannot compare a copy");

@@ -220,7 +220,9 @@ fn read_xattrs(dir: BorrowedFd<'_>, name: &CStr, rules: &Rules) -> Result<u128> 
         let counts = if name.starts_with(b"system.posix_acl_") {
             rules.keep.acls
         } else {
-            rules.keep.xattrs && name.starts_with(b"user.") && !name.starts_with(b"user.rsync.%")
+            let is_users = name.starts_with(b"user.") && !name.starts_with(b"user.rsync.%");
+            let is_roots = name == b"security.capability" || name.starts_with(b"trusted.");
+            (rules.keep.xattrs && is_users) || (rules.keep.system_xattrs && is_roots)
         };
         if counts {
             match rustix::fs::getxattr(&*at, name, &mut value[..]) {

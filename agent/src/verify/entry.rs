@@ -20,6 +20,8 @@ pub struct Keep {
     pub specials: bool,
     pub xattrs: bool,
     pub acls: bool,
+    /// Capabilities and `trusted`, which root alone reads or writes.
+    pub system_xattrs: bool,
 }
 
 impl Keep {
@@ -35,15 +37,17 @@ impl Keep {
         specials: true,
         xattrs: false,
         acls: false,
+        system_xattrs: false,
     };
 
     pub fn bits(self) -> u16 {
-        let Self { perms, owner, group, times, dir_times, links, devices, specials, xattrs, acls } =
-            self;
-        [perms, owner, group, times, dir_times, links, devices, specials, xattrs, acls]
-            .iter()
+        let Self { perms, owner, group, times, dir_times, links, devices, specials, .. } = self;
+        let Self { xattrs, acls, system_xattrs, .. } = self;
+        let all = [perms, owner, group, times, dir_times, links, devices, specials];
+        all.into_iter()
+            .chain([xattrs, acls, system_xattrs])
             .enumerate()
-            .fold(0, |bits, (at, on)| bits | (u16::from(*on) << at))
+            .fold(0, |bits, (at, on)| bits | (u16::from(on) << at))
     }
 
     pub fn from_bits(bits: u16) -> Self {
@@ -59,6 +63,7 @@ impl Keep {
             specials: on(7),
             xattrs: on(8),
             acls: on(9),
+            system_xattrs: on(10),
         }
     }
 

@@ -11,35 +11,47 @@ use super::wire::{self, Answer, Request, VERSION, WireError};
 /// How often it is said that long work goes on.
 const ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
+/// What a conversation was about.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Served {
+    /// The whole tree.
+    pub whole: bool,
+}
+
 /// Serves a conversation to its end. Dropping it ends it.
-pub async fn serve<S: AsyncRead + AsyncWrite>(stream: S, side: &Side) -> Result<(), WireError> {
+pub async fn serve<S: AsyncRead + AsyncWrite>(stream: S, side: &Side) -> Result<Served, WireError> {
+    let mut served = Served::default();
     let (reader, writer) = tokio::io::split(stream);
     let mut line = Line { reader, writer, meter: Meter::default() };
-    let Some(hello) = line.next().await? else { return Ok(()) };
+    let Some(hello) = line.next().await? else { return Ok(served) };
     let Request::Hello { version, key, keep, rules } = hello else {
         return Err(WireError::Malformed("no greeting"));
     };
     if version != VERSION {
         let why = "the agents' versions differ too much to compare";
-        return line.answer(&Answer::Refused(why.to_owned())).await;
+        line.answer(&Answer::Refused(why.to_owned())).await?;
+        return Ok(served);
     }
     if rules != side.rules {
         let why = "the source and the target do not have the same options of the sync yet";
-        return line.answer(&Answer::Refused(why.to_owned())).await;
+        line.answer(&Answer::Refused(why.to_owned())).await?;
+        return Ok(served);
     }
     let keep = keep.both(side.keep);
     let mut view = match View::open(side, &key, keep).await {
         Ok(view) => view,
         Err(error) => {
             let why = format!("cannot read {}: {error}", side.root.display());
-            return line.answer(&Answer::Refused(why)).await;
+            line.answer(&Answer::Refused(why)).await?;
+            return Ok(served);
         }
     };
     line.answer(&Answer::Ready { keep }).await?;
     while let Some(request) = line.next().await? {
+        served.whole |= request == Request::Tree;
         line.obey(request, &mut view).await?;
     }
-    Ok(())
+    Ok(served)
 }
 
 struct Line<S> {

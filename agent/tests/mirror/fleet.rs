@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use lockstep_agent::data::{Dial, Stream};
+use lockstep_agent::data::{Dial, Stream, greet};
 use lockstep_agent::mirror::{self, MirrorEngine};
 use lockstep_agent::runner::Output;
 use lockstep_agent::sync::{self, SyncEngine};
@@ -26,7 +26,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
 /// Far above what anything here takes, so that only a real fault meets it.
-pub const PATIENCE: Duration = Duration::from_secs(40);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 pub fn mirror() -> MirrorName {
     "fedora".parse().unwrap()
@@ -94,6 +94,16 @@ impl Node {
         name: &str,
         change: impl FnOnce(&mut mirror::Settings),
     ) -> Self {
+        Self::start_limited(dir, name, None, change).await
+    }
+
+    /// As `start_with`; it sends so many bytes a second.
+    pub async fn start_limited(
+        dir: &Path,
+        name: &str,
+        bandwidth_limit: Option<u64>,
+        change: impl FnOnce(&mut mirror::Settings),
+    ) -> Self {
         fs::create_dir_all(dir.join("peers")).unwrap();
         let settings = sync::Settings {
             data_dir: dir.join(name),
@@ -104,7 +114,7 @@ impl Node {
             secrets_dir: dir.join("secrets"),
             node: name.to_owned(),
             allow_roots: vec![],
-            bandwidth_limit: None,
+            bandwidth_limit,
         };
         let mut of_mirrors = mirror::Settings {
             data_dir: dir.join(name),
@@ -112,6 +122,7 @@ impl Node {
             rsync: "/usr/bin/rsync".into(),
             hook_dir: dir.join("hooks"),
             secrets_dir: dir.join("secrets"),
+            rsyncd_dir: None,
             name: name.parse().unwrap(),
             allow_roots: vec![],
             pulls: 4,
@@ -132,7 +143,12 @@ impl Node {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (engine, caller) = (engine.clone(), caller.clone());
-                tokio::spawn(async move { engine.serve(stream, &caller).await });
+                tokio::spawn(async move {
+                    let mut stream = stream;
+                    if let Some(request) = greet(&mut stream, &caller).await {
+                        engine.serve(stream, request, &caller).await;
+                    }
+                });
             }
         });
     }

@@ -4,6 +4,7 @@
 
 mod cascade;
 mod fleet;
+mod further;
 mod hooks;
 mod readers;
 mod rename;

@@ -154,3 +154,25 @@ async fn a_mirrors_own_options_pass_and_the_tree_cannot_be_left_or_written() {
     web1.end().await;
     scene.master.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_lends_counts_in_its_own_limit() {
+    const RATE: u64 = 200 << 10;
+    let scene = Scene::new().await;
+    let web1 = Node::start_limited(scene.dir.path(), "web1", Some(RATE), |_| ()).await;
+    let web2 = Node::start(scene.dir.path(), "web2").await;
+    // Of nothing that could be packed.
+    let bytes: Vec<u8> = (0..3 * RATE).map(|n| (n * n / 7 % 251) as u8).collect();
+    fs::write(scene.up("big"), bytes).unwrap();
+    web1.assign(web1.place(HopKind::Upstream, &["web2"])).await;
+    web1.pull(web1.spec(1, scene.daemon.source(), &[])).await;
+    web1.listen_to("web2", principal("web2", 1));
+    web2.assign(web2.place(HopKind::Replica, &[])).await;
+    let began = std::time::Instant::now();
+    web2.pull(web2.spec(1, PullFrom::Agent(peer("web1")), &[])).await;
+    assert!(began.elapsed() >= std::time::Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(differences(&web1.tree(), &web2.tree()), "");
+    web1.end().await;
+    web2.end().await;
+    scene.master.end().await;
+}

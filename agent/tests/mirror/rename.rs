@@ -14,9 +14,8 @@ async fn a_mirror_with_another_name_is_filled_as_it_was() {
 
     let to = |name: &str| -> MirrorName { name.parse().unwrap() };
     let filled = |name: &str| {
-        let reports = master.mirrors.reports().subscribe();
-        let filled = reports.borrow().get(&to(name)).map(|report| report.filled);
-        filled
+        let reports = master.mirrors.reports().subscribe().borrow().clone();
+        reports.get(&to(name)).map(|report| report.filled)
     };
     let old = master.place(HopKind::Upstream, &[]);
     // Nobody else comes into the tree.

@@ -276,3 +276,45 @@ async fn each_host_leaves_its_trace_and_keeps_it() {
     web1.end().await;
     scene.master.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_to_snapshots_that_was_cut_by_a_crash_is_ended_by_the_next_run() {
+    use std::os::unix::fs::symlink;
+    for publish in ["snapshot", "direct"] {
+        for cut in 0..3 {
+            let scene = Scene::new().await;
+            let master = &scene.master;
+            master.pull(scene.spec(1, &[])).await;
+            let at = |name: &str| master.dest().join(name);
+            let (tree, first, moving) = (master.tree(), at(".fedora.1"), at(".fedora.moving"));
+            match cut {
+                // The links are made.
+                0 => {
+                    symlink(".fedora.1", &moving).unwrap();
+                    symlink(".fedora.moving", &first).unwrap();
+                }
+                // The tree is in between.
+                1 => {
+                    fs::rename(&tree, &moving).unwrap();
+                    symlink(".fedora.moving", &first).unwrap();
+                    symlink(".fedora.1", &tree).unwrap();
+                }
+                // Everything is in its place.
+                _ => {
+                    fs::rename(&tree, &first).unwrap();
+                    symlink(".fedora.moving", &moving).unwrap();
+                    symlink(".fedora.1", &tree).unwrap();
+                }
+            }
+            scene.write(&[("news", "news")]);
+            master.pull(scene.spec(2, &[("publish", publish)])).await;
+            scene.assert_same(&master.tree());
+            let expected = match publish {
+                "direct" => vec!["fedora"],
+                _ => vec![".fedora.1", ".fedora.2", "fedora"],
+            };
+            assert_eq!(listed(&master.dest()), expected, "{publish} {cut}");
+            scene.master.end().await;
+        }
+    }
+}

@@ -71,7 +71,7 @@ async fn an_upstream_that_is_silent_trickles_or_closes_costs_no_file() {
     let slow = held(&scene, trickle, &[("run-timeout", "2s")]).await;
     assert!(slow.why.contains("run-timeout"), "{}", slow.why);
 
-    let closes = held(&scene, upstream(drop), &quick).await;
+    let closes = held(&scene, upstream(drop), &[]).await;
     assert!(matches!(closes.pulled.exit_code, Some(5 | 10 | 12)), "{:?}", closes.pulled);
     assert!(!closes.pulled.permanent, "{}", closes.why);
 
@@ -83,7 +83,7 @@ async fn an_upstream_that_is_silent_trickles_or_closes_costs_no_file() {
     assert!(garbage.pulled.exit_code.is_some_and(|code| code != 0), "{:?}", garbage.pulled);
 
     let nobody = PullFrom::Remote("rsync://127.0.0.1:1/m".parse().unwrap());
-    let nobody = held(&scene, nobody, &quick).await;
+    let nobody = held(&scene, nobody, &[]).await;
     assert_eq!(nobody.pulled.exit_code, Some(10), "{}", nobody.why);
     scene.master.end().await;
 }
@@ -110,16 +110,29 @@ async fn a_cut_in_the_middle_of_a_file_shows_nothing_of_it() {
     let noise: Vec<u8> =
         (0..3_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     fs::write(scene.up("big"), &noise).unwrap();
-    let from = cut_after(scene.daemon.port, 1_000_000);
-    let (why, pulled) = master.fail(master.spec(2, from, &[])).await;
-    assert!(!pulled.permanent && pulled.exit_code.is_some(), "{why} {pulled:?}");
-    let names: Vec<_> =
-        fs::read_dir(master.tree()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(names.len(), 4, "{names:?}");
-    let again = master.pull(scene.spec(3, &[])).await;
+    let cut = async |number| {
+        let from = cut_after(scene.daemon.port, 1_000_000);
+        let (why, pulled) = master.fail(master.spec(number, from, &[])).await;
+        assert!(!pulled.permanent && pulled.exit_code.is_some(), "{why} {pulled:?}");
+        let names: Vec<_> =
+            fs::read_dir(master.tree()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names.len(), 4, "{names:?}");
+    };
+    cut(2).await;
+    cut(3).await;
+    let again = master.pull(scene.spec(4, &[])).await;
     scene.assert_same(&master.tree());
-    // What came before the cut does not come again.
+    // What came before the second cut does not come again.
     assert!(again.changed && again.received_bytes < 2_700_000, "{again:?}");
+
+    // Of the first copy nothing comes again.
+    fs::remove_dir_all(master.tree()).unwrap();
+    master.assign(master.place(HopKind::Upstream, &[])).await;
+    let from = cut_after(scene.daemon.port, 1_000_000);
+    master.fail(master.spec(5, from, &[])).await;
+    let again = master.pull(scene.spec(6, &[])).await;
+    scene.assert_same(&master.tree());
+    assert!(again.received_bytes < 2_700_000, "{again:?}");
     master.assign(master.place(HopKind::Upstream, &[])).await;
     scene.master.end().await;
 }

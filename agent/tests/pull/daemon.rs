@@ -20,7 +20,7 @@ use lockstep_model::removal::RemovalLimit;
 use lockstep_model::sync::Remote;
 use lockstep_model::sync::filter::{Filter, Pattern};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Serves `<dir>/up` as module `m`; ended when dropped.
 pub struct Daemon {
@@ -134,6 +134,7 @@ impl Mirror {
             into,
             links,
             work: None,
+            keeps: true,
         };
         let output = Command::new("rsync")
             .args(argv(&pull, step))

@@ -17,7 +17,7 @@ use lockstep_model::{KeyHash, SyncName, Timestamp};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
-use crate::fleet::{self, Fleet, SYNC, children, courier, eventually};
+use crate::fleet::{self, Fleet, PATIENCE, SYNC, children, courier, eventually};
 
 fn node(name: &str) -> Principal {
     Principal { subject: Subject::Node(name.parse().unwrap()), key_hash: KeyHash([1; 32]) }
@@ -128,7 +128,12 @@ async fn who_loses_its_right_is_cut_off_in_the_middle() {
 
 /// The daemon protocol by hand, up to and with the arguments of the server; what it says to them,
 /// and whether it hangs up.
-async fn give_arguments(fleet: &Fleet, module: &str, args: &[&str]) -> (String, bool) {
+async fn give_arguments(
+    fleet: &Fleet,
+    module: &str,
+    args: &[&str],
+    within: Duration,
+) -> (String, bool) {
     let mut stream = connect(fleet, node("master1")).await;
     let header = Header { sync: SYNC.parse().unwrap(), op: Op::Push { pass: true } };
     assert_eq!(ask(&mut stream, &header).await, Ok(Answer::Go));
@@ -146,7 +151,7 @@ async fn give_arguments(fleet: &Fleet, module: &str, args: &[&str]) -> (String, 
     let args: String = args.iter().map(|arg| format!("{arg}\0")).collect();
     stream.write_all(format!("{args}\0").as_bytes()).await.unwrap();
     let mut rest = Vec::new();
-    let ended = tokio::time::timeout(TAKEN_AFTER, stream.read_to_end(&mut rest)).await;
+    let ended = tokio::time::timeout(within, stream.read_to_end(&mut rest)).await;
     (said + &String::from_utf8_lossy(&rest), ended.is_ok())
 }
 
@@ -191,7 +196,7 @@ async fn a_hostile_source_gets_no_option_that_it_should_not_have() {
         value => format!("--{name}={value}"),
     };
     let refused = async |args: &[&str], name: &str| {
-        let (said, ended) = give_arguments(&fleet, SYNC, args).await;
+        let (said, ended) = give_arguments(&fleet, SYNC, args, PATIENCE).await;
         assert!(ended && !said.contains("hunter2"), "{args:?} was taken: {said:?}");
         let told = || fleet.problem("web1").contains(&format!("--{name}")).then_some(());
         eventually(&format!("--{name} to be refused"), told).await;
@@ -207,9 +212,10 @@ async fn a_hostile_source_gets_no_option_that_it_should_not_have() {
 
     // The control: what our own sender says is taken.
     let args = ["--server", "-re.LsfxCIu", ".", "webroot/"];
-    assert!(!give_arguments(&fleet, SYNC, &args).await.1);
+    assert!(!give_arguments(&fleet, SYNC, &args, TAKEN_AFTER).await.1);
     for module in ["other", "", "#list", "..", "webroot/../other"] {
-        let (said, ended) = give_arguments(&fleet, module, &["--server", "-r", ".", "."]).await;
+        let args = ["--server", "-r", ".", "."];
+        let (said, ended) = give_arguments(&fleet, module, &args, PATIENCE).await;
         assert!(ended && said.lines().all(|l| l.starts_with('@')), "{module:?}: {said:?}");
     }
     fleet.end().await;

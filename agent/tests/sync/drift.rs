@@ -311,6 +311,23 @@ async fn attributes_and_acls_are_repaired_where_they_are_kept() {
     }
     let (outcome, told) = verify(&fleet.master, "web1", SHOW).await;
     assert!(outcome.message.starts_with("equal: ") && told.is_empty(), "{told:?}");
+
+    // What only root sets: a program may bind low ports on the source, and not on the target.
+    let ports = [[1, 0, 0, 2], [0, 4, 0, 0], [0; 4], [0; 4], [0; 4]].concat();
+    set(&fleet.src("c/one"), "security.capability", &ports);
+    set(&fleet.src("c/two"), "trusted.kind", b"one");
+    let (outcome, _) = verify(&fleet.master, "web1", REPAIR).await;
+    assert!(is_ok(&outcome), "{}", outcome.message);
+    let len = getxattr(www.join("c/one"), "security.capability", &mut value[..]).unwrap();
+    assert_eq!(&value[..len], ports);
+    rustix::fs::removexattr(www.join("c/one"), "security.capability").unwrap();
+    set(&www.join("c/two"), "trusted.kind", b"two");
+    let (outcome, told) = verify(&fleet.master, "web1", REPAIR).await;
+    assert!(is_ok(&outcome), "{}", outcome.message);
+    assert_eq!(told, ["c/one", "c/two"].map(|path| format!("differs(xattrs) {path}")));
+    let len = getxattr(www.join("c/two"), "trusted.kind", &mut value[..]).unwrap();
+    assert_eq!(&value[..len], b"one");
+    assert!(getxattr(www.join("c/one"), "security.capability", &mut value[..]).is_ok());
     fleet.end().await;
 }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use lockstep_agent::data::{Dial, Stream};
+use lockstep_agent::data::{Dial, Stream, greet};
 use lockstep_agent::sync::{Settings, SyncEngine};
 use lockstep_model::identity::{Principal, Subject};
 use lockstep_model::sync::{
@@ -25,7 +25,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
 /// Far above what anything here takes, so that only a real fault meets it.
-pub const PATIENCE: Duration = Duration::from_secs(40);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 pub const SYNC: &str = "webroot";
 
 /// Waits for a condition, and says what it waited for when it does not come.
@@ -209,9 +209,11 @@ impl Fleet {
                 let (engine, rate) = (engine.clone(), rate.clone());
                 let caller = caller.lock().unwrap().clone();
                 tokio::spawn(async move {
-                    let (near, far) = tokio::io::duplex(64 << 10);
+                    let (mut near, far) = tokio::io::duplex(64 << 10);
                     tokio::spawn(throttle(stream, far, rate));
-                    engine.serve(near, &caller).await;
+                    if let Some(request) = greet(&mut near, &caller).await {
+                        engine.serve(near, request, &caller).await;
+                    }
                 });
             }
         });

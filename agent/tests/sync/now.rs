@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use lockstep_agent::dispatch;
@@ -104,10 +104,10 @@ async fn a_canary_is_behind_everything_before_it() {
     fleet.watching().await;
     let journal = fleet.dir.path().join("master1/sync").join(SYNC).join(dispatch::JOURNAL);
 
-    let stop = Arc::new(AtomicBool::new(false));
+    let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let writers: Vec<_> = (0..3)
         .map(|writer| {
-            let (stop, src) = (stop.clone(), fleet.src(""));
+            let (stop, count, src) = (stop.clone(), count.clone(), fleet.src(""));
             std::thread::spawn(move || {
                 let mut written = Vec::new();
                 for n in 0.. {
@@ -119,21 +119,28 @@ async fn a_canary_is_behind_everything_before_it() {
                     fs::create_dir_all(src.join(&name).parent().unwrap()).unwrap();
                     fs::write(src.join(&name), "x").unwrap();
                     written.push((name, std::time::Instant::now()));
+                    count.fetch_add(1, Ordering::Relaxed);
                     std::thread::sleep(Duration::from_micros(500));
                 }
                 written
             })
         })
         .collect();
-    let mut asked = Vec::new();
-    for _ in 0..8 {
+    let mut asked: Vec<(_, tokio::task::JoinHandle<_>)> = Vec::new();
+    for n in 1..=8 {
+        // Enough is written before each, and the last is asked when the first has its answer.
+        let begun = count.load(Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(200)).await;
+        let is_time = || {
+            let answered = n < 8 || asked.first().is_some_and(|(_, answer)| answer.is_finished());
+            (answered && count.load(Ordering::Relaxed) >= begun + 50).then_some(())
+        };
+        eventually("enough to be written", is_time).await;
         let at = std::time::Instant::now();
         let master = fleet.master.clone();
         let answer = async move { master.now(&SYNC.parse().unwrap()).await };
         asked.push((at, tokio::spawn(answer)));
     }
-    tokio::time::sleep(Duration::from_millis(300)).await;
     stop.store(true, Ordering::Relaxed);
     let written: Vec<_> = writers.into_iter().flat_map(|w| w.join().unwrap()).collect();
     let mut places = Vec::new();

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use lockstep_agent::sync::Settings;
 use lockstep_model::rate::Rate;
 use lockstep_model::sync::DeliveryState;
 use lockstep_model::task::Outcome;
@@ -48,6 +49,25 @@ async fn limits_change_under_a_transfer() {
     fleet.apply().await;
     fleet.converged("web1").await;
     fleet.converged("web2").await;
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_a_node_sends_counts_in_its_own_limit() {
+    let mut fleet = Fleet::new().await;
+    let limit = |settings: &mut Settings| settings.bandwidth_limit = Some(SLOW);
+    fleet.master = fleet::engine_with(fleet.dir.path(), "master1", limit).await;
+    for head in ["web1", "web2"] {
+        fleet.add_head(head).await;
+    }
+    let half: Vec<u8> = (0..SLOW * 3 / 2).map(|n| (n * n / 7 % 251) as u8).collect();
+    fs::write(fleet.src("half"), half).unwrap();
+    let began = tokio::time::Instant::now();
+    fleet.apply().await;
+    fleet.converged("web1").await;
+    fleet.converged("web2").await;
+    // Three seconds' worth, of which the first may go at once.
+    assert!(began.elapsed().as_secs() >= 2, "{:?}", began.elapsed());
     fleet.end().await;
 }
 

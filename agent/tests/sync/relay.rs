@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use lockstep_agent::data::greet;
 use lockstep_agent::sync::SyncEngine;
 use lockstep_model::KeyHash;
 use lockstep_model::identity::{Principal, Subject};
@@ -30,7 +31,12 @@ fn listen(dir: &Path, node: &str, engine: &SyncEngine, caller: &str) {
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let (engine, caller) = (engine.clone(), caller.clone());
-            tokio::spawn(async move { engine.serve(stream, &caller).await });
+            tokio::spawn(async move {
+                let mut stream = stream;
+                if let Some(request) = greet(&mut stream, &caller).await {
+                    engine.serve(stream, request, &caller).await;
+                }
+            });
         }
     });
 }
@@ -332,12 +338,10 @@ async fn what_is_held_on_a_relay_is_held_behind_it_and_let_go_with_it() {
         let www = tree.www(node);
         (0..20).filter(|n| www.join(format!("many-{n}")).exists()).collect::<Vec<_>>()
     };
-    assert!(
-        left("w1").len() >= 15 && left("w1") == left("w2"),
-        "{:?} {:?}",
-        left("w1"),
-        left("w2")
-    );
+    assert!(left("w1").len() >= 15, "{:?}", left("w1"));
+    // What went before the limit was reached may be on its way.
+    eventually("the same to be left", || (left("w1") == left("w2")).then_some(())).await;
+    assert!(left("w2").len() >= 15, "{:?}", left("w2"));
     // A pass that is held brings the rest as well, and on.
     for node in ["w1", "w2"] {
         fs::write(tree.www(node).join("other"), "changed by somebody").unwrap();

@@ -65,6 +65,40 @@ async fn copies_that_are_there_follow_what_they_are_to_look_like() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn files_are_written_as_the_settings_say() {
+    const ODD: u32 = 4321;
+    let mut fleet = Fleet::new().await;
+    let values = [
+        ("sparse", "yes"),
+        ("compress", "yes"),
+        ("checksum", "yes"),
+        ("whole-file", "yes"),
+        ("partial", "yes"),
+        ("chown", "4321:4321"),
+    ];
+    fleet.options.set(values).unwrap();
+    let mut holes = vec![0; 4 << 20];
+    holes.push(1);
+    fs::write(fleet.src("holes"), &holes).unwrap();
+    fleet.add_head("web1").await;
+    fleet.apply().await;
+    fleet.state("web1", DeliveryState::Idle).await;
+    let copy = fleet.www("web1").join("holes");
+    assert_eq!(fs::read(&copy).unwrap(), holes);
+    let found = fs::metadata(&copy).unwrap();
+    assert!(found.blocks() * 512 < 1 << 20, "{} blocks", found.blocks());
+    assert_eq!((found.uid(), found.gid()), (ODD, ODD));
+    // Sparse and in place exclude each other in old versions of rsync.
+    let values = [("sparse", "no"), ("partial", "no"), ("inplace", "yes"), ("chown", "none")];
+    change(&mut fleet, &values).await;
+    fleet.converged("web1").await;
+    fs::write(fleet.src("holes"), "short").unwrap();
+    fleet.converged("web1").await;
+    assert_eq!(fs::metadata(&copy).unwrap().ino(), found.ino(), "it was written anew");
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_copy_that_was_filled_by_other_means_is_taken_as_complete() {
     let mut fleet = Fleet::new().await;
     fleet.options.initial = Initial::Skip;

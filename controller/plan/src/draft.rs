@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use lockstep_model::reason::Reason;
 use lockstep_model::record::{Key, Record, Write};
 use lockstep_model::task::{Slot, Task, TaskSpec};
-use lockstep_model::{Millis, MirrorName, NodeName, TaskId, Timestamp};
+use lockstep_model::{ClusterName, Millis, MirrorName, NodeName, TaskId, Timestamp};
 
 use crate::mirrors::Rest;
 use crate::{Plan, World};
@@ -123,7 +123,11 @@ impl<'a> Draft<'a> {
     }
 
     pub fn rest(&mut self, name: MirrorName, rest: Rest) {
-        self.plan.rests.push((name, rest));
+        self.plan.rests.mirrors.push((name, rest));
+    }
+
+    pub fn rest_cluster(&mut self, name: ClusterName, until: Option<Timestamp>) {
+        self.plan.rests.clusters.push((name, until));
     }
 
     /// Plan again at `at`, when not before.

@@ -1,6 +1,8 @@
 //! Answers "why does nothing happen" for one subject: the reasons of the last plan, and what agents
 //! report. Reads only; decides nothing.
 
+mod clusters;
+
 use lockstep_model::id::quote;
 use lockstep_model::node::{NodeAdmin, NodeHealth};
 use lockstep_model::reason::Reason;
@@ -14,7 +16,8 @@ use crate::mirrors;
 use crate::tasks::{part, waiting_for};
 
 /// `reasons` are those of the last plan. Subjects are `sync/webroot`, `sync/webroot/web1`,
-/// `mirror/fedora`, `mirror/fedora/web1`, `node/web1`, `task/42.0`, `store`; the empty one is everything.
+/// `mirror/fedora`, `mirror/fedora/web1`, `cluster/main`, `cluster/main/db1`, `node/web1`, `task/42.0`,
+/// `store`; the empty one is everything.
 pub fn explain(
     world: &World,
     reasons: &[Reason],
@@ -33,6 +36,8 @@ pub fn explain(
             syncs.for_each(|sync| found.extend(reported(world, uses, &sync.value)));
             let mirrors = world.mirrors().values();
             mirrors.for_each(|mirror| found.extend(of_mirror(world, &mirror.value.name, now)));
+            let clusters = world.clusters().values().map(|cluster| &cluster.value);
+            clusters.for_each(|cluster| found.extend(clusters::of_itself(world, cluster, now)));
             return Ok(found);
         }
         ["store"] => planned(&|_| false),
@@ -80,10 +85,18 @@ pub fn explain(
             found.extend(health(world, &node, now));
             found
         }
+        ["cluster", name] => clusters::of_cluster(world, &name.parse()?, now)?,
+        ["cluster", name, node] => {
+            let node = find_node(world, node)?;
+            clusters::of_member(world, &name.parse()?, &node, now)?
+        }
         ["node", name] => {
             let node = find_node(world, name)?;
             let part = format!("/{node}");
-            let is_part = |r: &Reason| r.subject.starts_with("sync/") && r.subject.ends_with(&part);
+            let is_part = |r: &Reason| {
+                let of = ["sync/", "cluster/"].iter().any(|of| r.subject.starts_with(of));
+                of && r.subject.ends_with(&part)
+            };
             let mut found: Vec<Reason> = health(world, &node, now).into_iter().collect();
             found.extend(admin(world, &node));
             found.extend(planned(&|reason| reason.subject == subject || is_part(reason)));
@@ -99,13 +112,17 @@ pub fn explain(
             });
             let of_mirrors = involved.flat_map(|mirror| of_mirror(world, &mirror.name, now));
             found.extend(of_mirrors.filter(|r| r.subject.ends_with(&part)));
+            let clusters = world.clusters().values().map(|cluster| &cluster.value);
+            let involved = clusters.filter(|cluster| cluster.member(&node).is_some());
+            let of = involved.flat_map(|cluster| clusters::of_itself(world, cluster, now));
+            found.extend(of.filter(is_part));
             found
         }
         ["task", id] => of_task(world, reasons, id.parse()?)?,
         _ => {
             let message = format!(
-                "subject must be sync/NAME, sync/NAME/NODE, mirror/NAME, mirror/NAME/NODE, node/NAME, \
-                 task/ID or store, not {}",
+                "subject must be sync/NAME, sync/NAME/NODE, mirror/NAME, mirror/NAME/NODE, \
+                 cluster/NAME, cluster/NAME/NODE, node/NAME, task/ID or store, not {}",
                 quote(subject)
             );
             return Err(Reject::new(Code::InvalidArgument, "invalid", "subject", message));

@@ -4,8 +4,10 @@
 pub mod admit;
 pub mod authorize;
 pub mod check;
+pub mod clusters;
 mod draft;
 pub mod explain;
+pub mod leases;
 pub mod members;
 pub mod mirrors;
 pub mod passes;
@@ -22,7 +24,7 @@ pub mod world;
 
 use lockstep_model::reason::Reason;
 use lockstep_model::record::{Actor, TXN_WRITES_MAX, Txn, Write};
-use lockstep_model::{MirrorName, Revision, Timestamp};
+use lockstep_model::{ClusterName, MirrorName, Revision, Timestamp};
 
 use crate::draft::Draft;
 pub use crate::mirrors::{Limits, Rest};
@@ -43,8 +45,21 @@ pub struct Plan {
     pub wake_at: Option<Timestamp>,
     /// More was wanted than one transaction holds: the next round goes on.
     pub cut: bool,
-    /// Mirrors that need no look until then; for `World::rest`, before anything else is applied.
-    pub rests: Vec<(MirrorName, Rest)>,
+    /// For `World::rest`, before anything else is applied.
+    pub rests: Rests,
+}
+
+/// What needs no look until then.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Rests {
+    pub(crate) mirrors: Vec<(MirrorName, Rest)>,
+    pub(crate) clusters: Vec<(ClusterName, Option<Timestamp>)>,
+}
+
+impl Rests {
+    pub fn is_empty(&self) -> bool {
+        self.mirrors.is_empty() && self.clusters.is_empty()
+    }
 }
 
 impl Plan {
@@ -85,6 +100,7 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
     passes::follow(&mut draft, &desired);
     tasks::reconcile(&mut draft, &desired);
     mirrors::plan(&mut draft);
+    clusters::plan(&mut draft);
     prune::prune(&mut draft);
     draft.finish()
 }

@@ -1,16 +1,18 @@
-//! Who belongs to a sync or a mirror: those named, and the nodes whose labels match. Reads only.
+//! Who belongs to a sync or a mirror: those named, and the nodes whose labels match; and who uses
+//! which directory. Reads only.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use lockstep_model::cluster::{self, Cluster, Instance};
 use lockstep_model::mirror::{Mirror, REPLICAS_MAX};
 use lockstep_model::node::{Node, NodeAdmin};
 use lockstep_model::path::DirPath;
 use lockstep_model::rate::Rate;
 use lockstep_model::sync::{Place, Sync, TARGETS_MAX, TargetAt};
 use lockstep_model::task::{Slot, TaskSpec};
-use lockstep_model::{MirrorName, NodeName, SyncName, Timestamp};
+use lockstep_model::{ClusterName, MirrorName, NodeName, SyncName, Timestamp};
 
 use crate::World;
 
@@ -61,6 +63,7 @@ pub fn involves(world: &World, sync: &Sync, node: &NodeName) -> bool {
 pub enum Owner {
     Sync(SyncName),
     Mirror(MirrorName),
+    Cluster(ClusterName),
 }
 
 impl Owner {
@@ -69,6 +72,7 @@ impl Owner {
         match self {
             Self::Sync(sync) => format!("sync/{sync}"),
             Self::Mirror(mirror) => format!("mirror/{mirror}"),
+            Self::Cluster(cluster) => format!("cluster/{cluster}"),
         }
     }
 }
@@ -78,11 +82,12 @@ impl fmt::Display for Owner {
         match self {
             Self::Sync(sync) => write!(f, "sync {sync}"),
             Self::Mirror(mirror) => write!(f, "mirror {mirror}"),
+            Self::Cluster(cluster) => write!(f, "cluster {cluster}"),
         }
     }
 }
 
-/// The directories that syncs and mirrors use, by node; made once for many questions.
+/// The directories that syncs, mirrors and clusters use, by node; made once for many questions.
 #[derive(Clone, Default, Debug)]
 pub struct Uses {
     by_node: BTreeMap<NodeName, Vec<Use>>,
@@ -99,11 +104,14 @@ struct Use {
 
 impl Use {
     /// Two syncs may read one directory, and no sync may write what another reads, so that there are
-    /// no loops of syncs. A sync may read what a mirror writes.
+    /// no loops of syncs. A sync may read what a mirror writes. A running database's files are for
+    /// nobody else.
     fn clashes(&self, owner: &Owner, path: &DirPath, written: bool) -> bool {
         let in_one = match (&self.owner, owner) {
-            (Owner::Sync(_), Owner::Sync(_)) => self.written || written,
-            _ => self.written && written,
+            (Owner::Mirror(_), _) | (_, Owner::Mirror(_)) => self.written && written,
+            (Owner::Sync(_) | Owner::Cluster(_), Owner::Sync(_) | Owner::Cluster(_)) => {
+                self.written || written
+            }
         };
         in_one && self.owner != *owner && self.path.overlaps(path)
     }
@@ -117,6 +125,9 @@ impl Uses {
         }
         for mirror in world.mirrors().values() {
             uses.note_mirror(world, &mirror.value);
+        }
+        for cluster in world.clusters().values() {
+            uses.note_cluster(&cluster.value);
         }
         uses
     }
@@ -172,6 +183,16 @@ impl Uses {
         }
     }
 
+    fn note_cluster(&mut self, cluster: &Cluster) {
+        for member in &cluster.members {
+            for path in dirs(cluster, member) {
+                let owner = Owner::Cluster(cluster.name.clone());
+                let age = cluster.created_at;
+                self.note(&member.node, Use { owner, age, path, written: true, selected: false });
+            }
+        }
+    }
+
     /// Another one that `owner` may not share the directory with that it writes. What is selected
     /// gives way to what is named, and to what is older.
     pub(crate) fn in_the_way(
@@ -206,6 +227,12 @@ impl Uses {
         let found = others.find(clash)?;
         Some((&found.owner, &found.path, found.written))
     }
+}
+
+/// A member's directories: of its data, and of its log when that is elsewhere.
+pub(crate) fn dirs(cluster: &Cluster, member: &cluster::Member) -> impl Iterator<Item = DirPath> {
+    let Instance { data_dir, wal_dir, .. } = cluster.instance(member);
+    data_dir.into_iter().chain(wal_dir)
 }
 
 fn is_there(node: &Node) -> bool {

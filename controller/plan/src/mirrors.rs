@@ -38,7 +38,7 @@ pub(crate) fn plan(draft: &mut Draft<'_>) {
         if room.is_full() || draft.is_cut() {
             break;
         }
-        if room.has(queued.host.as_deref()) {
+        if room.has(&queued.hosts) {
             looked.insert(name);
             look_silently(draft, &mut room, name);
         }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use lockstep_model::record::{Key, Record, Write};
 use lockstep_model::schedule::{Progress, Schedule};
-use lockstep_model::sync::{Pass, Sync, SyncState};
+use lockstep_model::sync::{Pass, Sync, SyncState, TARGETS_MAX};
 use lockstep_model::task::{SyncVerify, TaskSpec};
 use lockstep_model::{Invalid, Millis, NodeName, SyncName, Timestamp};
 
@@ -26,7 +26,7 @@ pub(crate) fn follow(draft: &mut Draft<'_>, desired: &Desired) {
         let courses: Vec<(Pass, Course)> =
             schedules.iter().map(|(pass, schedule)| (*pass, Course::of(schedule))).collect();
         let members = members(world, uses, sync).0;
-        for member in &members {
+        for member in from_the_source_down(world, sync, &members) {
             follow_target(draft, desired, sync, &courses, member);
         }
         for state in world.sync_states_of(&sync.name) {
@@ -47,6 +47,26 @@ pub(crate) fn follow(draft: &mut Draft<'_>, desired: &Desired) {
             targets.keys().for_each(|target| stop(draft, name, target));
         }
     }
+}
+
+/// Relays before the targets that they feed.
+fn from_the_source_down<'a, 'w>(
+    world: &World,
+    sync: &Sync,
+    members: &'a [Member<'w>],
+) -> Vec<&'a Member<'w>> {
+    let mut members: Vec<_> = members.iter().collect();
+    if sync.options.fanout.is_some() {
+        members.sort_by_cached_key(|member| {
+            let above = |node: &&NodeName| {
+                let feeder = feeder(world, sync, node);
+                (*feeder != sync.source.node).then_some(feeder)
+            };
+            // What goes round is no deeper than all of them.
+            std::iter::successors(Some(member.node), above).take(TARGETS_MAX).count()
+        });
+    }
+    members
 }
 
 fn is_followed(sync: &Sync) -> bool {
@@ -96,7 +116,10 @@ fn follow_target(
     let mut writes = Vec::new();
     for (pass, course) in courses() {
         let spec = spec(*pass, sync, target);
-        let place = place(draft, feeder, &spec);
+        let place = match is_compared_above(draft, *pass, sync, feeder) {
+            true => Place::Taken,
+            false => place(draft, feeder, &spec),
+        };
         let progress = before.and_then(|before| before.get(pass)).cloned().unwrap_or_default();
         let name = splay_name(sync, *pass, target);
         let look = match course.look(&name, &progress, place, draft.now) {
@@ -139,6 +162,16 @@ fn spec(pass: Pass, sync: &Sync, target: &NodeName) -> TaskSpec {
         Pass::Verify => verify(false),
     };
     TaskSpec::SyncVerify(SyncVerify { sync, target, content, repair, paths })
+}
+
+/// Whether the copy that a target is fed from is being compared itself: until it is mended it would be
+/// the measure of what is wrong with it.
+fn is_compared_above(draft: &Draft<'_>, pass: Pass, sync: &Sync, feeder: &NodeName) -> bool {
+    if pass == Pass::Resync || *feeder == sync.source.node {
+        return false;
+    }
+    let above = crate::members::feeder(draft.world, sync, feeder);
+    place(draft, above, &spec(pass, sync, feeder)) != Place::Free
 }
 
 /// A slot has one run at a time; people may have asked for the one that is there.

@@ -79,7 +79,12 @@ fn is_moot(world: &World, desired: &Desired, task: &Task) -> bool {
     let Some(sync) = slot.sync().and_then(|sync| world.syncs().get(sync)) else { return true };
     let sync = &sync.value;
     match &slot {
-        Slot::Sync(_) | Slot::Mirror(_) | Slot::Pull(_) | Slot::Hooks(_) => false,
+        Slot::Sync(_)
+        | Slot::Mirror(_)
+        | Slot::Pull(_)
+        | Slot::Hooks(_)
+        | Slot::Cluster(_)
+        | Slot::Act(_) => false,
         Slot::Barrier(_) => task.node != sync.source.node || !works(world, &task.node),
         Slot::Resync(_, target) | Slot::Verify(_, target) | Slot::Unhold(_, target) => {
             !is_wanted(world, desired, sync, target, &task.node)

@@ -3,13 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lockstep_model::cluster::MemberReport;
 use lockstep_model::mirror::MirrorReport;
 use lockstep_model::node::{NodeAdmin, NodeHealth, NodeReport};
 use lockstep_model::observation::{Observation, Told};
 use lockstep_model::sync::SyncReport;
 use lockstep_model::task::{Slot, TaskPhase};
-use lockstep_model::{Millis, MirrorName, NodeName, Revision, SyncName, TaskId, Timestamp};
+use lockstep_model::{
+    ClusterName, Millis, MirrorName, NodeName, Revision, SyncName, TaskId, Timestamp,
+};
 
+use crate::leases::Uptime;
 use crate::members::involves;
 use crate::world::World;
 
@@ -35,6 +39,7 @@ pub struct Seen {
     pub warned_since: Timestamp,
     syncs: BTreeMap<SyncName, Reported>,
     mirrors: BTreeMap<MirrorName, MirrorReport>,
+    clusters: BTreeMap<ClusterName, Heard<MemberReport>>,
     /// What the agent has a part in and the records give it none: left over from a lost store, or
     /// from an earlier node of that name.
     strays: BTreeSet<Slot>,
@@ -45,6 +50,15 @@ pub struct Seen {
 pub enum Stream {
     Open { since: Timestamp },
     Closed { since: Timestamp, why: String },
+}
+
+/// What was said, and when by the clock of leases.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Heard<T> {
+    pub at: Uptime,
+    /// On the stream that is open; else it is what was so before.
+    pub current: bool,
+    pub report: T,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -81,6 +95,7 @@ impl Seen {
             warned_since: now,
             syncs: BTreeMap::new(),
             mirrors: BTreeMap::new(),
+            clusters: BTreeMap::new(),
             strays: BTreeSet::new(),
             phases: BTreeMap::new(),
         }
@@ -98,6 +113,11 @@ impl Seen {
     /// What it says of a mirror it has a part in.
     pub fn mirror(&self, mirror: &MirrorName) -> Option<&MirrorReport> {
         self.mirrors.get(mirror)
+    }
+
+    /// What it says of a cluster it has a part in.
+    pub fn cluster(&self, cluster: &ClusterName) -> Option<&Heard<MemberReport>> {
+        self.clusters.get(cluster)
     }
 
     /// None: the agent has not confirmed the task.
@@ -127,6 +147,15 @@ impl Seen {
 
     pub(crate) fn forget_mirror(&mut self, mirror: &MirrorName) {
         self.mirrors.remove(mirror);
+    }
+
+    pub(crate) fn forget_cluster(&mut self, cluster: &ClusterName) {
+        self.clusters.remove(cluster);
+    }
+
+    /// What was said of clusters may not be so any more.
+    fn outdate_clusters(&mut self) {
+        self.clusters.values_mut().for_each(|heard| heard.current = false);
     }
 
     fn add_stray(&mut self, slot: Slot) -> bool {
@@ -165,6 +194,9 @@ impl World {
             Observation::Mirror { mirror, .. } => {
                 self.newest(node, &Slot::Mirror(mirror.clone())).is_some()
             }
+            Observation::Cluster { cluster, .. } => {
+                self.newest(node, &Slot::Cluster(cluster.clone())).is_some()
+            }
             Observation::Task { id, .. } => self.task_at(node, *id).is_some_and(|t| t.is_live()),
             _ => true,
         };
@@ -176,6 +208,7 @@ impl World {
             self.touch_node(node);
         }
         let revision = self.revision();
+        let up = self.leases().now();
         let seen = self.seen.entry(node.clone()).or_insert_with(|| Seen::new(now));
         seen.last_contact_at = now;
         match observation {
@@ -187,6 +220,7 @@ impl World {
                 }
                 seen.phases.clear();
                 seen.strays.clear();
+                seen.outdate_clusters();
                 self.touch_node(node);
                 true
             }
@@ -194,6 +228,7 @@ impl World {
                 let was_open = seen.is_connected();
                 if was_open {
                     seen.stream = Stream::Closed { since: now, why };
+                    seen.outdate_clusters();
                     self.touch_node(node);
                 }
                 was_open
@@ -230,6 +265,29 @@ impl World {
             Observation::Mirror { mirror, report: None } => {
                 seen.mirrors.remove(&mirror);
                 seen.strays.remove(&Slot::Mirror(mirror))
+            }
+            Observation::Cluster { cluster, report: Some(_) } if !has_part => {
+                let is_new = seen.add_stray(Slot::Cluster(cluster.clone()));
+                self.touch_cluster(&cluster);
+                is_new
+            }
+            Observation::Cluster { cluster, report: Some(report) } => {
+                let report = *report;
+                let heard = Heard { at: up, current: true, report: report.clone() };
+                let last = seen.clusters.insert(cluster.clone(), heard);
+                let affects = last.is_none_or(|last| {
+                    !last.current || self.tells_rules(&cluster, &last.report, &report)
+                });
+                if affects {
+                    self.touch_cluster(&cluster);
+                }
+                affects
+            }
+            Observation::Cluster { cluster, report: None } => {
+                let had = seen.clusters.remove(&cluster).is_some();
+                let stray = seen.strays.remove(&Slot::Cluster(cluster.clone()));
+                self.touch_cluster(&cluster);
+                stray || had
             }
             Observation::Task { id, phase } => {
                 has_part && seen.phases.insert(id, phase) != Some(phase)

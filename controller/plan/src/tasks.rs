@@ -235,6 +235,7 @@ pub(crate) fn part(slot: &Slot, node: &NodeName) -> String {
         Slot::Mirror(mirror) | Slot::Pull(mirror) | Slot::Hooks(mirror) => {
             format!("mirror/{mirror}/{node}")
         }
+        Slot::Cluster(cluster) | Slot::Act(cluster) => format!("cluster/{cluster}/{node}"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Everything the planner may look at: all records in memory, and what agents said since the start.
 //! Changes only by `apply` and `observe`; decides nothing.
 
+mod clusters;
 mod mirrors;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,6 +41,7 @@ pub struct World {
     replicas: BTreeMap<MirrorName, Table<NodeName, ReplicaState>>,
     runs: BTreeMap<RunId, Table<NodeName, Run>>,
     secrets: Table<MirrorName, Secret>,
+    of_clusters: clusters::Clusters,
     tasks: Table<(NodeName, TaskId), Task>,
     requests: Table<RequestId, RequestDone>,
     /// Index of the tasks of syncs, oldest first.
@@ -137,6 +139,10 @@ impl World {
                 self.agenda.touch(&value.mirror);
                 self.secrets.insert(value.mirror.clone(), Versioned { revision, value });
             }
+            Record::Cluster(_)
+            | Record::ClusterState(_)
+            | Record::Failover(_)
+            | Record::ClusterSecret(_) => self.put_cluster_record(revision, record),
             Record::Request(value) => {
                 self.requests.insert(value.id.clone(), Versioned { revision, value });
             }
@@ -211,6 +217,9 @@ impl World {
             Key::Secret(name) => {
                 self.agenda.touch(name);
                 self.secrets.remove(name);
+            }
+            Key::Cluster(_) | Key::ClusterState(_) | Key::Failover(..) | Key::ClusterSecret(_) => {
+                self.delete_cluster_record(key)
             }
             Key::Request(id) => {
                 self.requests.remove(id);
@@ -325,7 +334,9 @@ impl World {
     /// Every slot that has a task, with its tasks' ids, oldest first.
     pub fn slots(&self) -> impl Iterator<Item = (&NodeName, &Slot, &BTreeSet<TaskId>)> {
         let of_mirrors = self.mirror_slots.values().flatten();
-        self.slots.iter().chain(of_mirrors).map(|((node, slot), ids)| (node, slot, ids))
+        let of_clusters = self.of_clusters.slots.values().flatten();
+        let all = self.slots.iter().chain(of_mirrors).chain(of_clusters);
+        all.map(|((node, slot), ids)| (node, slot, ids))
     }
 
     pub(crate) fn sync_slots(&self) -> impl Iterator<Item = (&NodeName, &Slot, &BTreeSet<TaskId>)> {
@@ -336,6 +347,7 @@ impl World {
         let slots = match slot.subject() {
             Subject::Sync(_) => &self.slots,
             Subject::Mirror(mirror) => self.mirror_slots.get(mirror)?,
+            Subject::Cluster(cluster) => self.of_clusters.slots.get(cluster)?,
         };
         slots.get(&(node.clone(), slot.clone()))
     }
@@ -364,8 +376,13 @@ impl World {
                 |v: &Versioned<T>| Versioned { revision: v.revision, value: wrap(v.value.clone()) };
             rows.into_iter().map(row).collect()
         }
-        let mut records = all(&self.fleet, Record::Fleet);
         // '-' sorts before '/'.
+        let mut records = all(self.cluster_secrets().values(), Record::ClusterSecret);
+        let boxed = |state| Record::ClusterState(Box::new(state));
+        records.extend(all(self.cluster_states().values(), boxed));
+        records.extend(all(self.clusters().values(), |c| Record::Cluster(Box::new(c))));
+        records.extend(all(self.all_failovers(), |f| Record::Failover(Box::new(f))));
+        records.extend(all(&self.fleet, Record::Fleet));
         records.extend(all(self.mirror_states.values(), Record::MirrorState));
         records.extend(all(self.mirrors.values(), Record::Mirror));
         records.extend(all(self.nodes.values(), Record::Node));

@@ -3,15 +3,17 @@
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use lockstep_model::cluster::Renewal;
 use lockstep_model::identity::Principal;
 use lockstep_model::mirror::RunId;
 use lockstep_model::observation::Observation;
 use lockstep_model::reason::Reason;
 use lockstep_model::record::{Actor, Change};
 use lockstep_model::request::Request;
-use lockstep_model::{Code, Incarnation, NodeName, Reject, Revision, TaskId};
+use lockstep_model::{Code, Incarnation, Millis, NodeName, Reject, Revision, TaskId};
 use lockstep_plan::World;
 use lockstep_plan::admit::{Admitted, Conditions};
+use lockstep_plan::leases::NoLease;
 use lockstep_proto::convert::agent::Hello;
 use lockstep_transport::telemetry::current_traceparent;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -135,7 +137,7 @@ impl Shared {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// For the loop alone.
+    /// For the loop, and for what no record holds.
     pub fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
@@ -204,6 +206,26 @@ impl DriverHandle {
         observation: Observation,
     ) -> Result<(), Reject> {
         self.send(Event::Observed { node: node.clone(), session, observation }).await
+    }
+
+    /// A holder asks for its lease anew: answered at once from what is recorded, whatever the loop waits
+    /// for. With it, whether it brings something to be planned for. None: the stream is not the node's any
+    /// more.
+    pub fn renew_lease(
+        &self,
+        node: &NodeName,
+        session: SessionId,
+        renewal: &Renewal,
+    ) -> Option<(Result<Option<Millis>, NoLease>, bool)> {
+        let Renewal { cluster, term, sent_ms: _, away } = renewal;
+        let mut state = self.shared.write();
+        // Under the lock, so that no tick before it was later.
+        let now = super::uptime();
+        let is_current = self.shared.sessions.is_current(node, session);
+        is_current.then(|| {
+            let is_news = state.world.note_away(node, cluster, *away);
+            (state.world.renew_lease(node, cluster, *term, now), is_news)
+        })
     }
 
     pub async fn heard(&self, node: &NodeName) -> Result<(), Reject> {

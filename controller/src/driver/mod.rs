@@ -4,6 +4,7 @@
 
 mod ends;
 mod handle;
+mod places;
 #[cfg(test)]
 mod tests;
 
@@ -16,15 +17,17 @@ use lockstep_model::record::{Change, Key, Record, Txn, Write};
 use lockstep_model::{Code, Millis, NodeName, Reject, Revision, Timestamp};
 use lockstep_plan::admit::admit_once;
 use lockstep_plan::authorize::authenticate;
+use lockstep_plan::leases::Uptime;
 use lockstep_plan::{Limits, PLAN_ROUNDS_MAX, World, plan};
-use lockstep_transport::clock;
 use lockstep_transport::connections::Connections;
+use lockstep_transport::{boottime, clock};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::timeout;
 
 use ends::Ends;
 pub use handle::{Ask, Attach, Attached, Done, DriverHandle};
 use handle::{Event, Shared, State};
+use places::Places;
 
 use crate::session::Goodbye;
 use crate::store::retention::compact_upto;
@@ -56,13 +59,37 @@ pub enum Fatal {
 
 type Answer = Result<Done, Reject>;
 
+/// An instant on both clocks, whichever comes there first: one may be set back, and leases end on
+/// the other.
+#[derive(Clone, Copy)]
+struct Wake {
+    at: Timestamp,
+    up: Uptime,
+}
+
+impl Wake {
+    fn new(at: Timestamp) -> Self {
+        let wait = at.since(clock::now());
+        Self { at, up: Uptime(uptime().0.saturating_add(wait.0)) }
+    }
+
+    fn wait(self) -> Millis {
+        self.at.since(clock::now()).min(self.up.since(uptime()))
+    }
+}
+
+fn uptime() -> Uptime {
+    boottime::now().into()
+}
+
 pub struct Driver {
     store: Arc<dyn Store>,
     shared: Arc<Shared>,
     events: mpsc::Receiver<Event>,
     connections: Connections,
     /// When time alone changes the plan.
-    wake_at: Option<Timestamp>,
+    wake: Option<Wake>,
+    places: Places,
     /// Of the last request that was carried out: new tasks are its children.
     traceparent: Option<String>,
     /// To be given when the world is quiet; at most `BATCH_MAX`.
@@ -76,7 +103,9 @@ impl Driver {
         connections: Connections,
     ) -> Result<(Self, DriverHandle), StoreError> {
         let snapshot = store.snapshot().await?;
-        let world = World::from_records(snapshot.revision, snapshot.records.into_values());
+        let mut world = World::from_records(snapshot.revision, snapshot.records.into_values());
+        // Nobody else has the store open any more, and so nobody grants.
+        world.leases_mut().start(uptime());
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let shared = Arc::new(Shared::new(
             State { world, reasons: Vec::new() },
@@ -88,7 +117,8 @@ impl Driver {
             shared,
             events,
             connections,
-            wake_at: None,
+            wake: None,
+            places: Places::default(),
             traceparent: None,
             answers: Vec::new(),
         };
@@ -111,9 +141,12 @@ impl Driver {
                 batch.push(event);
             }
             let stop = batch.iter().any(|event| matches!(event, Event::Stop));
-            let mut dirty = self.wake_at.is_some_and(|at| at <= clock::now());
+            let mut dirty = self.wake.is_some_and(|wake| wake.wait() == Millis(0));
             let mut ends = Ends::default();
-            for event in batch {
+            let held = if stop { self.places.take_all() } else { self.places.take_due() };
+            let fresh: Vec<Event> =
+                batch.into_iter().filter_map(|event| self.hold(event, stop)).collect();
+            for event in held.into_iter().chain(fresh) {
                 let Some(event) = ends.take(event) else { continue };
                 if !Ends::may_wait_for(&event) {
                     dirty |= self.store_ends(&mut ends).await?;
@@ -123,6 +156,7 @@ impl Driver {
             dirty |= self.store_ends(&mut ends).await?;
             if dirty {
                 self.settle().await?;
+                self.settle_places();
             }
             // After planning, so that who asked then sees the tasks that came of it.
             let revision = self.shared.read().world.revision();
@@ -138,16 +172,22 @@ impl Driver {
 
     /// The next event; `Wake` when it is time to plan again. None: nobody is left to send one.
     async fn next(&mut self) -> Option<Event> {
-        let Some(at) = self.wake_at else { return self.events.recv().await };
-        let wait = at.since(clock::now()).min(WAIT_MAX);
-        match timeout(wait.into(), self.events.recv()).await {
+        let waits = [self.wake, self.places.due()].into_iter().flatten().map(Wake::wait);
+        let Some(wait) = waits.min() else { return self.events.recv().await };
+        match timeout(wait.min(WAIT_MAX).into(), self.events.recv()).await {
             Ok(event) => event,
             Err(_) => Some(Event::Wake),
         }
     }
 
+    /// The time of leases goes on.
+    fn tick(&self) {
+        self.shared.write().world.leases_mut().tick(uptime());
+    }
+
     /// True when the plan may have changed.
     async fn take(&mut self, event: Event) -> Result<bool, Fatal> {
+        self.tick();
         match event {
             Event::Stop | Event::Wake => Ok(false),
             Event::Turn(reply) => {
@@ -245,6 +285,7 @@ impl Driver {
     async fn settle(&mut self) -> Result<(), Fatal> {
         let mut rounds = 0;
         while rounds < PLAN_ROUNDS_MAX {
+            self.tick();
             let now = clock::now();
             let (plan, txn) = {
                 let state = self.shared.read();
@@ -252,7 +293,7 @@ impl Driver {
                 let txn = plan.txn(&state.world, now);
                 (plan, txn)
             };
-            self.wake_at = plan.wake_at;
+            self.wake = plan.wake_at.map(Wake::new);
             if !plan.rests.is_empty() {
                 self.shared.write().world.rest(plan.rests);
             }
@@ -264,7 +305,7 @@ impl Driver {
             tracing::info!(rules = txn.cause, writes = txn.writes.len(), "planned");
             if let Err(reject) = self.commit(self.traced(txn)).await? {
                 tracing::error!(why = %reject, "the store refused what was planned; planning again later");
-                self.wake_at = Some(now + PLAN_PAUSE);
+                self.wake = Some(Wake::new(now + PLAN_PAUSE));
                 return Ok(());
             }
             rounds += usize::from(!plan.cut);
@@ -273,7 +314,7 @@ impl Driver {
             rounds,
             "the plan does not come to rest; this is a bug: keep the log, and see lockstepctl explain"
         );
-        self.wake_at = Some(clock::now() + PLAN_PAUSE);
+        self.wake = Some(Wake::new(clock::now() + PLAN_PAUSE));
         Ok(())
     }
 
@@ -323,6 +364,13 @@ impl Driver {
                         self.shared.sessions.wake(&mirror.value.master);
                     }
                 }
+                // As above, of every member.
+                Key::ClusterSecret(name) => {
+                    let cluster = state.world.clusters().get(&name);
+                    for member in cluster.iter().flat_map(|cluster| &cluster.value.members) {
+                        self.shared.sessions.wake(&member.node);
+                    }
+                }
                 // Agents have to be told its new incarnation, which is a first word.
                 Key::Fleet => {
                     let adopted = Goodbye::new("adopted", "the store was adopted: connect anew");
@@ -337,6 +385,9 @@ impl Driver {
                 | Key::MirrorState(_)
                 | Key::Replica(..)
                 | Key::Run(..)
+                | Key::Cluster(_)
+                | Key::ClusterState(_)
+                | Key::Failover(..)
                 | Key::Request(_) => {}
             }
         }
@@ -410,6 +461,10 @@ fn holder(world: &World, key: &Key) -> Option<Principal> {
         | Key::Replica(..)
         | Key::Run(..)
         | Key::Secret(_)
+        | Key::Cluster(_)
+        | Key::ClusterState(_)
+        | Key::Failover(..)
+        | Key::ClusterSecret(_)
         | Key::Task(..)
         | Key::Request(_) => None,
     }

@@ -1,5 +1,8 @@
 //! The loop over a store whose disk does what a test says.
 
+mod leases;
+mod places;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 

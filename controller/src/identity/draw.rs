@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 const ID_BYTES: usize = 5;
 /// Bytes of a push token's secret.
 const PUSH_SECRET_BYTES: usize = 32;
+const PASSWORD_BYTES: usize = 24;
 
 /// A new token; its secret is shown nowhere else. The id says for whom, so that one in the wrong
 /// hands is noticed before it is used up.
@@ -20,8 +21,7 @@ pub fn token(grants: &TokenFor, root_sha256: [u8; 32]) -> Result<JoinToken, Reje
         TokenFor::Node { .. } => token::FOR_NODE,
         TokenFor::User { .. } => token::FOR_USER,
     };
-    let random: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-    JoinToken::mint(format!("{kind}{random}").parse()?, root_sha256).map_err(no_randomness)
+    JoinToken::mint(format!("{kind}{}", hex(&bytes)).parse()?, root_sha256).map_err(no_randomness)
 }
 
 /// A new token for pushes: its id, and the text that is shown nowhere else.
@@ -30,9 +30,19 @@ pub fn push_token() -> Result<(TokenId, Zeroizing<String>), Reject> {
     let mut secret = Zeroizing::new([0; PUSH_SECRET_BYTES]);
     getrandom::fill(&mut id).map_err(no_randomness)?;
     getrandom::fill(secret.as_mut_slice()).map_err(no_randomness)?;
-    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
     let text = Zeroizing::new(format!("lsp_{}", *Zeroizing::new(hex(secret.as_slice()))));
     Ok((format!("push-{}", hex(&id)).parse()?, text))
+}
+
+/// A new password of a role that only Lockstep uses.
+pub fn password() -> Result<Zeroizing<String>, Reject> {
+    let mut secret = Zeroizing::new([0; PASSWORD_BYTES]);
+    getrandom::fill(secret.as_mut_slice()).map_err(no_randomness)?;
+    Ok(Zeroizing::new(hex(secret.as_slice())))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Never 0, which means "never told".

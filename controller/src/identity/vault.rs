@@ -1,12 +1,12 @@
-//! Passwords of upstreams at rest: sealed with a key file of this controller, each for the host that
-//! it was given for. Whoever has the store or an export has no password; it shows and logs none.
+//! Passwords at rest: sealed with a key file of this controller, each for the one purpose that it was
+//! given for. Whoever has the store or an export has no password; it shows and logs none.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use lockstep_model::record::Secret;
 use lockstep_model::sync::Remote;
-use lockstep_model::{Code, Invalid, Reject};
+use lockstep_model::{ClusterName, Code, Invalid, Reject};
 use lockstep_transport::durable;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use zeroize::Zeroizing;
@@ -26,6 +26,28 @@ pub enum VaultError {
          without the passwords that it seals"
     )]
     Damaged { path: String },
+}
+
+/// What a password is for: it opens for nothing else.
+#[derive(Clone, Copy)]
+pub enum Purpose<'a> {
+    /// A mirror's upstream. The mirror may be renamed; whom its password is for stays, or the password
+    /// goes.
+    Upstream(&'a Remote),
+    /// Lockstep's superuser in a cluster's database.
+    Superuser(&'a ClusterName),
+    Replication(&'a ClusterName),
+}
+
+impl Purpose<'_> {
+    fn aad(self) -> Vec<u8> {
+        let (what, whose) = match self {
+            Self::Upstream(to) => ("upstream", format!("{}://{}", to.scheme.as_str(), to.at)),
+            Self::Superuser(cluster) => ("superuser", cluster.to_string()),
+            Self::Replication(cluster) => ("replication", cluster.to_string()),
+        };
+        format!("lockstep {what} password\0{whose}").into_bytes()
+    }
 }
 
 /// Seals and opens passwords, if the key file is there.
@@ -71,14 +93,14 @@ impl Vault {
     /// What the store keeps of a password.
     ///
     /// # Errors
-    /// It has a length or characters that rsync cannot be given, or the key file is gone.
-    pub fn seal(&self, password: &str, upstream: &Remote) -> Result<Vec<u8>, Reject> {
+    /// It has a length or characters that a file of one line cannot hold, or the key file is gone.
+    pub fn seal(&self, password: &str, purpose: Purpose<'_>) -> Result<Vec<u8>, Reject> {
         check(password)?;
         let Some(key) = &self.key else {
             let message = format!(
                 "no password can be kept: {} is gone; put its copy back and start the controller \
                  anew, or remove the passwords of all mirrors (lockstepctl mirror update NAME \
-                 --no-password) and then start it anew",
+                 --no-password), release all clusters, and then start it anew",
                 self.path.display()
             );
             return Err(Reject::new(Code::FailedPrecondition, "no_key", "controller", message));
@@ -88,7 +110,7 @@ impl Vault {
         getrandom::fill(&mut nonce)
             .map_err(|e| broken(format!("the kernel gives no randomness: {e}")))?;
         let mut sealed = Zeroizing::new(password.as_bytes().to_vec());
-        let aad = Aad::from(purpose(upstream));
+        let aad = Aad::from(purpose.aad());
         let nonce_used = Nonce::assume_unique_for_key(nonce);
         let tag = key
             .seal_in_place_separate_tag(nonce_used, aad, &mut sealed)
@@ -96,21 +118,15 @@ impl Vault {
         Ok([&nonce, sealed.as_slice(), tag.as_ref()].concat())
     }
 
-    /// None: sealed with another key, or for another host.
-    pub fn unseal(&self, sealed: &[u8], upstream: &Remote) -> Option<Zeroizing<String>> {
+    /// None: sealed with another key, or for another purpose.
+    pub fn unseal(&self, sealed: &[u8], purpose: Purpose<'_>) -> Option<Zeroizing<String>> {
         let (nonce, rest) = sealed.split_first_chunk::<NONCE_LEN>()?;
         let mut rest = Zeroizing::new(rest.to_vec());
         let nonce = Nonce::assume_unique_for_key(*nonce);
         let key = self.key.as_ref()?;
-        let opened = key.open_in_place(nonce, Aad::from(purpose(upstream)), &mut rest).ok()?;
+        let opened = key.open_in_place(nonce, Aad::from(purpose.aad()), &mut rest).ok()?;
         String::from_utf8(opened.to_vec()).ok().map(Zeroizing::new)
     }
-}
-
-/// A mirror may be renamed; whom its password is for stays, or the password goes.
-fn purpose(upstream: &Remote) -> Vec<u8> {
-    format!("lockstep upstream password\0{}://{}", upstream.scheme.as_str(), upstream.at)
-        .into_bytes()
 }
 
 fn check(password: &str) -> Result<(), Invalid> {
@@ -163,13 +179,19 @@ mod tests {
         let mode = fs::metadata(vault.path()).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let upstream = remote("rsync://b@up.example/fedora/linux");
-        let sealed = vault.seal("hunter2 £", &upstream).unwrap();
-        assert_ne!(sealed, vault.seal("hunter2 £", &upstream).unwrap(), "a nonce is used once");
+        let sealed = vault.seal("hunter2 £", Purpose::Upstream(&upstream)).unwrap();
+        assert_ne!(
+            sealed,
+            vault.seal("hunter2 £", Purpose::Upstream(&upstream)).unwrap(),
+            "a nonce is used once"
+        );
         assert!(!sealed.windows(7).any(|w| w == b"hunter2"));
 
         let again = Vault::open(dir.path(), true).unwrap();
         let open = |sealed: &[u8], url: &str| {
-            again.unseal(sealed, &remote(url)).map(|password| password.to_string())
+            again
+                .unseal(sealed, Purpose::Upstream(&remote(url)))
+                .map(|password| password.to_string())
         };
         assert_eq!(open(&sealed, "rsync://b@up.example/fedora/linux").unwrap(), "hunter2 £");
         assert_eq!(open(&sealed, "rsync://c@up.example/other").unwrap(), "hunter2 £");
@@ -182,9 +204,15 @@ mod tests {
         }
         assert_eq!(open(&sealed[..11], "rsync://b@up.example/fedora/linux"), None);
 
+        let cluster: ClusterName = "main".parse().unwrap();
+        let sealed_for = Purpose::Superuser(&cluster);
+        let superuser = vault.seal("hunter2", sealed_for).unwrap();
+        assert_eq!(vault.unseal(&superuser, sealed_for).unwrap().as_str(), "hunter2");
+        assert!(vault.unseal(&superuser, Purpose::Replication(&cluster)).is_none());
+
         let other = tempfile::tempdir().unwrap();
         let other = Vault::open(other.path(), false).unwrap();
-        assert!(other.unseal(&sealed, &upstream).is_none());
+        assert!(other.unseal(&sealed, Purpose::Upstream(&upstream)).is_none());
     }
 
     #[test]
@@ -192,7 +220,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let vault = Vault::open(dir.path(), true).unwrap();
         assert!(!vault.is_open() && !dir.path().join(KEY_FILE).exists());
-        let refused = vault.seal("x", &remote("rsync://b@up/m")).unwrap_err();
+        let refused = vault.seal("x", Purpose::Upstream(&remote("rsync://b@up/m"))).unwrap_err();
         assert_eq!(refused.reason, "no_key");
         fs::write(dir.path().join(KEY_FILE), "abc").unwrap();
         assert!(matches!(Vault::open(dir.path(), false), Err(VaultError::Damaged { .. })));
@@ -203,7 +231,8 @@ mod tests {
     fn passwords_fit_a_line() {
         let dir = tempfile::tempdir().unwrap();
         let vault = Vault::open(dir.path(), false).unwrap();
-        let seal = |password: &str| vault.seal(password, &remote("rsync://b@up/m"));
+        let upstream = remote("rsync://b@up/m");
+        let seal = |password: &str| vault.seal(password, Purpose::Upstream(&upstream));
         let most = "x".repeat(Secret::PASSWORD_MAX);
         assert!(seal(&most).unwrap().len() <= Secret::SEALED_MAX);
         for wrong in ["", &format!("{most}x"), "a\nb", "a\0b", "a\r"] {

@@ -222,9 +222,11 @@ fn fixtures_of_every_schema_load() {
         kinds.sort();
         kinds.dedup();
         let of_syncs = ["meta/", "node/", "request/", "sync/", "task/", "token/", "user/"];
-        let added = ["mirror-state/", "mirror/", "replica/", "run/", "secret/", "sync-state/"];
+        let of_mirrors = ["mirror-state/", "mirror/", "replica/", "run/", "secret/", "sync-state/"];
+        let of_clusters = ["cluster-secret/", "cluster-state/", "cluster/", "failover/"];
         let mut expected = of_syncs.to_vec();
-        expected.extend(added.iter().filter(|_| schema > 2));
+        expected.extend(of_mirrors.iter().filter(|_| schema > 2));
+        expected.extend(of_clusters.iter().filter(|_| schema > 3));
         expected.sort_unstable();
         assert_eq!(kinds, expected);
         if schema == SCHEMA {

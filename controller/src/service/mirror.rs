@@ -25,6 +25,7 @@ use zeroize::Zeroizing;
 
 use super::{Answer, Answers, Api, answer, open, result};
 use crate::driver::Done;
+use crate::identity::vault::Purpose;
 use show::{Shown, show};
 
 /// Runs that are listed when no number is given,
@@ -193,7 +194,7 @@ impl Api {
         } = request;
         let password = Zeroizing::new(password);
         let name: MirrorName = name.parse()?;
-        let upstream = optional("upstream", &upstream)?;
+        let upstream = read_upstream(&upstream)?;
         let password = match password.is_empty() {
             true => None,
             false => Some(self.seal(&password, upstream.as_ref())?),
@@ -248,7 +249,7 @@ impl Api {
             let problem = format!("has {} entries, at most {VALUES_MAX} fit", settings.len());
             return Err(Invalid::new("settings", problem).into());
         }
-        let upstream = upstream.map(|url| optional::<Remote>("upstream", &url)).transpose()?;
+        let upstream = upstream.map(|url| read_upstream(&url)).transpose()?;
         let password = match password {
             None => None,
             Some(none) if none.is_empty() => Some(None),
@@ -309,12 +310,16 @@ impl Api {
         &self,
         request: Request<v1::SetMirrorEnabledRequest>,
     ) -> Result<v1::SetMirrorEnabledResponse, Reject> {
-        let (caller, v1::SetMirrorEnabledRequest { mutation, name, enabled }) = open(request)?;
-        let name: MirrorName = name.parse()?;
+        let (caller, v1::SetMirrorEnabledRequest { mutation, name, enabled, all }) = open(request)?;
+        if all && !name.is_empty() {
+            return Err(Invalid::new("name", "must be empty with all").into());
+        }
+        let name: Option<MirrorName> = (!all).then(|| name.parse()).transpose()?;
         let wish = Wish::SetMirrorEnabled { mirror: name.clone(), enabled };
         let cause = "MirrorService/SetMirrorEnabled";
         let done = self.change(caller.actor, cause, mutation, wish).await?;
-        Ok(v1::SetMirrorEnabledResponse { result: Some(result(&done)), mirror: self.mirror(&name) })
+        let mirror = name.and_then(|name| self.mirror(&name));
+        Ok(v1::SetMirrorEnabledResponse { result: Some(result(&done)), mirror })
     }
 
     async fn delete_mirror(
@@ -407,8 +412,14 @@ impl Api {
 
     /// Without an upstream what comes out is nothing, and refused with the rest of the request.
     fn seal(&self, password: &str, upstream: Option<&Remote>) -> Result<Vec<u8>, Reject> {
-        upstream.map_or(Ok(Vec::new()), |upstream| self.0.sessions.vault.seal(password, upstream))
+        let vault = &self.0.sessions.vault;
+        upstream.map_or(Ok(Vec::new()), |up| vault.seal(password, Purpose::Upstream(up)))
     }
+}
+
+/// Empty: none.
+fn read_upstream(url: &str) -> Result<Option<Remote>, Invalid> {
+    if url.is_empty() { Ok(None) } else { Remote::upstream(url).map(Some) }
 }
 
 fn understood(text: v1::ScheduleText) -> Result<Schedule, Invalid> {

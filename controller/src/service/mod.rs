@@ -2,6 +2,7 @@
 //! the gate has let the caller in before.
 
 mod agent;
+mod cluster;
 mod enrollment;
 mod identity;
 mod log;

@@ -5,7 +5,7 @@ mod show;
 use lockstep_model::request::{Request as Wish, SelectedChange, SyncRun};
 use lockstep_model::setting::{Settings, VALUES_MAX, Value};
 use lockstep_model::sync::{COMMENTS_MAX, Place, SyncOptions, TARGETS_MAX};
-use lockstep_model::{Invalid, NodeName, Reject, SyncName, TaskId};
+use lockstep_model::{Invalid, NodeName, Reject, SyncName};
 use lockstep_proto::convert::task::verify_paths;
 use lockstep_proto::convert::{each, optional, parse_each, required};
 use lockstep_proto::v1;
@@ -14,7 +14,7 @@ use lockstep_transport::clock;
 use lockstep_transport::telemetry::current_traceparent;
 use tonic::Request;
 
-use super::{Answer, Api, answer, open, result, task};
+use super::{Answer, Api, answer, open, result};
 use show::show;
 
 #[tonic::async_trait]
@@ -276,13 +276,6 @@ impl Api {
         let done = self.change(caller.actor, "SyncService/Barrier", mutation, wish).await?;
         let task = self.tasks(&done.tasks).pop();
         Ok(v1::BarrierResponse { result: Some(result(&done)), task })
-    }
-
-    fn tasks(&self, ids: &[TaskId]) -> Vec<v1::Task> {
-        self.driver().read(|world| {
-            let there = ids.iter().filter_map(|id| world.task(*id));
-            there.map(|task| task::show(world, task)).collect()
-        })
     }
 
     fn sync(&self, name: &SyncName) -> Option<v1::Sync> {

@@ -108,6 +108,13 @@ impl Api {
         Ok(lines.take_until(self.0.shutdown.clone().cancelled_owned()).boxed())
     }
 
+    pub(super) fn tasks(&self, ids: &[TaskId]) -> Vec<v1::Task> {
+        self.driver().read(|world| {
+            let there = ids.iter().filter_map(|id| world.task(*id));
+            there.map(|task| show(world, task)).collect()
+        })
+    }
+
     fn task(&self, id: TaskId) -> Option<v1::Task> {
         self.driver().read(|world| world.task(id).map(|task| show(world, task)))
     }

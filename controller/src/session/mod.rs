@@ -2,6 +2,7 @@
 //! What an agent has to do is in the store; a session only mirrors it.
 
 mod admission;
+mod passwords;
 mod stream;
 mod tail;
 
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use lockstep_model::mirror::RunId;
 use lockstep_model::{Code, KeyHash, Millis, NodeName, Reject, TaskId};
 use lockstep_proto::v1;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -51,10 +53,16 @@ impl From<Goodbye> for v1::Goodbye {
     }
 }
 
+/// What somebody reads of a node.
+enum TailOf {
+    Task { id: TaskId, follow: bool },
+    Run(RunId),
+}
+
 /// What a service asks of a stream.
 enum Order {
     Ping(oneshot::Sender<()>),
-    Tail { id: TaskId, follow: bool, parts: mpsc::Sender<TailPart> },
+    Tail { of: TailOf, parts: mpsc::Sender<TailPart> },
 }
 
 /// The outside of a session.
@@ -86,6 +94,12 @@ impl SessionHandle {
         let inbox = Inbox { orders, tasks_changed: tasks_changed.clone(), goodbye: farewell };
         let goodbye = Arc::new(goodbye);
         (Self { id, instance, key, orders: sender, tasks_changed, goodbye }, inbox)
+    }
+
+    /// Of a stream that nobody reads.
+    #[cfg(test)]
+    pub(crate) fn unread() -> Self {
+        Self::new(1, KeyHash([0; 32])).0
     }
 
     /// Ends the session with a last word; the first one counts.
@@ -181,9 +195,18 @@ impl Sessions {
 
     /// The output of a task from the node's agent.
     pub fn tail(&self, node: &NodeName, id: TaskId, follow: bool) -> Result<Tail, Reject> {
+        self.read(node, TailOf::Task { id, follow })
+    }
+
+    /// The log that the node keeps of its part in a run.
+    pub fn log(&self, node: &NodeName, run: RunId) -> Result<Tail, Reject> {
+        self.read(node, TailOf::Run(run))
+    }
+
+    fn read(&self, node: &NodeName, of: TailOf) -> Result<Tail, Reject> {
         let handle = self.find(node)?;
         let (parts, tail) = Tail::new(node.clone());
-        handle.orders.try_send(Order::Tail { id, follow, parts }).map_err(|e| match e {
+        handle.orders.try_send(Order::Tail { of, parts }).map_err(|e| match e {
             mpsc::error::TrySendError::Full(_) => busy(node),
             mpsc::error::TrySendError::Closed(_) => not_connected(node),
         })?;

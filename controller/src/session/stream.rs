@@ -2,20 +2,22 @@
 //! says, acknowledges outcomes once they are stored, and notices silence. Decides nothing: what the
 //! agent has to do is read from the world, each time it changed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use lockstep_model::cluster::{Answer, Grant, Renewal};
 use lockstep_model::identity::Subject;
 use lockstep_model::observation::Observation;
 use lockstep_model::record::Actor;
 use lockstep_model::request::Request;
-use lockstep_model::task::{PullFrom, Task, TaskSpec};
+use lockstep_model::task::TaskSpec;
 use lockstep_model::{Code, Invalid, NodeName, Reject, Revision, TaskId};
 use lockstep_proto::convert::agent::{sync_report, task_end, task_update};
+use lockstep_proto::convert::cluster::cluster_update;
 use lockstep_proto::convert::mirror::mirror_update;
 use lockstep_proto::status;
 use lockstep_proto::v1::{self, agent_message, controller_message};
@@ -24,7 +26,9 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tonic::{Status, Streaming};
 
 use super::admission::trust_bundle;
-use super::{Goodbye, Inbox, Order, STORE_BEHIND, SessionConfig, SessionId, TailPart};
+use super::{
+    Goodbye, Inbox, Order, STORE_BEHIND, SessionConfig, SessionId, TailOf, TailPart, passwords,
+};
 use crate::driver::{Ask, Done};
 
 /// Most messages that wait for the network.
@@ -97,14 +101,6 @@ impl Outbound {
     }
 }
 
-/// What a task needs besides its record.
-enum Password {
-    Unneeded,
-    Is(String),
-    /// It was not kept, or the key that it is sealed with is gone.
-    Unknown,
-}
-
 /// The inside of one stream.
 pub struct Session {
     config: Arc<SessionConfig>,
@@ -118,6 +114,10 @@ pub struct Session {
     tails: HashMap<u64, mpsc::Sender<TailPart>>,
     /// Outcomes that are being stored.
     ends: FuturesUnordered<BoxFuture<'static, (TaskId, Result<Done, Reject>)>>,
+    /// As above, of members' places: a new one is not to wait for them.
+    ends_of_places: FuturesUnordered<BoxFuture<'static, (TaskId, Result<Done, Reject>)>>,
+    /// Members' places among the offered.
+    places: BTreeSet<TaskId>,
     /// Numbers of pings and tails.
     next: u64,
 }
@@ -140,6 +140,8 @@ impl Session {
             pings: HashMap::new(),
             tails: HashMap::new(),
             ends: FuturesUnordered::new(),
+            ends_of_places: FuturesUnordered::new(),
+            places: BTreeSet::new(),
             next: 1,
         }
     }
@@ -170,7 +172,7 @@ impl Session {
         self.mirror().await?;
         loop {
             tokio::select! {
-                message = inbound.message(), if self.ends.len() < ENDS_MAX => {
+                message = inbound.message(), if self.ends.len() + self.ends_of_places.len() < ENDS_MAX => {
                     missed = 0;
                     match message {
                         Ok(Some(message)) => self.hear(message).await?,
@@ -179,6 +181,9 @@ impl Session {
                     }
                 }
                 Some((id, stored)) = self.ends.next() => self.acknowledge(id, stored).await?,
+                Some((id, stored)) = self.ends_of_places.next() => {
+                    self.acknowledge(id, stored).await?;
+                }
                 // What follows from an outcome comes after its acknowledgement.
                 () = tasks_changed.notified(), if self.ends.is_empty() => self.mirror().await?,
                 Some(order) = self.inbox.orders.recv() => self.obey(order).await?,
@@ -215,19 +220,18 @@ impl Session {
                 tasks().map(|task| (task.id, task.cancel_requested)).collect();
             (world.revision(), live, news)
         });
+        self.places.retain(|id| live.contains_key(id));
         let offered = std::mem::replace(&mut self.offered, live);
         for task in news {
+            if let TaskSpec::ClusterPlace(_) = task.spec {
+                self.places.insert(task.id);
+            }
             if !offered.contains_key(&task.id) {
                 let mut offer = v1::OfferTask::of(&task, revision);
-                match self.password(&task) {
-                    Password::Unneeded => {}
-                    Password::Is(password) => offer.password = password,
-                    // Offered when there is one; without it only to be cancelled.
-                    Password::Unknown if !task.cancel_requested => {
-                        self.offered.remove(&task.id);
-                        continue;
-                    }
-                    Password::Unknown => {}
+                // Offered when there is one; without it only to be cancelled.
+                if !passwords::add(&self.config, &task, &mut offer) && !task.cancel_requested {
+                    self.offered.remove(&task.id);
+                    continue;
                 }
                 self.outbound.say(Message::OfferTask(offer)).await?;
             }
@@ -237,25 +241,6 @@ impl Session {
             }
         }
         ControlFlow::Continue(())
-    }
-
-    /// What the upstream of a pull asks for.
-    fn password(&self, task: &Task) -> Password {
-        let TaskSpec::MirrorPull(pull) = &task.spec else { return Password::Unneeded };
-        let (true, PullFrom::Remote(upstream)) = (pull.has_password, &pull.from) else {
-            return Password::Unneeded;
-        };
-        let sealed = self.config.driver.read(|world| {
-            world.secrets().get(&pull.mirror).map(|secret| secret.value.sealed.clone())
-        });
-        let opened = sealed.and_then(|sealed| self.config.vault.unseal(&sealed, upstream));
-        opened.map_or_else(
-            || {
-                tracing::error!(mirror = %pull.mirror, task = %task.id, "no password for a pull");
-                Password::Unknown
-            },
-            |password| Password::Is(password.to_string()),
-        )
     }
 
     async fn beat(&mut self) -> Step {
@@ -278,9 +263,13 @@ impl Session {
                 self.pings.insert(number, reply);
                 self.outbound.say(Message::Ping(v1::Ping { nonce: number })).await
             }
-            Order::Tail { id, follow, parts } if self.tails.len() < TAILS_MAX => {
+            Order::Tail { of, parts } if self.tails.len() < TAILS_MAX => {
                 self.tails.insert(number, parts);
-                let tail = v1::TailOutput { tail: number, id: id.to_string(), follow, stop: false };
+                let (id, follow, run) = match of {
+                    TailOf::Task { id, follow } => (id.to_string(), follow, String::new()),
+                    TailOf::Run(run) => (String::new(), false, run.to_string()),
+                };
+                let tail = v1::TailOutput { tail: number, id, follow, stop: false, run };
                 self.outbound.say(Message::TailOutput(tail)).await
             }
             Order::Ping(_) | Order::Tail { .. } => ControlFlow::Continue(()),
@@ -296,6 +285,8 @@ impl Session {
             Some(Kind::NodeReport(report)) => report.try_into().map(Observation::Node),
             Some(Kind::SyncReport(report)) => sync_report(report),
             Some(Kind::MirrorUpdate(update)) => mirror_update(update),
+            Some(Kind::ClusterUpdate(update)) => cluster_update(update),
+            Some(Kind::LeaseRenewal(renewal)) => return self.renew_lease(renewal).await,
             Some(Kind::TaskUpdate(update)) => {
                 task_update(update).map(|(id, phase)| Observation::Task { id, phase })
             }
@@ -317,6 +308,32 @@ impl Session {
         }
     }
 
+    /// Answered at once, from memory.
+    async fn renew_lease(&mut self, renewal: v1::LeaseRenewal) -> Step {
+        let renewal = match Renewal::try_from(renewal) {
+            Ok(renewal) => renewal,
+            Err(error) => return self.ignore(&error),
+        };
+        let renewed = self.config.driver.renew_lease(&self.node, self.id, &renewal);
+        // Another stream of the node took over, and asks for itself.
+        let Some((granted, is_news)) = renewed else { return ControlFlow::Continue(()) };
+        let answer = match granted {
+            Ok(Some(length)) => Answer::For(length),
+            Ok(None) => Answer::WithoutEnd,
+            Err(why) => {
+                let Renewal { cluster, term, .. } = &renewal;
+                tracing::debug!(node = %self.node, %cluster, %term, %why, "refused a lease");
+                Answer::Refused(why.to_string())
+            }
+        };
+        let grant = Grant::answering(renewal, answer);
+        self.outbound.say(Message::LeaseGrant(grant.into())).await?;
+        match is_news {
+            true => refuse(self.config.driver.heard(&self.node).await),
+            false => ControlFlow::Continue(()),
+        }
+    }
+
     /// One message that makes no sense is no reason to end what works.
     fn ignore(&self, error: &Invalid) -> Step {
         tracing::warn!(node = %self.node, %error, "ignored a message of an agent");
@@ -333,7 +350,11 @@ impl Session {
         let ask = Ask::new(actor, "AgentService/TaskEnd", request);
         match self.config.driver.tell_ahead(ask).await {
             Ok(stored) => {
-                self.ends.push(stored.map(move |stored| (id, stored)).boxed());
+                let stored = stored.map(move |stored| (id, stored)).boxed();
+                match self.places.remove(&id) {
+                    true => self.ends_of_places.push(stored),
+                    false => self.ends.push(stored),
+                }
                 ControlFlow::Continue(())
             }
             Err(reject) => ControlFlow::Break(End::Refused(reject)),
@@ -359,9 +380,9 @@ impl Session {
     }
 
     async fn pass_output(&mut self, output: v1::TaskOutput) -> Step {
-        let v1::TaskOutput { tail, lines, end } = output;
+        let v1::TaskOutput { tail, lines, end, missing } = output;
         let Some(parts) = self.tails.get(&tail) else { return ControlFlow::Continue(()) };
-        let passed = parts.try_send(TailPart { lines, end }).is_ok();
+        let passed = parts.try_send(TailPart { lines, end, missing }).is_ok();
         if end {
             self.tails.remove(&tail);
         } else if !passed {

@@ -12,6 +12,8 @@ const PARTS_MAX: usize = 256;
 pub struct TailPart {
     pub lines: Vec<String>,
     pub end: bool,
+    /// Why the node has nothing; empty when it has.
+    pub missing: String,
 }
 
 /// The reader's side.
@@ -33,9 +35,12 @@ impl Tail {
             return None;
         }
         match self.parts.recv().await {
-            Some(TailPart { lines, end }) => {
-                self.ended = end;
-                Some(Ok(lines))
+            Some(TailPart { lines, end, missing }) => {
+                self.ended = end || !missing.is_empty();
+                Some(match missing.is_empty() {
+                    true => Ok(lines),
+                    false => Err(self.missing(&missing)),
+                })
             }
             None => {
                 self.ended = true;
@@ -48,5 +53,11 @@ impl Tail {
                 Some(Err(Reject::new(Code::Unavailable, "tail_broken", subject, message)))
             }
         }
+    }
+
+    fn missing(&self, why: &str) -> Reject {
+        let node = &self.node;
+        let message = format!("node {node} has no log of this run any more: {why}");
+        Reject::not_found(format!("node/{node}"), message)
     }
 }

@@ -28,6 +28,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { to: 2, name: "syncs have settings and named targets", run: settings::run },
     // Nothing to change: older programs do not know the records, and are to refuse the store.
     Migration { to: 3, name: "there may be mirrors", run: |_| Ok(()) },
+    Migration { to: 4, name: "there may be clusters", run: |_| Ok(()) },
 ];
 
 /// Brings records of schema `from` to `to`; the names of the steps it took.

@@ -25,10 +25,14 @@ pub(crate) use self::sled::Opened;
 pub use self::sled::{STORE_DIR, SledStore};
 
 /// Of the records on disk and in exports; each step up has a migration and a fixture.
-pub const SCHEMA: u32 = 3;
+pub const SCHEMA: u32 = 4;
 
 /// Where records live; `meta/fleet` is the only one below `meta/`.
-pub(crate) const RECORD_PREFIXES: [&str; 13] = [
+pub(crate) const RECORD_PREFIXES: [&str; 17] = [
+    "cluster/",
+    "cluster-secret/",
+    "cluster-state/",
+    "failover/",
     "meta/fleet",
     "node/",
     "token/",
@@ -198,17 +202,22 @@ mod tests {
             Key::Secret(_) => 10,
             Key::Task(..) => 11,
             Key::Request(_) => 12,
+            Key::Cluster(_) => 13,
+            Key::ClusterState(_) => 14,
+            Key::Failover(..) => 15,
+            Key::ClusterSecret(_) => 16,
         };
         let named = |prefix: &str| match prefix {
             "meta/fleet" => prefix.to_owned(),
             "replica/" | "sync-state/" => format!("{prefix}a/b"),
             "run/" => format!("{prefix}a/{:016x}/b", 1),
+            "failover/" => format!("{prefix}a/{:016x}", 1),
             "task/" => format!("{prefix}a/{:016x}.{:08x}", 1, 2),
             _ => format!("{prefix}a"),
         };
         let keys = RECORD_PREFIXES.map(|prefix| named(prefix).parse::<Key>().unwrap());
         let mut places = keys.map(|key| place(&key));
         places.sort_unstable();
-        assert!(places.into_iter().eq(0..13), "{places:?}");
+        assert!(places.into_iter().eq(0..17), "{places:?}");
     }
 }

@@ -5,6 +5,7 @@
 mod agent;
 mod calls;
 mod certificates;
+mod clusters;
 mod durable;
 mod enroll;
 mod fleet;

@@ -85,12 +85,8 @@ async fn end_pull(agent: &mut Agent, id: &str, kind: v1::OutcomeKind, message: &
         entries: 4,
         ..Default::default()
     };
-    let outcome = v1::TaskOutcome {
-        kind: kind.into(),
-        message: message.to_owned(),
-        pulled: Some(pulled),
-        ..Default::default()
-    };
+    let outcome =
+        v1::TaskOutcome { kind: kind.into(), message: message.to_owned(), pulled: Some(pulled) };
     agent.say(Says::TaskEnd(v1::TaskEnd { id: id.to_owned(), outcome: Some(outcome) })).await;
     assert!(matches!(agent.hear().await, Some(Hears::OutcomeAck(ack)) if ack.id == id));
 }
@@ -184,7 +180,6 @@ async fn a_run_goes_from_the_upstream_to_every_replica_before_the_eyes_of_who_wa
         kind: v1::OutcomeKind::Failed.into(),
         message: "the upstream is empty".to_owned(),
         pulled: Some(v1::Pulled { permanent: true, ..Default::default() }),
-        ..Default::default()
     };
     pair.master
         .say(Says::TaskEnd(v1::TaskEnd { id: second.id.clone(), outcome: Some(outcome) }))
@@ -248,9 +243,7 @@ async fn what_a_run_prints_is_read_from_before_its_beginning_to_its_last_try() {
         let Some(Hears::TailOutput(asked)) = pair.master.hear().await else { panic!("a tail") };
         assert_eq!((asked.id.as_str(), asked.follow), (task.id.as_str(), true));
         let said = vec![attempt.to_owned()];
-        pair.master
-            .say(Says::TaskOutput(v1::TaskOutput { tail: asked.tail, lines: said, end: true }))
-            .await;
+        pair.master.say(Says::TaskOutput(all(asked.tail, said))).await;
         assert_eq!(next(&mut lines).await.unwrap().lines, [attempt]);
         let kind = match attempt {
             "first" => v1::OutcomeKind::Interrupted,
@@ -261,12 +254,27 @@ async fn what_a_run_prints_is_read_from_before_its_beginning_to_its_last_try() {
     assert!(next(&mut lines).await.is_none(), "the part has ended");
     let cascade = pair.replica.offer().await;
     end_pull(&mut pair.replica, &cascade.id, v1::OutcomeKind::Ok, "").await;
-    // It ended so soon that it is read when it is over.
+    // It ended so soon that it is read when it is over: what the node keeps of it.
     let Some(Hears::TailOutput(asked)) = pair.replica.hear().await else { panic!("a tail") };
-    let end = v1::TaskOutput { tail: asked.tail, lines: vec!["all".to_owned()], end: true };
-    pair.replica.say(Says::TaskOutput(end)).await;
+    assert_eq!((asked.run.as_str(), asked.follow), ("fedora/1", false));
+    pair.replica.say(Says::TaskOutput(all(asked.tail, vec!["all".to_owned()]))).await;
     assert_eq!(next(&mut of_replica).await.unwrap().lines, ["all"]);
     assert!(next(&mut of_replica).await.is_none());
+
+    // So it is with an older run, for as long as the node has it.
+    let mut lines = client.tail_run(tail("", false)).await.unwrap().into_inner();
+    let Some(Hears::TailOutput(asked)) = pair.master.hear().await else { panic!("a tail") };
+    assert_eq!((asked.run.as_str(), asked.id.as_str()), ("fedora/1", ""));
+    let gone = v1::TaskOutput { missing: "it is gone".to_owned(), ..all(asked.tail, Vec::new()) };
+    pair.master.say(Says::TaskOutput(gone)).await;
+    let refused = lines.message().await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::NotFound, "{refused}");
+    assert!(refused.message().contains("master1") && refused.message().contains("it is gone"));
+}
+
+/// All that there is to read.
+fn all(tail: u64, lines: Vec<String>) -> v1::TaskOutput {
+    v1::TaskOutput { tail, lines, end: true, ..v1::TaskOutput::default() }
 }
 
 /// Whether any file below has these bytes in it.

@@ -121,7 +121,12 @@ async fn a_resync_is_asked_for_cancelled_and_tailed() {
     let Some(Hears::TailOutput(asked)) = source.hear().await else { panic!("no tail asked for") };
     assert_eq!((asked.id.as_str(), asked.follow, asked.stop), (pass.id.as_str(), true, false));
     for (line, end) in [("one", false), ("two", true)] {
-        let output = v1::TaskOutput { tail: asked.tail, lines: vec![line.to_owned()], end };
+        let output = v1::TaskOutput {
+            tail: asked.tail,
+            lines: vec![line.to_owned()],
+            end,
+            ..Default::default()
+        };
         source.say(Says::TaskOutput(output)).await;
         assert_eq!(lines.message().await.unwrap().unwrap().lines, [line]);
     }
@@ -266,7 +271,7 @@ async fn a_message_that_makes_no_sense_is_ignored() {
     agent.say(end("1.0", v1::OutcomeKind::Unspecified)).await;
     agent.say(Says::Hello(hello(9))).await;
     agent.say(Says::SyncReport(v1::SyncReport { sync: "../x".to_owned(), role: None })).await;
-    agent.say(Says::TaskOutput(v1::TaskOutput { tail: 7, lines: Vec::new(), end: false })).await;
+    agent.say(Says::TaskOutput(v1::TaskOutput { tail: 7, ..Default::default() })).await;
     agent.say(Says::Pong(v1::Pong { nonce: 7 })).await;
     let warned = v1::NodeReport {
         version: lockstep_controller::VERSION.to_owned(),
@@ -290,7 +295,7 @@ async fn an_oversized_or_unreadable_message_ends_its_own_stream_only() {
     let mut quiet = Agent::connect(&fleet, &web2, 1).await;
     let mut agent = Agent::connect(&fleet, &web1, 1).await;
     let lines = vec!["x".repeat(1000); 5000];
-    agent.say(Says::TaskOutput(v1::TaskOutput { tail: 1, lines, end: false })).await;
+    agent.say(Says::TaskOutput(v1::TaskOutput { tail: 1, lines, ..Default::default() })).await;
     agent.wait_end().await;
     let node = until("the stream is given up", || async {
         let node = get_node(&fleet, "web1").await;

@@ -128,14 +128,24 @@ included, and without --timeout it is waited for without end.")]
         /// Only its parts of runs.
         #[arg(long)]
         node: Option<NodeName>,
-        /// How many runs.
-        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        /// How many runs, the newest.
+        #[arg(short = 'n', long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
         limit: u32,
+    },
+    /// How much its tree was after each complete pull, newest last, as far as runs are kept.
+    #[command(after_help = "Examples:
+  lockstepctl mirror sizes fedora
+  lockstepctl mirror sizes fedora --node ftp2 -o json")]
+    Sizes {
+        name: MirrorName,
+        /// On that node; on the master unless given.
+        #[arg(long)]
+        node: Option<NodeName>,
     },
     /// Tokens with which an upstream's own programs ask for runs of one mirror over HTTP.
     #[command(subcommand)]
     PushToken(PushTokenCommand),
-    /// What a run printed on one node, as far as its agent still holds it.
+    /// What a run printed on one node, which keeps the logs of a mirror's last 14 runs.
     #[command(after_help = "Examples:
   lockstepctl mirror logs fedora/17
   lockstepctl mirror logs fedora/17 -f
@@ -203,7 +213,7 @@ pub struct Create {
     pub name: MirrorName,
     /// rsync://[USER@]HOST[:PORT]/MODULE[/PATH] or ssh://[USER@]HOST[:PORT]/PATH; unless given, the
     /// owner fills the tree and says when it is ready.
-    #[arg(long, value_name = UPSTREAM)]
+    #[arg(long, value_name = UPSTREAM, value_parser = Remote::upstream)]
     pub upstream: Option<Remote>,
     /// The node that pulls from the upstream.
     #[arg(long, value_name = "NODE")]
@@ -241,7 +251,7 @@ pub struct Create {
 pub struct Update {
     pub name: MirrorName,
     /// Pull from there from now on.
-    #[arg(long, value_name = UPSTREAM)]
+    #[arg(long, value_name = UPSTREAM, value_parser = Remote::upstream)]
     pub upstream: Option<Remote>,
     /// None any more: its owner fills the tree.
     #[arg(long, conflicts_with_all = ["upstream", "password_file"])]

@@ -142,7 +142,7 @@ mod tests {
         );
         for (args, says) in [
             (&["--timezone", "UTC"][..], "--schedule"),
-            (&["--schedule", "hour=4", "--missed", "maybe"], "skip or once or all"),
+            (&["--schedule", "hour=4", "--missed", "maybe"], "one of skip, once, all"),
             (&["--schedule", "hour=4", "--grace", "5"], "must look like"),
             (&["--schedule", "hour=4", "--schedule-preview", "101"], "1..=100"),
         ] {

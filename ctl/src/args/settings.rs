@@ -49,7 +49,7 @@ fn option<O: Settings>(row: &'static Setting<O>) -> Arg {
     let default = default.map(|(_, texts)| texts.join(" ")).unwrap_or_default();
     let help = match default.as_str() {
         "" => row.help.to_owned(),
-        text => format!("{}; {text} unless given", row.help),
+        text => format!("{} [default: {text}]", row.help),
     };
     let arg = beside(Arg::new(row.name).long(row.name).help(help))
         .value_parser(move |text: &str| check(row, text));

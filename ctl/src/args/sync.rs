@@ -26,11 +26,10 @@ pub enum SyncCommand {
 
 -h leaves the settings out; lockstepctl sync settings lists them.")]
     Create(Box<Create>),
+    /// All syncs: source, targets, how far they are.
     List,
     /// One sync, target by target.
-    Show {
-        name: SyncName,
-    },
+    Show { name: SyncName },
     /// Change settings, or who is selected; what is not named stays as it is.
     #[command(after_help = "Examples:
   lockstepctl sync update webroot --bwlimit 10M --delay 5s --wait
@@ -46,6 +45,7 @@ pub enum SyncCommand {
     /// Have every node take up its part anew, and with --wait tell how it went on each.
     #[command(after_help = "Example:\n  lockstepctl sync reload webroot --wait")]
     Reload(OneChange),
+    /// More targets; the others and lsyncd notice nothing.
     #[command(after_help = "Examples:
   lockstepctl sync add-target webroot web3 --wait
   lockstepctl sync add-target webroot web4:/srv/www 10.0.0.9 --bwlimit 2M")]
@@ -63,7 +63,8 @@ pub enum SyncCommand {
         #[command(flatten)]
         change: Change,
     },
-    /// Files on the node stay.
+    /// Some targets less; files on them stay.
+    #[command(after_help = "Example:\n  lockstepctl sync remove-target webroot web2 --wait")]
     RemoveTarget {
         name: SyncName,
         /// Its name, or an address of its own.
@@ -74,7 +75,8 @@ pub enum SyncCommand {
         #[command(flatten)]
         change: Change,
     },
-    /// Files stay everywhere.
+    /// Forget it; files stay everywhere.
+    #[command(after_help = "Example:\n  lockstepctl sync delete webroot --wait")]
     Delete {
         name: SyncName,
         /// Do not ask.
@@ -129,9 +131,7 @@ Exit code 0: equal, 7: something differs, 1: it could not be compared.")]
     },
     /// Print the named targets, one a line, with the comments that were imported.
     #[command(after_help = "Example:\n  lockstepctl sync export webroot > heads")]
-    Export {
-        name: SyncName,
-    },
+    Export { name: SyncName },
     /// Set the named targets to those of a list, one a line; what is not in it is removed.
     #[command(after_help = "Examples:
   lockstepctl sync import webroot --file heads --dry-run
@@ -166,9 +166,8 @@ Lines that begin with # and empty ones are kept.")]
         print: bool,
     },
     /// Show how the targets stand, again and again, until Ctrl-C or its end.
-    Watch {
-        name: SyncName,
-    },
+    #[command(after_help = "Example:\n  lockstepctl sync watch webroot")]
+    Watch { name: SyncName },
     /// The settings that a sync may have, what they mean and their defaults; asks nobody.
     Settings,
 }

@@ -7,6 +7,7 @@ use super::Change;
 
 #[derive(Subcommand, Debug)]
 pub enum NodeCommand {
+    /// All nodes: health, labels, addresses.
     #[command(
         after_help = "Examples:\n  lockstepctl node list\n  lockstepctl node list --selector 'role=webhead,!old' -o json"
     )]
@@ -15,9 +16,8 @@ pub enum NodeCommand {
         #[arg(short = 'l', long)]
         selector: Option<String>,
     },
-    Show {
-        node: NodeName,
-    },
+    /// One node: what is wrong on it, its tools, its addresses.
+    Show { node: NodeName },
     /// Set labels with key=value, remove them with key-.
     #[command(after_help = "Example:\n  lockstepctl node label web1 role=webhead rack=r2 old-")]
     Label {
@@ -33,6 +33,7 @@ pub enum NodeCommand {
     Resume(NodeChange),
     /// No work at all until enabled again.
     Disable(NodeChange),
+    /// Have a disabled node work again.
     Enable(NodeChange),
     /// End its streams and transfers now and refuse its certificate for ever.
     Expel {
@@ -76,6 +77,7 @@ pub struct Wait {
 
 #[derive(Subcommand, Debug)]
 pub enum TaskCommand {
+    /// All tasks that are kept: for which node, in which slot, how they ended.
     #[command(
         after_help = "Examples:\n  lockstepctl task list\n  lockstepctl task list --node web1 --live"
     )]
@@ -89,9 +91,8 @@ pub enum TaskCommand {
         #[arg(long)]
         live: bool,
     },
-    Show {
-        id: TaskId,
-    },
+    /// One task: its state, and how it ended.
+    Show { id: TaskId },
     /// What it printed, as far as its agent still holds it.
     Logs {
         id: TaskId,
@@ -99,6 +100,7 @@ pub enum TaskCommand {
         #[arg(short, long)]
         follow: bool,
     },
+    /// End it on its node; what it did stays done.
     Cancel {
         id: TaskId,
         #[command(flatten)]

@@ -1,7 +1,5 @@
 //! `lockstepctl login`: a single-use token becomes a key and a context of this machine.
 
-use std::io::Read;
-
 use lockstep_model::identity::Subject;
 use lockstep_proto::v1;
 use lockstep_proto::v1::enrollment_service_client::EnrollmentServiceClient;
@@ -12,16 +10,19 @@ use lockstep_transport::token::{FOR_NODE, JoinToken};
 
 use crate::args::{Global, Login};
 use crate::client::Trace;
+use crate::cmd::secret;
 use crate::context::Contexts;
 use crate::error::Failure;
 use crate::render;
 
-const TOKEN_MAX: u64 = 1024;
-
 pub async fn run(global: &Global, login: Login) -> Result<(), Failure> {
     let Login { controller, token, name } = login;
-    let token: JoinToken =
-        read_token(token)?.trim().parse().map_err(|e| Failure::usage(format!("--token: {e}")))?;
+    let wrong = |e: &dyn std::fmt::Display| Failure::usage(format!("--token: {e}"));
+    let token = match token.as_str() {
+        "-" => secret::of_stdin("Token").map_err(|e| wrong(&e))?,
+        _ => token,
+    };
+    let token: JoinToken = token.trim().parse().map_err(|e| wrong(&e))?;
     if token.id().as_str().starts_with(FOR_NODE) {
         return Err(Failure::usage("this token is for a node; give it to lockstep-agent join"));
     }
@@ -56,13 +57,4 @@ pub async fn run(global: &Global, login: Login) -> Result<(), Failure> {
     contexts.forget_waiting(&waiting)?;
     render::note(&format!("logged in as {user}; context {name} is the current one"));
     Ok(())
-}
-
-fn read_token(text: String) -> Result<String, Failure> {
-    if text != "-" {
-        return Ok(text);
-    }
-    let mut text = String::new();
-    std::io::stdin().lock().take(TOKEN_MAX).read_to_string(&mut text)?;
-    Ok(text)
 }

@@ -7,6 +7,7 @@ mod progress;
 mod push;
 mod runs;
 mod show;
+mod sizes;
 
 use lockstep_model::mirror::{Allow, MirrorOptions};
 use lockstep_proto::v1;
@@ -17,6 +18,9 @@ use crate::args::{Change, Global, MirrorCommand, Wait};
 use crate::client::Client;
 use crate::error::Failure;
 use crate::{render, wait};
+
+/// Most runs that a controller tells of at once.
+const RUNS_MAX: u32 = 1000;
 
 pub async fn run(global: &Global, command: MirrorCommand) -> Result<(), Failure> {
     match command {
@@ -100,6 +104,17 @@ async fn ask(client: &Client, command: MirrorCommand) -> Result<(), Failure> {
                 runs::table(&answer.runs)
             })
         }
+        MirrorCommand::Sizes { name, node } => {
+            let request = v1::ListRunsRequest {
+                mirror: name.to_string(),
+                node: node.as_ref().map(ToString::to_string).unwrap_or_default(),
+                limit: RUNS_MAX,
+            };
+            let answer = client.mirrors().list_runs(request).await?.into_inner();
+            let node = node.map(|node| node.to_string()).unwrap_or_default();
+            let sizes = sizes::sizes(&answer.runs, &node);
+            render::show(client.format, &sizes, || sizes::table(&sizes))
+        }
         MirrorCommand::PushToken(command) => push::run(client, command).await,
         MirrorCommand::Logs { run, node, follow } => {
             let node = node.map(|node| node.to_string()).unwrap_or_default();
@@ -136,48 +151,16 @@ fn changed(
 }
 
 async fn switch(client: &Client, which: Switch, enabled: bool) -> Result<(), Failure> {
-    let Switch { name, all: _, change } = which;
-    if let Some(name) = name {
-        let answer = switch_one(client, name.as_str(), enabled, &change).await?;
+    let Switch { name, all, change } = which;
+    let name = name.map(|name| name.to_string()).unwrap_or_default();
+    let request = v1::SetMirrorEnabledRequest { mutation: change.mutation()?, name, enabled, all };
+    let answer = client.mirrors().set_mirror_enabled(request).await?.into_inner();
+    if !all {
         return changed(client, &change, answer.result, answer.mirror);
     }
+    tell(answer.result.as_ref(), change.dry_run);
     let all = list(client).await?;
-    let (mut switched, mut refused) = (Vec::new(), Vec::new());
-    for mirror in all.mirrors.iter().filter(|mirror| mirror.enabled != enabled) {
-        let own = Change {
-            dry_run: change.dry_run,
-            if_revision: None,
-            request_id: change.request_id.as_ref().map(|id| format!("{id}-{}", mirror.name)),
-        };
-        match switch_one(client, &mirror.name, enabled, &own).await {
-            Ok(answer) => {
-                render::note(&mirror.name);
-                switched.extend(answer.mirror);
-            }
-            // Somebody else's, or gone meanwhile.
-            Err(failure) if failure.is_denied() || failure.is_refused() => {
-                refused.push(format!("{}: {failure}", mirror.name));
-            }
-            Err(failure) => return Err(failure),
-        }
-    }
-    let answer = v1::ListMirrorsResponse { mirrors: switched, revision: all.revision };
-    render::show(client.format, &answer, || show::list(&answer.mirrors))?;
-    match refused.is_empty() {
-        true => Ok(()),
-        false => Err(Failure::failed(refused.join("; "))),
-    }
-}
-
-async fn switch_one(
-    client: &Client,
-    name: &str,
-    enabled: bool,
-    change: &Change,
-) -> Result<v1::SetMirrorEnabledResponse, Failure> {
-    let mutation = change.mutation()?;
-    let request = v1::SetMirrorEnabledRequest { mutation, name: name.to_owned(), enabled };
-    Ok(client.mirrors().set_mirror_enabled(request).await?.into_inner())
+    render::show(client.format, &all, || show::list(&all.mirrors))
 }
 
 async fn start(client: &Client, sync: Sync) -> Result<(), Failure> {

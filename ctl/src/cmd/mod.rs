@@ -1,11 +1,13 @@
 //! What the commands do: call, show, wait.
 
+mod cluster;
 mod context;
 mod log;
 mod login;
 mod mirror;
 mod node;
 pub mod schedule;
+mod secret;
 mod settings;
 mod status;
 mod store;
@@ -36,6 +38,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         Command::Task(task) => task.follows(),
         Command::Sync(sync) => sync.follows(),
         Command::Mirror(mirror) => mirror.follows(),
+        Command::Cluster(cluster) => cluster.follows(),
         _ => false,
     };
     // These leave nothing behind when their time is over.
@@ -66,6 +69,7 @@ async fn dispatch(global: &Global, command: Command) -> Result<(), Failure> {
         Command::Node(command) => node::run(&Client::connect(global).await?, command).await,
         Command::Sync(command) => sync::run(global, command).await,
         Command::Mirror(command) => mirror::run(global, command).await,
+        Command::Cluster(command) => cluster::run(global, command).await,
         Command::Schedule(command) => schedule::run(&Client::connect(global).await?, command).await,
         Command::Task(command) => task::run(&Client::connect(global).await?, command).await,
         Command::User(command) => user::run(&Client::connect(global).await?, command).await,

@@ -131,12 +131,16 @@ pub fn is_superseded(task: &v1::Task) -> bool {
 
 /// Waits for a task to end; only a good end is no failure.
 pub async fn ended(client: &Client, id: &str) -> Result<(), Failure> {
-    let task = outcome(client, id).await?;
-    if is_ok(&task) {
+    check(&outcome(client, id).await?)
+}
+
+/// Of a task that has ended: only a good end is no failure.
+pub fn check(task: &v1::Task) -> Result<(), Failure> {
+    if is_ok(task) {
         return Ok(());
     }
     let v1::TaskOutcome { message, .. } = task.outcome.clone().unwrap_or_default();
-    Err(Failure::failed(format!("task {id} ended {}: {message}", state(&task))))
+    Err(Failure::failed(format!("task {} ended {}: {message}", task.id, state(task))))
 }
 
 pub fn state(task: &v1::Task) -> String {

@@ -90,6 +90,11 @@ name!(
     "mirror name"
 );
 name!(
+    /// A PostgreSQL database with its standbys.
+    ClusterName,
+    "cluster name"
+);
+name!(
     /// A person or a program that uses lockstepctl.
     UserName,
     "user name"

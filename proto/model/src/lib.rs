@@ -2,6 +2,7 @@
 //! that one value can check by itself; no I/O, no serialization, no clock.
 
 pub mod address;
+pub mod cluster;
 pub mod id;
 pub mod identity;
 pub mod label;
@@ -20,11 +21,12 @@ pub mod setting;
 pub mod sync;
 pub mod task;
 pub mod time;
+mod words;
 
 pub use address::HostPort;
 pub use id::{
-    FleetName, Incarnation, KeyHash, MirrorName, NodeName, Revision, SyncName, TaskId, TokenId,
-    UserName,
+    ClusterName, FleetName, Incarnation, KeyHash, MirrorName, NodeName, Revision, SyncName, TaskId,
+    TokenId, UserName,
 };
 pub use reject::{Code, Invalid, Reject};
 pub use time::{Millis, Timestamp};

@@ -1,6 +1,8 @@
 //! A project that is mirrored: pulled from its upstream to a master, and from there to every replica.
 
+pub mod further;
 pub mod hook;
+pub mod module;
 pub mod options;
 pub mod push;
 pub mod report;
@@ -8,7 +10,9 @@ pub mod rsync;
 pub mod run;
 pub mod settings;
 
+pub use further::FurtherUpstream;
 pub use hook::MirrorHook;
+pub use module::RsyncdModule;
 pub use options::MirrorOptions;
 pub use push::PushToken;
 pub use report::{MirrorReport, PullProgress};

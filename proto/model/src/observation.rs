@@ -1,6 +1,7 @@
 //! What agents say is so. Never desired state; lost at a restart and sent again on reconnect.
 
-use crate::id::{Incarnation, MirrorName, Revision, SyncName, TaskId};
+use crate::cluster::MemberReport;
+use crate::id::{ClusterName, Incarnation, MirrorName, Revision, SyncName, TaskId};
 use crate::mirror::MirrorReport;
 use crate::node::NodeReport;
 use crate::sync::SyncReport;
@@ -24,6 +25,11 @@ pub enum Observation {
     Mirror {
         mirror: MirrorName,
         report: Option<MirrorReport>,
+    },
+    /// None: the agent has no part in the cluster any more.
+    Cluster {
+        cluster: ClusterName,
+        report: Option<Box<MemberReport>>,
     },
     Task {
         id: TaskId,

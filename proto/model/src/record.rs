@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use crate::cluster::{Cluster, ClusterSecret, ClusterState, Failover};
 use crate::id::{
-    FleetName, Incarnation, MirrorName, NodeName, Revision, SyncName, TaskId, TokenId, UserName,
-    quote,
+    ClusterName, FleetName, Incarnation, MirrorName, NodeName, Revision, SyncName, TaskId, TokenId,
+    UserName, quote,
 };
 use crate::identity::{Subject, Token, User};
 use crate::mirror::{Mirror, MirrorState, ReplicaState, Run, RunId};
@@ -38,6 +39,10 @@ pub enum Record {
     Replica(ReplicaState),
     Run(Run),
     Secret(Secret),
+    Cluster(Box<Cluster>),
+    ClusterState(Box<ClusterState>),
+    Failover(Box<Failover>),
+    ClusterSecret(ClusterSecret),
     Task(Task),
     Request(RequestDone),
 }
@@ -56,6 +61,10 @@ impl Record {
             Self::Replica(state) => Key::Replica(state.mirror.clone(), state.node.clone()),
             Self::Run(run) => Key::Run(run.id.clone(), run.node.clone()),
             Self::Secret(secret) => Key::Secret(secret.mirror.clone()),
+            Self::Cluster(cluster) => Key::Cluster(cluster.name.clone()),
+            Self::ClusterState(state) => Key::ClusterState(state.cluster.clone()),
+            Self::Failover(report) => Key::Failover(report.cluster.clone(), report.number),
+            Self::ClusterSecret(secret) => Key::ClusterSecret(secret.cluster.clone()),
             Self::Task(task) => Key::Task(task.node.clone(), task.id),
             Self::Request(done) => Key::Request(done.id.clone()),
         }
@@ -76,6 +85,10 @@ pub enum Key {
     Replica(MirrorName, NodeName),
     Run(RunId, NodeName),
     Secret(MirrorName),
+    Cluster(ClusterName),
+    ClusterState(ClusterName),
+    Failover(ClusterName, u64),
+    ClusterSecret(ClusterName),
     Task(NodeName, TaskId),
     Request(RequestId),
 }
@@ -96,6 +109,10 @@ impl fmt::Display for Key {
                 write!(f, "run/{mirror}/{number:016x}/{node}")
             }
             Self::Secret(mirror) => write!(f, "secret/{mirror}"),
+            Self::Cluster(name) => write!(f, "cluster/{name}"),
+            Self::ClusterState(name) => write!(f, "cluster-state/{name}"),
+            Self::Failover(name, number) => write!(f, "failover/{name}/{number:016x}"),
+            Self::ClusterSecret(name) => write!(f, "cluster-secret/{name}"),
             Self::Task(node, id) => write!(f, "task/{node}/{:016x}.{:08x}", id.revision.0, id.n),
             Self::Request(id) => write!(f, "request/{id}"),
         }
@@ -134,6 +151,14 @@ impl std::str::FromStr for Key {
                 Self::Run(RunId { mirror: mirror.parse()?, number }, node.parse()?)
             }
             "secret" => Self::Secret(rest.parse()?),
+            "cluster" => Self::Cluster(rest.parse()?),
+            "cluster-state" => Self::ClusterState(rest.parse()?),
+            "cluster-secret" => Self::ClusterSecret(rest.parse()?),
+            "failover" => {
+                let (cluster, number) = rest.split_once('/').ok_or_else(wrong)?;
+                let number = u64::from_str_radix(number, 16).map_err(|_| wrong())?;
+                Self::Failover(cluster.parse()?, number)
+            }
             "task" => {
                 let (node, id) = rest.split_once('/').ok_or_else(wrong)?;
                 let (revision, n) = id.split_once('.').ok_or_else(wrong)?;

@@ -1,7 +1,10 @@
 //! What a caller may ask the controller to change. Every request takes the same road as the
 //! planner's own writes: checked against the world, then one transaction.
 
-use crate::id::{Incarnation, KeyHash, MirrorName, NodeName, SyncName, TaskId, TokenId, UserName};
+use crate::cluster::{Act, ClusterOptions, Leaving, MemberAdmin};
+use crate::id::{
+    ClusterName, Incarnation, KeyHash, MirrorName, NodeName, SyncName, TaskId, TokenId, UserName,
+};
 use crate::identity::{Role, TokenFor};
 use crate::label::LabelKey;
 use crate::mirror::{Allow, MirrorOptions, Trigger};
@@ -11,7 +14,7 @@ use crate::schedule::Schedule;
 use crate::setting::Value;
 use crate::sync::{Comment, HookName, Place, Remote, Selected, SyncOptions, Target};
 use crate::task::Outcome;
-use crate::time::Millis;
+use crate::time::{Millis, Timestamp};
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[allow(clippy::large_enum_variant)] // made once per request; a box would only add an allocation
@@ -131,8 +134,9 @@ pub enum Request {
         mirror: MirrorName,
         schedule: Option<Schedule>,
     },
+    /// None: every mirror that who asks may switch, all at once.
     SetMirrorEnabled {
-        mirror: MirrorName,
+        mirror: Option<MirrorName>,
         enabled: bool,
     },
     DeleteMirror {
@@ -159,6 +163,67 @@ pub enum Request {
         id: TokenId,
     },
 
+    CreateCluster(NewCluster),
+    /// Settings that are named are replaced, the others stay.
+    EditCluster {
+        cluster: ClusterName,
+        values: Vec<Value>,
+        /// Of single members.
+        members: Vec<(NodeName, Vec<Value>)>,
+    },
+    AddStandby {
+        cluster: ClusterName,
+        node: NodeName,
+        values: Vec<Value>,
+    },
+    /// A standby, with its slot; its data stays unless `delete`.
+    RemoveMember {
+        cluster: ClusterName,
+        node: NodeName,
+        delete: bool,
+    },
+    /// Of the whole cluster.
+    RemoveCluster {
+        cluster: ClusterName,
+        leaving: Leaving,
+    },
+    SetClusterPaused {
+        cluster: ClusterName,
+        paused: bool,
+    },
+    SetMemberAdmin {
+        cluster: ClusterName,
+        node: NodeName,
+        admin: MemberAdmin,
+    },
+    /// A new copy of its data.
+    Reclone {
+        cluster: ClusterName,
+        node: NodeName,
+    },
+    Switchover {
+        cluster: ClusterName,
+        to: Option<NodeName>,
+        at: Option<Timestamp>,
+    },
+    /// One that has not begun.
+    CancelSwitchover {
+        cluster: ClusterName,
+    },
+    /// Without waiting for the primary's word.
+    Failover {
+        cluster: ClusterName,
+        to: Option<NodeName>,
+        allow_loss: bool,
+    },
+    /// No nodes: all members, standbys first.
+    ActOnCluster {
+        cluster: ClusterName,
+        nodes: Vec<NodeName>,
+        act: Act,
+        traceparent: Option<String>,
+    },
+
     CancelTask {
         id: TaskId,
     },
@@ -179,6 +244,21 @@ pub enum Request {
     AdoptStore {
         incarnation: Incarnation,
     },
+}
+
+/// A cluster to be made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NewCluster {
+    pub name: ClusterName,
+    pub primary: NodeName,
+    /// The standbys with their settings; the primary too, when it has some.
+    pub members: Vec<(NodeName, Vec<Value>)>,
+    pub options: ClusterOptions,
+    /// The primary runs already, and is taken over.
+    pub adopt: bool,
+    /// Sealed.
+    pub superuser: Vec<u8>,
+    pub replication: Vec<u8>,
 }
 
 /// A mirror to be made.

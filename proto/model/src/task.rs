@@ -1,18 +1,21 @@
 //! Tasks: the only way to make something happen on a node. A closed enum; nothing in it can name a
 //! program or a shell.
 
+mod slot;
+
 use std::fmt;
-use std::str::FromStr;
 
 use crate::address::HostPort;
-use crate::id::{KeyHash, MirrorName, NodeName, SyncName, TaskId, quote};
+use crate::cluster::{ClusterAct, ClusterPlace, ClusterRelease};
+use crate::id::{KeyHash, MirrorName, NodeName, SyncName, TaskId};
 use crate::mirror::{Allow, HopKind, MirrorOptions, Pulled};
 use crate::path::DirPath;
 use crate::rate::Rate;
-use crate::reject::Invalid;
-use crate::sync::hook::words;
 use crate::sync::{HookName, Remote, SyncOptions};
 use crate::time::{Millis, Timestamp};
+use crate::words::words;
+
+pub use slot::{Slot, Subject};
 
 /// A task record. It lives until its outcome is stored; the newest of each slot is kept after that,
 /// because "applied" is read off it.
@@ -152,6 +155,12 @@ pub enum TaskSpec {
     MirrorPull(MirrorPull),
     /// On the master: the hooks that wait until replicas have the generation.
     MirrorHooks(MirrorHooks),
+    /// Be a member of a cluster. In force from its success until another task takes the slot.
+    ClusterPlace(Box<ClusterPlace>),
+    /// Have nothing to do with the cluster any more.
+    ClusterRelease(ClusterRelease),
+    /// Something to be done once to the instance.
+    ClusterAct(ClusterAct),
 }
 
 impl TaskSpec {
@@ -170,6 +179,9 @@ impl TaskSpec {
             | Self::MirrorRelease(MirrorRelease { mirror, .. }) => Slot::Mirror(mirror.clone()),
             Self::MirrorPull(MirrorPull { mirror, .. }) => Slot::Pull(mirror.clone()),
             Self::MirrorHooks(MirrorHooks { mirror, .. }) => Slot::Hooks(mirror.clone()),
+            Self::ClusterPlace(place) => Slot::Cluster(place.cluster.clone()),
+            Self::ClusterRelease(ClusterRelease { cluster, .. }) => Slot::Cluster(cluster.clone()),
+            Self::ClusterAct(ClusterAct { cluster, .. }) => Slot::Act(cluster.clone()),
         }
     }
 
@@ -191,6 +203,9 @@ impl TaskSpec {
             Self::MirrorRelease(_) => "mirror-release",
             Self::MirrorPull(_) => "mirror-pull",
             Self::MirrorHooks(_) => "mirror-hooks",
+            Self::ClusterPlace(_) => "cluster-place",
+            Self::ClusterRelease(_) => "cluster-release",
+            Self::ClusterAct(_) => "cluster-act",
         }
     }
 }
@@ -381,101 +396,4 @@ pub struct Peer {
     pub key_hash: KeyHash,
     /// Best first. Empty for a peer that only calls.
     pub addresses: Vec<HostPort>,
-}
-
-/// What at most one live task of a node may hold; its text is in file names and lists.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Slot {
-    /// `sync/webroot`: the node's part in a sync.
-    Sync(SyncName),
-    /// `sync/webroot/web1`: a pass to one target.
-    Resync(SyncName, NodeName),
-    /// `verify/webroot/web1`
-    Verify(SyncName, NodeName),
-    /// `unhold/webroot/web1`
-    Unhold(SyncName, NodeName),
-    /// `barrier/webroot`
-    Barrier(SyncName),
-    /// `mirror/fedora`: the node's part in a mirror.
-    Mirror(MirrorName),
-    /// `pull/fedora`
-    Pull(MirrorName),
-    /// `hooks/fedora`
-    Hooks(MirrorName),
-}
-
-/// What a slot is about.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Subject<'a> {
-    Sync(&'a SyncName),
-    Mirror(&'a MirrorName),
-}
-
-impl Slot {
-    pub fn subject(&self) -> Subject<'_> {
-        match self {
-            Self::Sync(sync)
-            | Self::Resync(sync, _)
-            | Self::Verify(sync, _)
-            | Self::Unhold(sync, _)
-            | Self::Barrier(sync) => Subject::Sync(sync),
-            Self::Mirror(mirror) | Self::Pull(mirror) | Self::Hooks(mirror) => {
-                Subject::Mirror(mirror)
-            }
-        }
-    }
-
-    /// None: it is about something else.
-    pub fn sync(&self) -> Option<&SyncName> {
-        match self.subject() {
-            Subject::Sync(sync) => Some(sync),
-            Subject::Mirror(_) => None,
-        }
-    }
-
-    /// Its tasks end by themselves, and then nothing is in force.
-    pub fn is_run(&self) -> bool {
-        match self {
-            Self::Sync(_) | Self::Mirror(_) => false,
-            Self::Resync(..)
-            | Self::Verify(..)
-            | Self::Unhold(..)
-            | Self::Barrier(_)
-            | Self::Pull(_)
-            | Self::Hooks(_) => true,
-        }
-    }
-}
-
-impl fmt::Display for Slot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Sync(sync) => write!(f, "sync/{sync}"),
-            Self::Resync(sync, target) => write!(f, "sync/{sync}/{target}"),
-            Self::Verify(sync, target) => write!(f, "verify/{sync}/{target}"),
-            Self::Unhold(sync, target) => write!(f, "unhold/{sync}/{target}"),
-            Self::Barrier(sync) => write!(f, "barrier/{sync}"),
-            Self::Mirror(mirror) => write!(f, "mirror/{mirror}"),
-            Self::Pull(mirror) => write!(f, "pull/{mirror}"),
-            Self::Hooks(mirror) => write!(f, "hooks/{mirror}"),
-        }
-    }
-}
-
-impl FromStr for Slot {
-    type Err = Invalid;
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        let parts: Vec<&str> = text.splitn(4, '/').collect();
-        match parts.as_slice() {
-            ["sync", sync] => Ok(Self::Sync(sync.parse()?)),
-            ["sync", sync, target] => Ok(Self::Resync(sync.parse()?, target.parse()?)),
-            ["verify", sync, target] => Ok(Self::Verify(sync.parse()?, target.parse()?)),
-            ["unhold", sync, target] => Ok(Self::Unhold(sync.parse()?, target.parse()?)),
-            ["barrier", sync] => Ok(Self::Barrier(sync.parse()?)),
-            ["mirror", mirror] => Ok(Self::Mirror(mirror.parse()?)),
-            ["pull", mirror] => Ok(Self::Pull(mirror.parse()?)),
-            ["hooks", mirror] => Ok(Self::Hooks(mirror.parse()?)),
-            _ => Err(Invalid::new("slot", format!("unknown slot {}", quote(text)))),
-        }
-    }
 }

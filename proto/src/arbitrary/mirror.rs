@@ -117,6 +117,8 @@ fn options() -> impl Strategy<Value = MirrorOptions> {
         ("trace", "project/trace"),
         ("hook", "report on=after delay=5s"),
         ("replicas-from", "rsync://mirror@m1/all"),
+        ("further-upstream", "images/iso=rsync://iso.example.org/fedora-iso?password=iso"),
+        ("rsyncd-module", "fedora at=replica allow=10.0.0.0/8 connections=7"),
     ]);
     prop::collection::btree_set(one, 0..5)
         .prop_filter_map("contradict", |set| MirrorOptions::from_values(set).ok())

@@ -18,7 +18,7 @@ pub fn rule() -> impl Strategy<Value = Rule> {
 
 pub fn policy() -> impl Strategy<Value = Policy> {
     let (grace, splay) = (0..=Policy::GRACE_MAX.0, 0..=Policy::SPLAY_MAX.0);
-    (select(Missed::ALL), grace, select(Overlap::ALL), splay).prop_map(
+    (select(&Missed::ALL), grace, select(&Overlap::ALL), splay).prop_map(
         |(missed, grace, overlap, splay)| Policy {
             missed,
             grace: Millis(grace),

@@ -3,7 +3,7 @@
 use lockstep_model::mirror::push::PushToken;
 use lockstep_model::mirror::report::{MirrorReport, PullPhase, PullProgress};
 use lockstep_model::mirror::run::RunEnd;
-use lockstep_model::mirror::{Allow, HopKind, MirrorOptions, Pulled, REPLICAS_MAX, Run};
+use lockstep_model::mirror::{Allow, HopKind, MirrorOptions, Pulled, REPLICAS_MAX, Run, Trigger};
 use lockstep_model::observation::Observation;
 use lockstep_model::setting::{Settings, VALUES_MAX};
 use lockstep_model::task::{MirrorHooks, MirrorPlace, MirrorPull, MirrorRelease, PullFrom, Stage};
@@ -395,6 +395,10 @@ impl From<&Run> for v1::Run {
             pulled,
             task: String::new(),
             progress: None,
+            scheduled_at: match trigger {
+                Trigger::Schedule(instant) => Some(to_wire_time(*instant)),
+                Trigger::Asked(_) | Trigger::Push(_) | Trigger::Ready(_) | Trigger::Cascade => None,
+            },
         }
     }
 }

@@ -3,6 +3,7 @@
 //! a new field cannot be forgotten.
 
 pub mod agent;
+pub mod cluster;
 mod identity;
 pub mod mirror;
 pub mod node;

@@ -49,6 +49,9 @@ impl TryFrom<v1::TaskSpec> for TaskSpec {
             Kind::MirrorRelease(release) => Self::MirrorRelease(release.try_into()?),
             Kind::MirrorPull(pull) => Self::MirrorPull(pull.try_into()?),
             Kind::MirrorHooks(hooks) => Self::MirrorHooks(hooks.try_into()?),
+            Kind::ClusterPlace(place) => Self::ClusterPlace(Box::new(place.try_into()?)),
+            Kind::ClusterRelease(release) => Self::ClusterRelease(release.try_into()?),
+            Kind::ClusterAct(act) => Self::ClusterAct(act.try_into()?),
         })
     }
 }
@@ -85,6 +88,9 @@ impl From<TaskSpec> for v1::TaskSpec {
             TaskSpec::MirrorRelease(release) => Kind::MirrorRelease(release.into()),
             TaskSpec::MirrorPull(pull) => Kind::MirrorPull(pull.into()),
             TaskSpec::MirrorHooks(hooks) => Kind::MirrorHooks(hooks.into()),
+            TaskSpec::ClusterPlace(place) => Kind::ClusterPlace((*place).into()),
+            TaskSpec::ClusterRelease(release) => Kind::ClusterRelease(release.into()),
+            TaskSpec::ClusterAct(act) => Kind::ClusterAct(act.into()),
         };
         Self { kind: Some(kind) }
     }
@@ -312,6 +318,7 @@ impl v1::OfferTask {
             revision: revision.0,
             spec: Some(task.spec.clone().into()),
             password: String::new(),
+            replication_password: String::new(),
         }
     }
 }

@@ -108,6 +108,9 @@ impl From<&TaskSpec> for Spec {
             TaskSpec::MirrorRelease(release) => Self::MirrorRelease(release.into()),
             TaskSpec::MirrorPull(pull) => Self::MirrorPull(pull.into()),
             TaskSpec::MirrorHooks(hooks) => Self::MirrorHooks(hooks.into()),
+            TaskSpec::ClusterPlace(place) => Self::ClusterPlace(place.as_ref().into()),
+            TaskSpec::ClusterRelease(release) => Self::ClusterRelease(release.into()),
+            TaskSpec::ClusterAct(act) => Self::ClusterAct(act.into()),
         }
     }
 }
@@ -149,6 +152,9 @@ impl TryFrom<Spec> for TaskSpec {
             Spec::MirrorRelease(release) => Self::MirrorRelease(release.try_into()?),
             Spec::MirrorPull(pull) => Self::MirrorPull(pull.try_into()?),
             Spec::MirrorHooks(hooks) => Self::MirrorHooks(hooks.try_into()?),
+            Spec::ClusterPlace(place) => Self::ClusterPlace(Box::new(place.try_into()?)),
+            Spec::ClusterRelease(release) => Self::ClusterRelease(release.try_into()?),
+            Spec::ClusterAct(act) => Self::ClusterAct(act.try_into()?),
         })
     }
 }

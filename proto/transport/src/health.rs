@@ -9,6 +9,7 @@ mod pulse;
 use std::collections::BTreeMap;
 
 use axum::Router;
+use axum::routing::any;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -101,12 +102,17 @@ impl HealthBoard {
     }
 }
 
-/// Serves the board over plain HTTP, as `plain_http::serve` does.
-pub async fn serve(listener: TcpListener, board: HealthBoard, shutdown: CancellationToken) {
-    let router = Router::new()
+/// Serves the board over plain HTTP, as `plain_http::serve` does. `more`: paths that are answered
+/// otherwise than by the board.
+pub async fn serve(
+    listener: TcpListener,
+    board: HealthBoard,
+    more: Router,
+    shutdown: CancellationToken,
+) {
+    let router = more
         .route_service("/grpc.health.v1.Health/{method}", board.grpc_service(shutdown.clone()))
-        .fallback(plain::answer)
-        .with_state(board);
+        .fallback_service(any(plain::answer).with_state(board));
     plain_http::serve(listener, router, shutdown).await;
 }
 

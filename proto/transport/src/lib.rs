@@ -3,6 +3,7 @@
 //! knows no task and no record.
 
 pub mod accept;
+pub mod boottime;
 pub mod certificate;
 pub mod clock;
 pub mod connections;

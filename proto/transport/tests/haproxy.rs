@@ -45,7 +45,7 @@ async fn start_heads() -> Heads {
     {
         let page = Router::new().fallback(move || async move { name });
         tokio::spawn(axum::serve(web, page).into_future());
-        tokio::spawn(serve(health, board.clone(), CancellationToken::new()));
+        tokio::spawn(serve(health, board.clone(), axum::Router::new(), CancellationToken::new()));
     }
     Heads { boards, web_port, health_port }
 }

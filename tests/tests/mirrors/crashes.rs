@@ -17,7 +17,7 @@ const NODES: [&str; 3] = ["master1", "ftp1", "ftp2"];
 fn begin(fleet: &Fleet, up: &Upstream) -> Result<()> {
     upstream::fill(&up.tree().join("big"), 20, 50_000)?;
     let url = up.url();
-    let more = ["--upstream", &url, "--bwlimit", "2M", "--replica-bwlimit", "2M"];
+    let more = ["--upstream", &url, "--bwlimit", "1M", "--replica-bwlimit", "1M"];
     fleet.create_mirror("fedora", &NODES, &more)?.ok()?;
     Ok(())
 }

@@ -101,10 +101,14 @@ fn strange(up: &lockstep_tests::Upstream, port: u16, script: &str) -> Result<loc
 fn an_upstream_in_trouble_is_named_and_harms_nothing() -> Result<()> {
     let (_net, fleet, up) = world(&["master1"])?;
     let url = up.url();
-    let more =
-        ["--upstream", &url, "--attempts", "1", "--connect-timeout", "1s", "--io-timeout", "1s"];
-    fleet.create_mirror("fedora", &["master1"], &more)?.ok()?;
+    fleet.create_mirror("fedora", &["master1"], &["--upstream", &url, "--attempts", "1"])?.ok()?;
     fleet.pull("fedora", &[])?.ok()?;
+    let timeouts = |time: &str| {
+        let update =
+            ["mirror", "update", "fedora", "--connect-timeout", time, "--io-timeout", time];
+        fleet.ctl(&update)?.ok()
+    };
+    timeouts("1s")?;
     let kept = tree(&fleet, "master1")?;
     let _procs = [
         strange(&up, 8001, "pass")?,
@@ -121,7 +125,43 @@ fn an_upstream_in_trouble_is_named_and_harms_nothing() -> Result<()> {
         let head = &fleet.heads("fedora")?[0];
         ensure!(!head.message.is_empty() && head.ended_at.is_some(), "{port}: {head:?}");
     }
+    timeouts("1m")?;
     fleet.ctl(&["mirror", "update", "fedora", "--upstream", &url])?.ok()?;
     fleet.pull("fedora", &[])?.ok()?;
+    Ok(())
+}
+
+#[test]
+fn a_full_disk_of_the_master_costs_the_run_and_nothing_else() -> Result<()> {
+    let (_net, fleet, up) = world(&["master1", "ftp1"])?;
+    let url = up.url();
+    let disk = fleet.node("master1")?.host.disk("ftp", 8 << 20)?;
+    let more = ["--upstream", &url, "--min-free", "100K"];
+    fleet.create_mirror("fedora", &["master1", "ftp1"], &more)?.ok()?;
+    fleet.pull("fedora", &[])?.ok()?;
+    let kept = tree(&fleet, "ftp1")?;
+    upstream::fill(&up.tree().join("big"), 4, 3 << 20)?;
+    // The guard looks before the first copy only, and before it at what is free.
+    let failed = fleet.pull("fedora", &[])?;
+    ensure!(failed.status.code() == Some(1), "{failed}");
+    ensure!(failed.stderr.contains("No space left"), "{failed}");
+    let head = &fleet.heads("fedora")?[0];
+    ensure!(head.pulled.as_ref().is_some_and(|pulled| pulled.exit_code == Some(11)), "{head:?}");
+    ensure!(fleet.mirror("fedora")?.generation == 1);
+    let differences = tree(&fleet, "ftp1")?.differences(&kept);
+    ensure!(differences.is_empty(), "{differences}");
+    let index = fleet.mirrored("master1", "fedora")?.join("index.html");
+    ensure!(index.exists(), "what was there stays");
+    // Not enough is free for any start now; then there is room again.
+    let refused = fleet.pull("fedora", &[])?;
+    ensure!(refused.status.code() == Some(1), "{refused}");
+    fs::remove_dir_all(up.tree().join("big"))?;
+    up.write("small", "small")?;
+    fs::remove_dir_all(fleet.mirrored("master1", "fedora")?.join("big"))?;
+    fleet.pull("fedora", &[])?.ok()?;
+    for node in ["master1", "ftp1"] {
+        fleet.check_mirrored("fedora", node, &up.tree())?;
+    }
+    drop(disk);
     Ok(())
 }

@@ -81,6 +81,8 @@ fn serve(host: &Host, dir: &Path) -> Result<()> {
 fn balance(balancer: &Host, fleet: &Fleet, heads: &[&str]) -> Result<Proc> {
     let mut config = include_str!("../../../deploy/haproxy/haproxy.cfg")
         .replace("/sync/webroot", "/sync/www")
+        // On a busy machine nobody is down for an answer that is late.
+        .replace("timeout check 2s", "timeout check 20s")
         .replace("192.0.2.1:", &format!("{}:", fleet.controller.host.ip()));
     let shipped = "    server web1 192.0.2.11:80\n    server web2 192.0.2.12:80\n";
     let mut servers = String::new();

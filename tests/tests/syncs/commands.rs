@@ -231,9 +231,12 @@ fn a_wait_says_who_is_missing_and_a_watch_what_changes() -> Result<()> {
     fs::write(fleet.www("master1")?.join("new"), "new")?;
     fleet.ctl(&["sync", "wait", "www", "--at-least", "1"])?.ok()?;
     assert!(fs::exists(fleet.www("web1")?.join("new"))?, "before the wait ended");
-    let gave_up = fleet.ctl(&["sync", "wait", "www", "--timeout", "3s"])?;
+    let wait = ["sync", "wait", "www", "--timeout", "5m"];
+    let waits = fleet.controller.host.spawn(fleet.ctl_command().args(wait))?;
+    until(SOON, "who lacks it is named", || waits.stderr().contains("not yet: web2"));
+    drop(waits);
+    let gave_up = fleet.ctl(&["sync", "wait", "www", "--timeout", "1s"])?;
     assert_eq!(gave_up.status.code(), Some(6), "{gave_up}");
-    assert!(gave_up.stderr.contains("not yet: web2"), "{gave_up}");
     until(SOON, "the watch tells", || -> Result<()> {
         let text = watch.stdout();
         ensure!(text.contains("web2 failing") || text.contains("web2 syncing"), "{text}");

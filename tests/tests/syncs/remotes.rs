@@ -2,44 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 
 use anyhow::{Result, ensure};
+use lockstep_tests::sshd::{self, new_key, secret};
 use lockstep_tests::tree::Tree;
 use lockstep_tests::{Fleet, Host, Net, Proc, cmd, until};
 
 use super::{SOON, fill_new};
-
-/// A file that only its owner reads.
-fn secret(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text)?;
-    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o600))?)
-}
-
-fn new_key(host: &Host, file: &Path) -> Result<String> {
-    let file = file.to_string_lossy();
-    host.run(cmd("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", &file]))?.ok()?;
-    Ok(fs::read_to_string(format!("{file}.pub"))?)
-}
-
-/// Its log tells when it listens.
-fn sshd(host: &Host, authorized: &str) -> Result<Proc> {
-    let dir = host.dir().display();
-    fs::create_dir_all("/run/sshd")?;
-    new_key(host, &host.path("hostkey"))?;
-    fs::write(host.path("authorized"), authorized)?;
-    let config = format!(
-        "Port 22\nListenAddress {}\nHostKey {dir}/hostkey\nPidFile none\nStrictModes no\nUsePAM no\n\
-         PermitRootLogin prohibit-password\nPasswordAuthentication no\n\
-         AuthorizedKeysFile {dir}/authorized\n",
-        host.ip()
-    );
-    fs::write(host.path("sshd.conf"), config)?;
-    let proc =
-        host.spawn(cmd("/usr/sbin/sshd").args(["-D", "-e", "-f"]).arg(host.path("sshd.conf")))?;
-    until(SOON, "sshd listens", || proc.stderr().contains("Server listening"));
-    Ok(proc)
-}
 
 fn rsyncd(host: &Host) -> Result<Proc> {
     let dir = host.dir().display();
@@ -74,7 +43,7 @@ fn an_agent_plain_ssh_and_a_plain_daemon_are_targets_of_one_sync() -> Result<()>
     let public = new_key(&master, &secrets.join("deploy"))?;
     let rrsync =
         format!("restrict,command=\"/usr/bin/rrsync -wo {}\" {public}", old1.dir().display());
-    let _sshd = sshd(&old1, &rrsync)?;
+    let _sshd = sshd::start(&old1, &rrsync)?;
     let _rsyncd = rsyncd(&old2)?;
     secret(&secrets.join("old2"), "open sesame\n")?;
     let host_key = fs::read_to_string(old1.path("hostkey.pub"))?;

@@ -12,7 +12,7 @@ use lockstep_tests::{Fleet, Host, Net, cmd, until};
 use super::SOON;
 
 /// For a repaired target, whose next try may be a minute away.
-const REPAIRED_WITHIN: Duration = Duration::from_secs(90);
+const REPAIRED_WITHIN: Duration = Duration::from_secs(150);
 /// For a burst on two cores.
 const LATER: Duration = Duration::from_secs(240);
 
@@ -51,6 +51,8 @@ fn four_bad_targets_of_ten_delay_nobody() -> Result<()> {
     let (bad, good) = all.split_at(4);
     let [dead, silent, full, bare] = bad else { anyhow::bail!("{bad:?}") };
     let usual = lag(&fleet, good, "usual")?;
+    // A run that is cut in its middle ends by rsync's own timeout, which is longer than this waits.
+    fleet.ctl(&["sync", "wait", "www"])?.ok()?;
 
     fleet.node(dead)?.host.power_off()?;
     // Its kernel goes on accepting connections; nobody ever answers.
@@ -65,7 +67,9 @@ fn four_bad_targets_of_ten_delay_nobody() -> Result<()> {
     fs::write(fleet.www("master1")?.join("more than the disk takes"), vec![1; 1 << 20])?;
     let meanwhile = lag(&fleet, good, "meanwhile")?;
     eprintln!("a change took {usual:?} at most before, {meanwhile:?} among bad targets");
-    assert!(meanwhile < usual * 2 + Duration::from_secs(1), "{usual:?}, then {meanwhile:?}");
+    // Whoever waited for one of the bad would wait for a timeout of rsync, a minute.
+    let most = usual * 3 + Duration::from_secs(10);
+    assert!(meanwhile < most, "{usual:?}, then {meanwhile:?}");
     for (target, word) in
         [(dead, "unreachable"), (silent, "unreachable"), (full, "No space left"), (bare, "rsync")]
     {
@@ -76,7 +80,7 @@ fn four_bad_targets_of_ten_delay_nobody() -> Result<()> {
     let place = fleet.place("web11")?;
     let (added, took) = timed(|| fleet.ctl(&["sync", "add-target", "www", &place, "--wait"])?.ok());
     added?;
-    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert!(took < Duration::from_secs(40), "{took:?}");
 
     let host = fleet.node(dead)?.host.clone();
     host.power_on()?;
@@ -122,7 +126,7 @@ fn what_did_not_arrive_is_brought_without_a_further_change() -> Result<()> {
     until(REPAIRED_WITHIN, "the copy is repaired", || fleet.check_in_step("master1", "web1"));
 
     for victim in ["master1", "web1"] {
-        web.rate(Some(4_000_000))?;
+        web.rate(Some(1_000_000))?;
         let name = format!("large-{victim}");
         fs::write(fleet.www("master1")?.join(&name), vec![2; 4 << 20])?;
         until(SOON, "it is on its way", || is_arriving(&fleet, "web1", &name).unwrap_or(false));

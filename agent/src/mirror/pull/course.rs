@@ -35,6 +35,8 @@ pub struct Course {
     /// `none` in the first of two stages.
     delete: Delete,
     place: Place,
+    /// A snapshot is built although nothing is new.
+    anyway: bool,
     guards: Guards,
     has_content: bool,
     pulled: Pulled,
@@ -70,7 +72,11 @@ pub enum Refusal {
 
 impl Course {
     pub fn new(delete: Delete, place: Place, guards: Guards) -> Self {
-        Self { delete, place, guards, has_content: false, pulled: Pulled::default() }
+        Self { delete, place, anyway: false, guards, has_content: false, pulled: Pulled::default() }
+    }
+
+    pub fn built_anyway(self, anyway: bool) -> Self {
+        Self { anyway, ..self }
     }
 
     /// `free` bytes are left on the file system, here and below.
@@ -138,7 +144,7 @@ impl Course {
                 let most = stats.deleted;
                 self.may_remove(most, stats.before())?;
                 match self.place {
-                    Place::Snapshot if !self.pulled.changed => Next::Done,
+                    Place::Snapshot if !self.pulled.changed && !self.anyway => Next::Done,
                     Place::Tree | Place::First if self.has_content || self.removes_early() => {
                         Next::Run(Step::Removing { most })
                     }

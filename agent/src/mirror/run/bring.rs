@@ -1,6 +1,7 @@
 //! What rsync does in a run: stage by stage, into the tree or into the next snapshot, each stage by
 //! the steps that `pull::course` names.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
@@ -9,39 +10,29 @@ use lockstep_model::mirror::options::Publish;
 use lockstep_model::mirror::report::PullPhase;
 use lockstep_model::mirror::rsync::Delete;
 use lockstep_model::sync::filter::Pattern;
-use lockstep_model::task::{OutcomeKind, PullFrom, Stage};
+use lockstep_model::task::{OutcomeKind, Stage};
 
+use super::feed::Feed;
 use super::{Failure, Turn, free};
-use crate::data::lane::Lane;
-use crate::data::limit::Limiter;
 use crate::mirror::mark::Mark;
-use crate::mirror::passwords::PasswordFile;
-use crate::mirror::publish::{Current, Site, WORK, Work};
-use crate::mirror::pull::argv::{LINKS_MAX, Pull, Source, Step};
+use crate::mirror::publish::{Current, Site, Work};
+use crate::mirror::pull::argv::{LINKS_MAX, Pull, Step};
 use crate::mirror::pull::course::{Course, Guards, Next, Place};
 use crate::mirror::pull::ending::{End, Retry};
 use crate::mirror::step::{Cut, Run};
-use crate::mirror::trace;
-use crate::secrets;
 
-/// What a pull is made with, once.
-struct Means {
-    password: Option<PasswordFile>,
-    /// Open while it is pulled from an agent.
-    _lane: Option<Lane>,
-    own: Vec<Pattern>,
-}
-
-/// One stage, and where it goes.
+/// One stage of one feed, and where it goes.
 struct Part<'a> {
     site: &'a Site,
     work: &'a Work,
-    means: &'a Means,
+    feed: &'a Feed<'a>,
     /// What is left to a later stage.
     late: &'a [Pattern],
     place: Place,
     into: &'a Path,
     links: &'a [&'a Path],
+    /// A snapshot is built although this feed has nothing new: another one may have.
+    anyway: bool,
 }
 
 impl Turn<'_> {
@@ -54,6 +45,7 @@ impl Turn<'_> {
     ) -> Result<String, Failure> {
         let spec = self.spec;
         let means = self.means()?;
+        let feeds = self.feeds(&means);
         let work = site.prepare()?;
         let is_snapshot = spec.options.publish == Publish::Snapshot;
         let two = spec.options.stages.two && !is_snapshot && spec.stage == Stage::Whole;
@@ -62,25 +54,46 @@ impl Turn<'_> {
         let mut first = !mark.is_filled();
         for stage in stages {
             let late = if stage == Stage::First { spec.options.late() } else { Vec::new() };
+            // Each stage counts all that is there.
+            (pulled.entries, pulled.tree_bytes) = (0, 0);
             let words = match is_snapshot {
-                true => self.build(site, &work, &means, &late, pulled).await?,
-                false => {
-                    site.flatten()?;
-                    site.make_tree()?;
-                    let place = if first { Place::First } else { Place::Tree };
-                    let into = site.tree();
-                    let (work, means, late) = (&work, &means, &late);
-                    let part = Part { site, work, means, late, place, into, links: &[] };
-                    self.course(&part, pulled).await?
-                }
+                true => self.build(site, &work, &feeds, &late, pulled).await?,
+                false => self.bring_into(site, &work, &feeds, &late, first, pulled).await?,
             };
             first = false;
             if !words.is_empty() {
                 told = words;
             }
         }
-        if spec.stage != Stage::First {
-            work.clear()?;
+        match spec.stage {
+            Stage::First => work.end_stage()?,
+            Stage::Whole | Stage::Second => work.clear()?,
+        }
+        Ok(told)
+    }
+
+    /// Into the tree that readers see. `first`: nothing complete is known to be there.
+    async fn bring_into(
+        &self,
+        site: &Site,
+        work: &Work,
+        feeds: &[Feed<'_>],
+        late: &[Pattern],
+        first: bool,
+        pulled: &mut Pulled,
+    ) -> Result<String, Failure> {
+        site.flatten()?;
+        site.make_tree()?;
+        let mut told = String::new();
+        for feed in feeds {
+            let (into, is_new) = feed.make(site.tree())?;
+            let place = if first || is_new { Place::First } else { Place::Tree };
+            let (into, links, anyway) = (into.as_path(), &[][..], false);
+            let part = Part { site, work, feed, late, place, into, links, anyway };
+            let words = self.course(&part, pulled).await.map_err(|failed| feed.named(failed))?;
+            if !words.is_empty() {
+                told = words;
+            }
         }
         Ok(told)
     }
@@ -90,7 +103,7 @@ impl Turn<'_> {
         &self,
         site: &Site,
         work: &Work,
-        means: &Means,
+        feeds: &[Feed<'_>],
         late: &[Pattern],
         pulled: &mut Pulled,
     ) -> Result<String, Failure> {
@@ -101,17 +114,31 @@ impl Turn<'_> {
         };
         work.begin()?;
         let left = Some(work.left_tree()).filter(|left| left.exists());
-        let links: Vec<PathBuf> = left.into_iter().chain(current.clone()).take(LINKS_MAX).collect();
-        let links: Vec<&Path> = links.iter().map(PathBuf::as_path).collect();
-        let place = if current.is_some() { Place::Snapshot } else { Place::First };
-        let into = work.new_tree();
+        let trees: Vec<PathBuf> = left.into_iter().chain(current.clone()).collect();
+        let new = work.new_tree();
         let before = pulled.files;
-        let part = Part { site, work, means, late, place, into: &into, links: &links };
-        let told = self.course(&part, pulled).await?;
+        let mut told = String::new();
+        for feed in feeds {
+            let (into, _) = feed.make(&new)?;
+            let there = match &current {
+                Some(current) => feed.find(current)?.is_some(),
+                None => false,
+            };
+            let place = if there { Place::Snapshot } else { Place::First };
+            let found = trees.iter().map(|tree| feed.find(tree));
+            let links = found.filter_map(io::Result::transpose).collect::<io::Result<Vec<_>>>()?;
+            let links: Vec<&Path> = links.iter().take(LINKS_MAX).map(PathBuf::as_path).collect();
+            let (into, links, anyway) = (into.as_path(), links.as_slice(), feeds.len() > 1);
+            let part = Part { site, work, feed, late, place, into, links, anyway };
+            let words = self.course(&part, pulled).await.map_err(|failed| feed.named(failed))?;
+            if !words.is_empty() {
+                told = words;
+            }
+        }
         let is_new = pulled.changed || pulled.files > before || current.is_none();
         if late.is_empty() && is_new {
             self.show(PullPhase::Finishing);
-            self.leave_trace_in(&into, pulled)?;
+            self.leave_trace_in(&new, pulled)?;
             site.publish(work)?;
             let keep = self.spec.options.snapshots as usize;
             site.prune(keep, |path| self.engine.trees.is_read(path))?;
@@ -121,7 +148,7 @@ impl Turn<'_> {
 
     /// All steps of one stage.
     async fn course(&self, part: &Part<'_>, pulled: &mut Pulled) -> Result<String, Failure> {
-        let Part { site, work, means, late, place, into, links } = *part;
+        let Part { site, work, feed, late, place, into, links, anyway } = *part;
         let Self { engine, local, spec, log, .. } = self;
         let hop = spec.options.hop(spec.hop);
         let delete = if late.is_empty() { hop.delete } else { Delete::None };
@@ -130,7 +157,7 @@ impl Turn<'_> {
             min_free: spec.options.guards.min_free,
             allow: spec.allow,
         };
-        let mut course = Course::new(delete, place, guards);
+        let mut course = Course::new(delete, place, guards).built_anyway(anyway);
         let (settings, base) = (&engine.settings, *pulled);
         let mut told = String::new();
         let mut counted_bytes = None;
@@ -144,10 +171,10 @@ impl Turn<'_> {
             // A dry run of a snapshot is against what readers see.
             let against = links.last().filter(|_| step == Step::Count && place == Place::Snapshot);
             let pull = Pull {
-                source: self.source(means),
+                source: feed.source,
                 hop: &hop,
                 filters: spec.options.filters(spec.hop),
-                own: &means.own,
+                own: &feed.own,
                 late,
                 rate: spec.options.bwlimit(spec.hop),
                 io_timeout: spec.options.limits.io_timeout,
@@ -156,6 +183,8 @@ impl Turn<'_> {
                 into: against.unwrap_or(&into),
                 links: if against.is_some() { &[] } else { links },
                 work: Some(work.path()),
+                // The first try after a complete one has nothing to go on with.
+                keeps: work.keeps || place != Place::Tree,
             };
             let phase = match step {
                 Step::Count => PullPhase::Counting,
@@ -185,7 +214,9 @@ impl Turn<'_> {
             };
             pulled.exit_code = ended.code;
             let is_other = pulled.changed || output.changed || output.stats.brought > 0;
-            self.touched.store(is_other && step != Step::Count, Ordering::Relaxed);
+            if step != Step::Count {
+                self.touched.store(is_other, Ordering::Relaxed);
+            }
             if let End::Failed(retry) = ended.end {
                 course.add(step, &output);
                 add(pulled, &base, &course.pulled());
@@ -202,78 +233,14 @@ impl Turn<'_> {
             add(pulled, &base, &course.pulled());
         }
     }
-
-    fn means(&self) -> Result<Means, Failure> {
-        let Self { engine, local, spec, .. } = self;
-        let mut password = None;
-        if spec.has_password {
-            let Some(text) = engine.passwords.take(&spec.mirror) else {
-                let why = "the upstream's password was only in memory, and the agent was started \
-                           anew; the run is given again"
-                    .to_owned();
-                return Err(Failure { kind: OutcomeKind::Interrupted, why, permanent: false });
-            };
-            let file = PasswordFile::write(local.path(), &text);
-            password = Some(file.map_err(|error| {
-                Failure::passing(format!("cannot hand the password to rsync: {error}"))
-            })?);
-        }
-        let lane = match &spec.from {
-            PullFrom::Agent(peer) => {
-                let free = Limiter::new(None);
-                Some(engine.lanes.open(&spec.mirror, peer, &free, &free))
-            }
-            PullFrom::Remote(remote) => {
-                if password.is_none() {
-                    secrets::check(&engine.settings.secrets_dir, remote)
-                        .map_err(Failure::permanent)?;
-                }
-                None
-            }
-            PullFrom::Here => None,
-        };
-        let mut own = vec![format!("/{WORK}/")];
-        own.extend(
-            spec.options
-                .trace
-                .as_ref()
-                .map(|dir| trace::pattern(dir, engine.settings.name.as_str())),
-        );
-        let own = own.into_iter().filter_map(|text| text.parse().ok()).collect();
-        Ok(Means { password, _lane: lane, own })
-    }
-
-    fn source<'m>(&'m self, means: &'m Means) -> Source<'m> {
-        let settings = &self.engine.settings;
-        match &self.spec.from {
-            PullFrom::Agent(peer) => Source::Agent {
-                mirror: &self.spec.mirror,
-                node: &peer.node,
-                agent: &settings.agent,
-                data_dir: &settings.data_dir,
-            },
-            PullFrom::Remote(remote) => Source::Remote {
-                remote,
-                secrets: &settings.secrets_dir,
-                password: means.password.as_ref().map(PasswordFile::path),
-            },
-            // It is never pulled.
-            PullFrom::Here => Source::Agent {
-                mirror: &self.spec.mirror,
-                node: &self.engine.settings.name,
-                agent: &settings.agent,
-                data_dir: &settings.data_dir,
-            },
-        }
-    }
 }
 
-/// Two stages of one run are counted together.
+/// Feeds and stages of one run are counted together.
 fn add(pulled: &mut Pulled, base: &Pulled, course: &Pulled) {
     let Pulled { entries, tree_bytes, files, created, deleted, received_bytes, changed, .. } =
         *course;
-    pulled.entries = entries;
-    pulled.tree_bytes = tree_bytes;
+    pulled.entries = base.entries + entries;
+    pulled.tree_bytes = base.tree_bytes + tree_bytes;
     pulled.files = base.files + files;
     pulled.created = base.created + created;
     pulled.deleted = base.deleted + deleted;

@@ -2,6 +2,7 @@
 
 use super::*;
 use futures_util::FutureExt;
+use lockstep_model::identity::{Principal, Subject};
 use lockstep_model::{KeyHash, Timestamp};
 
 fn principal(subject: Subject, key: u8) -> Principal {

@@ -127,6 +127,16 @@ fn parse_hex(text: &str) -> Option<RelPath> {
     path.filter(|path| path.is_empty() || is_rel_path(path)).map(Into::into)
 }
 
+/// How long a relay waits with a copy that it feeds: longer while its own was not compared since, so
+/// that its own comes first, if anybody compares it, and what somebody changed there is not handed on.
+/// `own` and `seen` count comparisons of its own, now and at the copy's last turn; None at the source.
+pub fn behind_own(every: Millis, own: Option<u64>, seen: Option<u64>) -> Millis {
+    match own {
+        Some(own) if own == seen.unwrap_or(0) => Millis(every.0 / 2 * 3),
+        _ => every,
+    }
+}
+
 /// Up to a tenth later than `every` after `last`, so that copies do not all have their turn at one
 /// moment; `seed` tells one copy from another.
 pub fn due_at(last: Timestamp, every: Millis, seed: u64) -> Timestamp {
@@ -189,6 +199,24 @@ mod tests {
         assert_eq!(note(6, true, true, [1, 0, 0], None), (1, 0, [6, 6, 6]));
         assert_eq!(note(7, true, false, [1, 1, 0], None), (1, 1, [7, 6, 6]));
         assert_eq!(note(8, true, false, [0, 0, 0], None), (0, 0, [8, 6, 8]));
+    }
+
+    #[test]
+    fn a_relays_own_copy_has_its_turn_first() {
+        let every = Millis::from_secs(100);
+        let late = Millis::from_secs(150);
+        for (own, seen, wanted) in [
+            (None, None, every),
+            (Some(0), None, late),
+            (Some(1), None, every),
+            (Some(1), Some(1), late),
+            (Some(2), Some(1), every),
+        ] {
+            assert_eq!(behind_own(every, own, seen), wanted, "{own:?} {seen:?}");
+        }
+        // The own one's next turn is over by then.
+        let at = Timestamp(1);
+        assert!((0..20).all(|seed| due_at(at, every, seed) < at + late));
     }
 
     #[test]

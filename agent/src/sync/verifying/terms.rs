@@ -38,6 +38,7 @@ impl From<&SyncOptions> for Terms {
             specials: transfer.devices,
             xattrs: transfer.xattrs,
             acls: transfer.acls,
+            system_xattrs: false,
         };
         let filters = Excludes::new(&options.filters);
         let ignored = Excludes::of(&options.ignore);
@@ -64,6 +65,7 @@ impl Terms {
             owner: self.keep.owner && is_root,
             group: self.keep.group && is_root,
             devices: self.keep.devices && is_root,
+            system_xattrs: self.keep.xattrs && is_root,
             ..self.keep
         };
         let excluded = self.excluded.clone();

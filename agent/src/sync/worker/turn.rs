@@ -49,7 +49,7 @@ impl Turn<'_> {
     pub async fn spend<T>(self, work: impl Future<Output = T>) -> T {
         let Self { _own, node, way } = self;
         let give_up = async {
-            let sent = || way.as_ref().map_or(0, |way| way.sent_bytes());
+            let sent = || way.as_ref().map_or(0, |way| way.meter.sent_bytes());
             let mut before = sent();
             loop {
                 tokio::time::sleep(LOOK_INTERVAL).await;

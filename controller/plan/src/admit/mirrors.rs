@@ -1,7 +1,7 @@
 //! Mirrors as a whole: made, changed, renamed, removed. The rule that matters: no two write one
 //! directory, whatever they are.
 
-use lockstep_model::mirror::{Allow, Mirror, MirrorState, REPLICAS_MAX, Trigger};
+use lockstep_model::mirror::{Allow, HopKind, Mirror, MirrorState, REPLICAS_MAX, Trigger};
 use lockstep_model::node::NodeAdmin;
 use lockstep_model::path::PATH_MAX;
 use lockstep_model::record::{Actor, Key, Record, Secret, TXN_WRITES_MAX, Write};
@@ -103,6 +103,8 @@ fn sorted(replicas: &[Place]) -> Result<Vec<Place>, Reject> {
 /// What holds for every definition, a new one or a changed one.
 fn check(world: &World, mirror: &Mirror, before: Option<&Mirror>) -> Result<(), Reject> {
     mirror.options.check()?;
+    check_publication(mirror)?;
+    check_module(world, mirror)?;
     check_upstream(mirror)?;
     if let Some(schedule) = &mirror.schedule {
         schedule.check()?;
@@ -144,6 +146,32 @@ fn check(world: &World, mirror: &Mirror, before: Option<&Mirror>) -> Result<(), 
     Ok(())
 }
 
+/// A daemon takes two modules of one name for one.
+fn check_module(world: &World, mirror: &Mirror) -> Result<(), Invalid> {
+    let module = |of: &Mirror| of.options.module.as_ref().map(|module| module.name.clone());
+    let Some(name) = module(mirror) else { return Ok(()) };
+    let mut others = world.mirrors().values().map(|other| &other.value);
+    let other =
+        others.find(|other| other.name != mirror.name && module(other) == Some(name.clone()));
+    match other {
+        Some(other) => {
+            let problem =
+                format!("{name} is the module of mirror {}: choose another name", other.name);
+            Err(Invalid::new("rsyncd-module", problem))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The master's tree is built by its own pulls only.
+fn check_publication(mirror: &Mirror) -> Result<(), Invalid> {
+    if mirror.upstream.is_some() {
+        mirror.options.check_publication(HopKind::Upstream)?;
+    }
+    let replica = mirror.options.check_publication(HopKind::Replica);
+    replica.map_err(|e| Invalid::new(format!("replica-{}", e.field.replace(' ', "-")), e.problem))
+}
+
 fn check_length(field: &str, tree: &lockstep_model::path::DirPath) -> Result<(), Reject> {
     if tree.as_str().len() <= PATH_MAX {
         return Ok(());
@@ -161,6 +189,9 @@ fn check_upstream(mirror: &Mirror) -> Result<(), Reject> {
             "there is no upstream to pull from: its owner says when it is ready (lockstepctl mirror \
              ready); give an upstream, or no schedule",
         ),
+        None if !mirror.options.further.is_empty() => {
+            wrong("further-upstream", "is for a mirror that has an upstream: give --upstream too")
+        }
         None if mirror.has_password => {
             wrong("password", "is for an upstream, and there is none: give both or neither")
         }
@@ -384,17 +415,29 @@ pub(super) fn reschedule(
 pub(super) fn set_enabled(
     world: &World,
     who: &Actor,
-    name: &MirrorName,
+    name: Option<&MirrorName>,
     enabled: bool,
 ) -> Result<Admitted, Reject> {
+    let state = if enabled { "enabled" } else { "disabled" };
+    let switched = |mirror: &Mirror| Record::Mirror(Mirror { enabled, ..mirror.clone() });
+    let Some(name) = name else {
+        let all = world.mirrors().values().map(|mirror| &mirror.value);
+        let own = all.filter(|mirror| check_owner(world, who, mirror).is_ok());
+        let other = own.filter(|mirror| mirror.enabled != enabled && !mirror.deleting);
+        let writes: Vec<Write> = other.map(switched).map(Write::Put).collect();
+        let detail = match writes.len() {
+            0 => format!("all mirrors are {state} already"),
+            1 => format!("1 mirror is {state} now"),
+            many => format!("{many} mirrors are {state} now"),
+        };
+        return Ok(Admitted { writes, detail, ..Admitted::default() });
+    };
     let before = find(world, name)?;
     check_owner(world, who, before)?;
-    let state = if enabled { "enabled" } else { "disabled" };
     if before.enabled == enabled {
         return Ok(Admitted::already(format!("mirror {name} is {state} already")));
     }
-    let mirror = Mirror { enabled, ..before.clone() };
-    Ok(Admitted::put(Record::Mirror(mirror), format!("mirror {name} is {state} now")))
+    Ok(Admitted::put(switched(before), format!("mirror {name} is {state} now")))
 }
 
 /// The planner then has every node let go of it; with its files, the record goes when all have.

@@ -1,6 +1,7 @@
 //! Requests held against the world: the writes that carry one out, or why not. Pure, and as little
 //! trusting as if the caller were hostile; who may ask at all was settled by `authorize`.
 
+mod clusters;
 mod mirror_owner;
 mod mirror_runs;
 mod mirrors;
@@ -130,7 +131,7 @@ pub fn admit(
             mirrors::reschedule(world, who, mirror, schedule.as_ref())
         }
         Request::SetMirrorEnabled { mirror, enabled } => {
-            mirrors::set_enabled(world, who, mirror, *enabled)
+            mirrors::set_enabled(world, who, mirror.as_ref(), *enabled)
         }
         Request::DeleteMirror { mirror, delete_files } => {
             mirrors::delete(world, who, mirror, *delete_files)
@@ -143,6 +144,20 @@ pub fn admit(
             pushes::create(world, who, mirror, id, *secret_sha256, now)
         }
         Request::DeletePushToken { mirror, id } => pushes::delete(world, who, mirror, id),
+        Request::CreateCluster(new) => clusters::create(world, new, now),
+        Request::EditCluster { cluster, .. }
+        | Request::AddStandby { cluster, .. }
+        | Request::RemoveMember { cluster, .. }
+        | Request::RemoveCluster { cluster, .. }
+        | Request::SetClusterPaused { cluster, .. }
+        | Request::SetMemberAdmin { cluster, .. }
+        | Request::Reclone { cluster, .. }
+        | Request::Switchover { cluster, .. }
+        | Request::CancelSwitchover { cluster }
+        | Request::Failover { cluster, .. }
+        | Request::ActOnCluster { cluster, .. } => {
+            clusters::change(world, who, cluster, request, now)
+        }
         Request::CancelTask { id } => tasks::cancel(world, *id),
         Request::EndTask { node, id, outcome } => tasks::end(world, who, node, *id, outcome, now),
         Request::AdoptStore { incarnation } => store::adopt(world, *incarnation),

@@ -102,6 +102,15 @@ pub(super) fn remove(world: &World, name: &NodeName) -> Result<Admitted, Reject>
         );
         return Err(precondition("in_use", subject(), message));
     }
+    let mut clusters = world.clusters().values().map(|cluster| &cluster.value);
+    if let Some(cluster) = clusters.find(|cluster| cluster.member(name).is_some()) {
+        let message = format!(
+            "node {name} is a member of cluster {0}: first lockstepctl cluster remove {0} {name}, or \
+             lockstepctl cluster release {0}",
+            cluster.name
+        );
+        return Err(precondition("in_use", subject(), message));
+    }
     let writes = vec![Write::Delete(Key::Node(name.clone()))];
     Ok(Admitted { writes, detail: format!("node {name} removed"), ..Admitted::default() })
 }

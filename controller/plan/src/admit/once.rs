@@ -1,7 +1,7 @@
 //! What makes a request safe to send again: its id, and the revision it was decided on.
 
 use lockstep_model::record::{Actor, Record, RequestDone, RequestId, Versioned, Write};
-use lockstep_model::request::{NewMirror, Request};
+use lockstep_model::request::{NewCluster, NewMirror, Request};
 use lockstep_model::{Code, Reject, Revision, Timestamp};
 
 use super::{Admitted, admit};
@@ -77,12 +77,27 @@ fn check_revision(world: &World, request: &Request, wanted: Revision) -> Result<
         | Request::UpdateMirror { mirror, .. }
         | Request::RenameMirror { mirror, .. }
         | Request::RescheduleMirror { mirror, .. }
-        | Request::SetMirrorEnabled { mirror, .. }
+        | Request::SetMirrorEnabled { mirror: Some(mirror), .. }
         | Request::DeleteMirror { mirror, .. }
         | Request::SyncMirror { mirror, .. }
         | Request::CreatePushToken { mirror, .. }
         | Request::DeletePushToken { mirror, .. } => {
             (format!("mirror/{mirror}"), of(world.mirrors().get(mirror)))
+        }
+        Request::SetMirrorEnabled { mirror: None, .. } => ("mirror".to_owned(), None),
+        Request::CreateCluster(NewCluster { name: cluster, .. })
+        | Request::EditCluster { cluster, .. }
+        | Request::AddStandby { cluster, .. }
+        | Request::RemoveMember { cluster, .. }
+        | Request::RemoveCluster { cluster, .. }
+        | Request::SetClusterPaused { cluster, .. }
+        | Request::SetMemberAdmin { cluster, .. }
+        | Request::Reclone { cluster, .. }
+        | Request::Switchover { cluster, .. }
+        | Request::CancelSwitchover { cluster }
+        | Request::Failover { cluster, .. }
+        | Request::ActOnCluster { cluster, .. } => {
+            (format!("cluster/{cluster}"), of(world.clusters().get(cluster)))
         }
         Request::CancelTask { id } | Request::EndTask { id, .. } => {
             (format!("task/{id}"), of(world.task(*id)))

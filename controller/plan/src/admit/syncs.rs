@@ -48,8 +48,8 @@ pub(super) fn create(world: &World, new: &New<'_>, now: Timestamp) -> Result<Adm
             return Ok(Admitted::already(format!("sync {name} is just so already")));
         }
         let message = format!(
-            "sync {name} exists and differs: see lockstepctl sync show {name}, choose another name \
-             or delete it first"
+            "sync {name} exists and differs: see lockstepctl sync show {name}, change it with \
+             lockstepctl sync update {name}, or choose another name"
         );
         return Err(Reject::exists(format!("sync/{name}"), message));
     }

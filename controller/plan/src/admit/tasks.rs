@@ -157,7 +157,7 @@ pub(super) fn barrier(
 }
 
 /// False: a task of the slot is under way, and stands for this one.
-fn start(
+pub(super) fn start(
     world: &World,
     admitted: &mut Admitted,
     node: &NodeName,
@@ -191,7 +191,7 @@ fn start(
     Ok(true)
 }
 
-fn check_traceparent(traceparent: Option<&String>) -> Result<(), Reject> {
+pub(super) fn check_traceparent(traceparent: Option<&String>) -> Result<(), Reject> {
     if traceparent.is_some_and(|text| text.len() > TRACEPARENT_MAX) {
         let problem = format!("must have at most {TRACEPARENT_MAX} characters");
         return Err(Invalid::new("traceparent", problem).into());

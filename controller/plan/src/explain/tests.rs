@@ -287,7 +287,7 @@ fn unknown_subjects_are_refused() {
         &mut lab,
         "node/../x",
         expect![[r#"
-            InvalidArgument: subject must be sync/NAME, sync/NAME/NODE, mirror/NAME, mirror/NAME/NODE, node/NAME, task/ID or store, not "node/../x"
+            InvalidArgument: subject must be sync/NAME, sync/NAME/NODE, mirror/NAME, mirror/NAME/NODE, cluster/NAME, cluster/NAME/NODE, node/NAME, task/ID or store, not "node/../x"
         "#]],
     );
     check(&mut lab, "store", expect![]);

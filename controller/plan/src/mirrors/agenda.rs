@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_model::{MirrorName, Timestamp};
 
+use super::limits::Hosts;
+
 /// A mirror that needs nothing for now.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rest {
@@ -20,8 +22,8 @@ pub struct Rest {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Queued {
     pub since: Timestamp,
-    /// The upstream that others are at.
-    pub host: Option<String>,
+    /// Of upstreams, at which others are.
+    pub hosts: Hosts,
 }
 
 #[derive(Clone, Default, Debug)]

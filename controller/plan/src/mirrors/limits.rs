@@ -1,8 +1,8 @@
 //! How many pulls may go on at once in the whole fleet. How many a node takes is its agent's to say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_model::mirror::HopKind;
+use lockstep_model::mirror::{HopKind, MirrorOptions};
 use lockstep_model::task::{PullFrom, TaskSpec};
 
 use crate::World;
@@ -46,7 +46,7 @@ impl Room {
         for task in world.live_pulls() {
             let TaskSpec::MirrorPull(pull) = &task.spec else { continue };
             if world.seen(&task.node).is_some_and(|seen| seen.is_connected()) {
-                room.take(pull.hop, &pull.from);
+                room.take(&hosts(pull.hop, &pull.from, &pull.options));
             }
         }
         room
@@ -56,23 +56,24 @@ impl Room {
         self.left == 0
     }
 
-    pub fn has(&self, host: Option<&str>) -> bool {
-        let at = host.and_then(|host| self.at_hosts.get(host)).copied().unwrap_or(0);
-        !self.is_full() && (host.is_none() || at < self.per_upstream_max)
+    pub fn has(&self, hosts: &Hosts) -> bool {
+        let at = |host| self.at_hosts.get(host).copied().unwrap_or(0);
+        !self.is_full() && hosts.iter().all(|host| at(host) < self.per_upstream_max)
     }
 
-    pub fn take(&mut self, hop: HopKind, from: &PullFrom) {
+    pub fn take(&mut self, hosts: &Hosts) {
         self.left = self.left.saturating_sub(1);
-        if let Some(host) = host(hop, from) {
-            *self.at_hosts.entry(host.to_owned()).or_default() += 1;
+        for host in hosts {
+            *self.at_hosts.entry(host.clone()).or_default() += 1;
         }
     }
 }
 
-/// The upstream's; None for what stays in the fleet.
-pub(super) fn host(hop: HopKind, from: &PullFrom) -> Option<&str> {
-    match (hop, from) {
-        (HopKind::Upstream, PullFrom::Remote(remote)) => Some(remote.at.host()),
-        _ => None,
-    }
+/// Hosts of all upstreams that a pull asks; one that stays in the fleet has none.
+pub(crate) type Hosts = BTreeSet<String>;
+
+pub(super) fn hosts(hop: HopKind, from: &PullFrom, options: &MirrorOptions) -> Hosts {
+    let (HopKind::Upstream, PullFrom::Remote(first)) = (hop, from) else { return Hosts::new() };
+    let further = options.further.iter().map(|further| &further.remote);
+    [first].into_iter().chain(further).map(|remote| remote.at.host().to_owned()).collect()
 }

@@ -9,7 +9,7 @@ use lockstep_model::record::{Record, Write};
 use lockstep_model::schedule::Missed;
 use lockstep_model::task::{Ended, MirrorPull, OutcomeKind, PullFrom, Stage, Task};
 
-use super::limits::{Room, host};
+use super::limits::{Room, hosts};
 use super::places::Placed;
 use super::pulls::{self, Begun, Blocked, Verdict};
 use super::replicas::Replica;
@@ -47,7 +47,7 @@ pub(super) fn advance(
     master.forget_moot(draft, parts);
     let ready = check(draft, parts, placed, replicas, &master.state);
     let blocked = match ready {
-        Ok(from) if room.has(host(HopKind::Upstream, &from)) => {
+        Ok(from) if room.has(&hosts(HopKind::Upstream, &from, &parts.mirror.options)) => {
             master.follow_schedule(draft, parts, Place::Free);
             if let Some(wanted) = master.state.wanted.take() {
                 master.start(draft, parts, room, from, &wanted);
@@ -55,9 +55,9 @@ pub(super) fn advance(
             return master;
         }
         Ok(from) => {
-            let host = host(HopKind::Upstream, &from).map(str::to_owned);
+            let hosts = hosts(HopKind::Upstream, &from, &parts.mirror.options);
             master.follow_schedule(draft, parts, Place::Taken);
-            master.queued = master.waits_since().map(|since| Queued { since, host });
+            master.queued = master.waits_since().map(|since| Queued { since, hosts });
             let text = "as many pulls as may be go on: it starts when one of them ends".to_owned();
             Blocked::new("limit", text)
         }
@@ -239,7 +239,7 @@ impl Master {
         wanted: &Wanted,
     ) {
         let mirror = parts.mirror;
-        room.take(HopKind::Upstream, &from);
+        room.take(&hosts(HopKind::Upstream, &from, &parts.mirror.options));
         self.state.current = Some(wanted.number);
         let pull = self.pull(parts, wanted.number, from, wanted.allow);
         self.group.push(pulls::row_begun(
@@ -277,16 +277,16 @@ impl Master {
             source(draft, parts, placed, node, from)
         });
         let from = match checked {
-            Ok(from) if room.has(host(HopKind::Upstream, &from)) => from,
+            Ok(from) if room.has(&hosts(HopKind::Upstream, &from, &mirror.options)) => from,
             Ok(from) => {
-                let host = host(HopKind::Upstream, &from).map(str::to_owned);
-                self.queued = Some(Queued { since: task.created_at, host });
+                let hosts = hosts(HopKind::Upstream, &from, &mirror.options);
+                self.queued = Some(Queued { since: task.created_at, hosts });
                 let text = "as many pulls as may be go on: the next try waits for them".to_owned();
                 return Blocked::new("limit", text).wait(draft, parts, &mirror.master);
             }
             Err(blocked) => return blocked.wait(draft, parts, &mirror.master),
         };
-        room.take(HopKind::Upstream, &from);
+        room.take(&hosts(HopKind::Upstream, &from, &parts.mirror.options));
         let attempt = task.attempt.saturating_add(1);
         let pull = self.pull(parts, last.number, from, last.allow);
         let row = pulls::row_again(

@@ -6,7 +6,7 @@ use lockstep_model::record::{Record, Write};
 use lockstep_model::task::{Ended, MirrorPull, OutcomeKind, PullFrom, Stage, Task};
 use lockstep_model::{Millis, Timestamp};
 
-use super::limits::Room;
+use super::limits::{Hosts, Room};
 use super::master::Master;
 use super::places::Placed;
 use super::pulls::{self, Begun, Blocked, Verdict};
@@ -71,21 +71,21 @@ pub(super) fn start(
     for replica in replicas {
         let Some(wants) = replica.wants(draft, parts, master, &opened) else { continue };
         let checked = replica.check(draft, parts, placed, master).and_then(|from| {
-            let text = match (busy < at_once, room.has(None)) {
+            let text = match (busy < at_once, room.has(&Hosts::new())) {
                 (true, true) => return Ok(from),
                 (false, _) => format!("replicas-at-once is {at_once}, and others go first"),
                 (true, false) => "as many pulls as may be go on: it waits for them".to_owned(),
             };
             if busy < at_once {
                 let since = master.state.generation_at;
-                master.queued.get_or_insert(Queued { since, host: None });
+                master.queued.get_or_insert(Queued { since, hosts: Hosts::new() });
             }
             Err(Blocked::new("limit", text))
         });
         match checked {
             Ok(from) => {
                 busy += 1;
-                room.take(HopKind::Replica, &from);
+                room.take(&Hosts::new());
                 replica.give(draft, parts, master, from, wants);
             }
             Err(blocked) => blocked.wait(draft, parts, &replica.copy.node.name),

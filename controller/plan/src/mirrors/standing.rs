@@ -2,13 +2,16 @@
 
 use lockstep_model::mirror::{HopKind, Mirror, ReplicaState, Run, RunId, Trigger};
 use lockstep_model::node::Node;
-use lockstep_model::task::OutcomeKind;
+use lockstep_model::task::{OutcomeKind, Slot};
 use lockstep_model::{NodeName, Timestamp};
 
 use super::{pulls, works};
 use crate::World;
 use crate::members::copies;
 use crate::seen::Away;
+
+/// So many tries to take up its part of the mirror a node is waited for.
+const PLACE_TRIES: u32 = 3;
 
 /// A run with all its parts.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -69,7 +72,8 @@ fn is_wanted(world: &World, id: &RunId) -> bool {
     of_master.into_iter().chain(of_replicas).any(|wanted| wanted.number == id.number)
 }
 
-/// Whether a replica that is behind will have it soon: it is not away, and has not given up.
+/// Whether a replica that is behind will have it soon: it is not away, can have the tree, and has not
+/// given up.
 fn will_come(
     world: &World,
     mirror: &Mirror,
@@ -79,6 +83,11 @@ fn will_come(
     now: Timestamp,
 ) -> bool {
     if !works(node) || world.away(&node.name, now) == Away::Yes {
+        return false;
+    }
+    // It cannot have its tree where that is to be, which a person has to mend.
+    let place = world.newest(&node.name, &Slot::Mirror(mirror.name.clone()));
+    if place.is_some_and(|task| task.attempt > PLACE_TRIES && !task.succeeded()) {
         return false;
     }
     if replica.is_some_and(|replica| replica.current.is_some() || replica.wanted.is_some()) {

@@ -75,6 +75,25 @@ fn every_target_is_given_its_run_at_its_time() {
     assert_eq!(live(&lab), "w1 resync, w1 verify, w2 resync, w2 verify");
 }
 
+#[test]
+fn relays_are_compared_before_the_targets_that_they_feed() {
+    let mut lab = Lab::with_nodes(&["m", "w1", "w2", "w3"]);
+    lab.ask(create_sync("s", "m:/srv", &["w1:/srv", "w2:/srv", "w3:/srv"]));
+    lab.ask(update(&[("fanout", "2"), ("verify-schedule", "minute=*/10")]));
+    lab.work(&["m", "w1", "w2", "w3"]);
+    let feeder = |target: &str| {
+        let sync = &lab.world.syncs()[&"s".parse().unwrap()].value;
+        feeder(&lab.world, sync, &target.parse().unwrap()).to_string()
+    };
+    assert_eq!(["w1", "w2", "w3"].map(feeder), ["m", "m", "w1"]);
+    lab.pass(10 * MINUTE);
+    assert_eq!(live(&lab), "w1 verify, w2 verify");
+    lab.work(&["m"]);
+    assert_eq!(live(&lab), "w3 verify");
+    lab.work(&["w1"]);
+    assert_eq!(live(&lab), "");
+}
+
 fn slot(target: &str) -> Slot {
     Slot::Verify("s".parse().unwrap(), target.parse().unwrap())
 }

@@ -203,7 +203,7 @@ fn mark(schedule: &Schedule) -> u64 {
     let Schedule { rule, zone, start, end, policy } = schedule;
     let Policy { missed, grace, overlap, splay } = policy;
     let bound = |moment: &Option<Moment>| moment.as_ref().map_or(u64::MAX, |moment| moment.at.0);
-    let words = [rule.as_str(), zone.as_str(), missed.text(), overlap.text()];
+    let words = [rule.as_str(), zone.as_str(), missed.as_str(), overlap.as_str()];
     let hash = words.iter().fold(FNV_START, |hash, word| fnv(fnv(hash, word.as_bytes()), &[0]));
     let numbers = [bound(start), bound(end), grace.0, splay.0];
     numbers.iter().fold(hash, |hash, number| fnv(hash, &number.to_le_bytes())).max(1)

@@ -108,7 +108,7 @@ impl Lab {
             self.check_rests(&plan);
             self.world.rest(plan.rests.clone());
             let Some(txn) = plan.txn(&self.world, self.now) else {
-                return Plan { rests: Vec::new(), ..plan };
+                return Plan { rests: Default::default(), ..plan };
             };
             rounds += usize::from(!plan.cut);
             assert!(rounds <= PLAN_ROUNDS_MAX, "no rest: {plan:#?}");

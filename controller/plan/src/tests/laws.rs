@@ -212,7 +212,7 @@ proptest! {
         }
         let behind = lab.world.store_behind().is_some();
         let quiet = lab.settle();
-        let again = Plan { rests: Vec::new(), ..plan(&lab.world, lab.now) };
+        let again = Plan { rests: Default::default(), ..plan(&lab.world, lab.now) };
         prop_assert_eq!(&again, &quiet, "equal worlds, equal plans");
 
         prop_assert_eq!(tables(&replay(&lab.log)), tables(&lab.world), "the log is the state");

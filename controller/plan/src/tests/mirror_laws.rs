@@ -113,7 +113,7 @@ fn request() -> impl Strategy<Value = Request> {
             Request::RescheduleMirror { mirror, schedule }
         }),
         2 => (name(), any::<bool>())
-            .prop_map(|(mirror, enabled)| Request::SetMirrorEnabled { mirror, enabled }),
+            .prop_map(|(mirror, enabled)| Request::SetMirrorEnabled { mirror: Some(mirror), enabled }),
         2 => (name(), any::<bool>())
             .prop_map(|(mirror, delete_files)| Request::DeleteMirror { mirror, delete_files }),
         8 => (mirror(), vec(node(), 0..2)).prop_map(|(mirror, only)| sync(mirror, &only)),
@@ -258,7 +258,7 @@ fn heal(lab: &mut Lab) {
     let mirrors: Vec<MirrorName> = lab.world.mirrors().keys().cloned().collect();
     for mirror in mirrors {
         drop(lab.try_ask(Request::RescheduleMirror { mirror: mirror.clone(), schedule: None }));
-        drop(lab.try_ask(Request::SetMirrorEnabled { mirror, enabled: true }));
+        drop(lab.try_ask(Request::SetMirrorEnabled { mirror: Some(mirror), enabled: true }));
     }
     let names: Vec<String> = lab.world.nodes().keys().map(ToString::to_string).collect();
     for name in &names {

@@ -80,7 +80,7 @@ fn syncs() {
     check(
         &requests.map(|request| lab.refusal(request)),
         expect![[r#"
-            AlreadyExists already_exists sync/a: sync a exists and differs: see lockstepctl sync show a, choose another name or delete it first
+            AlreadyExists already_exists sync/a: sync a exists and differs: see lockstepctl sync show a, change it with lockstepctl sync update a, or choose another name
             NotFound not_found node/nobody: source: node nobody has not joined: make a token for it with lockstepctl token create --node nobody
             FailedPrecondition node_expelled node/gone: targets: node gone was expelled: choose another
             InvalidArgument invalid targets: targets: must name at least one node:/path, or select nodes by label

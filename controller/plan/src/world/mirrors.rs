@@ -9,8 +9,9 @@ use lockstep_model::task::{Slot, Subject, Task};
 use lockstep_model::{MirrorName, NodeName};
 
 use super::{Table, World};
+use crate::Rests;
 use crate::members::{Owner, Uses};
-use crate::mirrors::{Limits, Rest};
+use crate::mirrors::Limits;
 
 impl World {
     pub(super) fn put_mirror(&mut self, mirror: Versioned<Mirror>) {
@@ -70,6 +71,13 @@ impl World {
                 }
                 self.mirror_slots.entry(mirror.clone()).or_default()
             }
+            Subject::Cluster(cluster) => {
+                self.touch_cluster(cluster);
+                if let Some(seen) = self.seen.get_mut(&task.node) {
+                    seen.forget_stray(&slot);
+                }
+                self.of_clusters.slots.entry(cluster.clone()).or_default()
+            }
         };
         slots.entry((task.node.clone(), slot)).or_default().insert(task.id);
     }
@@ -84,6 +92,10 @@ impl World {
             Subject::Mirror(mirror) => {
                 self.touch(mirror);
                 self.mirror_slots.get_mut(mirror)
+            }
+            Subject::Cluster(cluster) => {
+                self.touch_cluster(cluster);
+                self.of_clusters.slots.get_mut(cluster)
             }
         };
         let Some(slots) = slots else { return };
@@ -103,6 +115,16 @@ impl World {
         {
             self.mirror_slots.remove(mirror);
         }
+        if let Slot::Cluster(cluster) = &slot
+            && let Some(seen) = self.seen.get_mut(&task.node)
+        {
+            seen.forget_cluster(cluster);
+        }
+        if let Subject::Cluster(cluster) = slot.subject()
+            && self.of_clusters.slots.get(cluster).is_some_and(BTreeMap::is_empty)
+        {
+            self.of_clusters.slots.remove(cluster);
+        }
     }
 
     /// What becomes of a mirror decides what may become of the one that it was before its rename.
@@ -118,6 +140,7 @@ impl World {
         for name in known.chain(self.mirror_states.keys()).chain(self.replicas.keys()) {
             self.agenda.touch(name);
         }
+        self.touch_clusters();
     }
 
     pub(super) fn touch_selecting(&mut self) {
@@ -131,12 +154,15 @@ impl World {
                 self.agenda.touch(name);
             }
         }
+        self.touch_clusters_of(node);
     }
 
     /// What a plan found that needs no look until then; right only while nothing else was applied
     /// since the world that it was made of.
-    pub fn rest(&mut self, rests: impl IntoIterator<Item = (MirrorName, Rest)>) {
-        rests.into_iter().for_each(|(name, rest)| self.agenda.rest(name, rest));
+    pub fn rest(&mut self, rests: Rests) {
+        let Rests { mirrors, clusters } = rests;
+        mirrors.into_iter().for_each(|(name, rest)| self.agenda.rest(name, rest));
+        self.rest_clusters(clusters);
     }
 
     /// How many pulls at once; not a record.

@@ -1,5 +1,6 @@
 //! One line of what a record says, for the log. Never a secret, nor a secret's hash.
 
+mod cluster;
 mod mirror;
 
 use lockstep_model::identity::{Token, User};
@@ -45,7 +46,10 @@ pub(super) fn of(record: &Record) -> String {
         Record::MirrorState(state) => mirror::of_state(state),
         Record::Replica(state) => mirror::of_replica(state),
         Record::Run(run) => mirror::of_run(run),
-        Record::Secret(_) => "sealed".to_owned(),
+        Record::Secret(_) | Record::ClusterSecret(_) => "sealed".to_owned(),
+        Record::Cluster(cluster) => cluster::of_cluster(cluster),
+        Record::ClusterState(state) => cluster::of_state(state),
+        Record::Failover(report) => cluster::of_failover(report),
         Record::Task(task) => of_task(task),
         Record::Request(RequestDone { id: _, actor, cause, at: _ }) => {
             format!("{cause} by {actor}")

@@ -19,7 +19,7 @@ use lockstep_proto::convert::mirror::mirror_settings;
 use lockstep_proto::convert::to_wire_time;
 use lockstep_proto::v1;
 
-use crate::identity::vault::Vault;
+use crate::identity::vault::{Purpose, Vault};
 
 /// What is looked at.
 pub(super) struct Shown<'a> {
@@ -122,7 +122,7 @@ pub(super) fn show(shown: &Shown<'_>, mirror: &Versioned<Mirror>) -> v1::Mirror 
 fn no_password(world: &World, vault: &Vault, mirror: &Mirror) -> Option<String> {
     let upstream = mirror.upstream.as_ref().filter(|_| mirror.has_password)?;
     let sealed = world.secrets().get(&mirror.name).map(|secret| secret.value.sealed.as_slice());
-    if sealed.is_some_and(|sealed| vault.unseal(sealed, upstream).is_some()) {
+    if sealed.is_some_and(|sealed| vault.unseal(sealed, Purpose::Upstream(upstream)).is_some()) {
         return None;
     }
     let name = &mirror.name;

@@ -53,8 +53,14 @@ impl Api {
         if let Some(node) = &node {
             check_part(self.driver(), &id, node)?;
         }
-        let mut reader =
-            Reader { driver: self.driver().clone(), id, node, ticks: ticks(), last: None };
+        let mut reader = Reader {
+            driver: self.driver().clone(),
+            id,
+            node,
+            ticks: ticks(),
+            last: None,
+            is_through: false,
+        };
         let tail = match follow {
             true => None,
             false => Some(reader.begin()?.ok_or_else(|| reader.not_begun())?),
@@ -145,11 +151,15 @@ struct Reader {
     ticks: Interval,
     /// The try that was read last.
     last: Option<TaskId>,
+    /// All is read that there will ever be.
+    is_through: bool,
 }
 
 /// What there is to read.
 enum Next {
     Try(NodeName, TaskId),
+    /// It ended before anything was read: what its node keeps of all tries.
+    Log(NodeName),
     /// It has not begun, or its node is away.
     Later,
     /// It is over.
@@ -188,6 +198,10 @@ impl Reader {
                     self.last = Some(id);
                     return Ok(Some(tail));
                 }
+                Next::Log(node) => {
+                    self.is_through = true;
+                    return self.driver.sessions().log(&node, self.id.clone()).map(Some);
+                }
                 Next::Later => {}
                 Next::Never => return Ok(None),
             }
@@ -196,23 +210,30 @@ impl Reader {
 
     /// What there is by now; None before it begins.
     fn begin(&mut self) -> Result<Option<Tail>, Reject> {
-        let (_, newest) = self.newest();
-        let Some((node, id)) = newest else { return Ok(None) };
-        self.driver.sessions().tail(&node, id, false).map(Some)
+        let Some(Part { node, ended, newest }) = self.part() else { return Ok(None) };
+        let sessions = self.driver.sessions();
+        match newest.filter(|_| !ended) {
+            Some(id) => sessions.tail(&node, id, false).map(Some),
+            None if ended => sessions.log(&node, self.id.clone()).map(Some),
+            None => Ok(None),
+        }
     }
 
     fn not_begun(&self) -> Reject {
         let message = format!(
-            "nothing that run {0} printed is there: it has not begun there, or a later run came \
-             after it; lockstepctl mirror logs {0} -f waits for it",
+            "nothing that run {0} printed is there: it has not begun there; lockstepctl mirror logs \
+             {0} -f waits for it",
             self.id
         );
         Reject::not_found(format!("run/{}", self.id), message)
     }
 
     fn look(&self) -> Result<Next, Reject> {
+        if self.is_through {
+            return Ok(Next::Never);
+        }
         let now = clock::now();
-        let (part_ended, newest) = self.newest();
+        let part = self.part();
         let done = self.driver.read(|world| {
             standing(world, &self.id, now).map(|s| s.done).ok_or_else(|| no_run(&self.id))
         })?;
@@ -222,15 +243,24 @@ impl Reader {
                 ended || world.seen(node).is_some_and(|seen| seen.phase(id).is_some())
             }) && self.driver.sessions().get(node).is_some()
         };
-        Ok(match newest {
-            Some((node, id)) if self.last != Some(id) && is_told(&node, id) => Next::Try(node, id),
-            _ if part_ended || done => Next::Never,
+        let is_here = |node: &NodeName| self.driver.sessions().get(node).is_some();
+        Ok(match part {
+            Some(Part { node, ended: true, .. }) if self.last.is_none() && is_here(&node) => {
+                Next::Log(node)
+            }
+            Some(Part { node, newest: Some(id), .. })
+                if self.last != Some(id) && is_told(&node, id) =>
+            {
+                Next::Try(node, id)
+            }
+            Some(Part { ended: true, .. }) => Next::Never,
+            _ if done => Next::Never,
             _ => Next::Later,
         })
     }
 
-    /// Whether the part has ended, and its newest try.
-    fn newest(&self) -> (bool, Option<(NodeName, TaskId)>) {
+    /// The part that is read, once there may be one.
+    fn part(&self) -> Option<Part> {
         self.driver.read(|world| {
             let node = match &self.node {
                 Some(node) => Some(node.clone()),
@@ -239,12 +269,19 @@ impl Reader {
                     let head = parts().find(|part| part.hop == HopKind::Upstream);
                     head.or_else(|| parts().next()).map(|head| head.node.clone())
                 }
-            };
-            let Some(node) = node else { return (false, None) };
+            }?;
             let row = world.run_on(&self.id, &node);
             let ended = row.is_some_and(|row| row.value.end.is_some());
             let newest = show::newest_try(world, &self.id, &node);
-            (ended, newest.map(|id| (node, id)))
+            Some(Part { node, ended, newest })
         })
     }
+}
+
+/// One node's part of the run that is read.
+struct Part {
+    node: NodeName,
+    ended: bool,
+    /// None: it has not begun, or another run's came after it.
+    newest: Option<TaskId>,
 }

@@ -14,6 +14,7 @@ pub struct SettingArgs(pub Vec<Value>);
 const EMPTIERS: &Emptiers = &[
     ("rsync-option", "no-rsync-option"),
     ("filter", "no-filter"),
+    ("further-upstream", "no-further-upstream"),
     ("replica-rsync-option", "no-replica-rsync-option"),
     ("replica-filter", "no-replica-filter"),
     ("late", "no-late"),

@@ -1,6 +1,6 @@
 //! `mirror create`, `update` and schedules: definitions from what was typed.
 
-use std::io::{BufRead, BufReader, IsTerminal, Read};
+use std::io::IsTerminal;
 use std::path::Path;
 
 use lockstep_model::path::DirPath;
@@ -12,12 +12,9 @@ use crate::args::Change;
 use crate::args::mirror::{Create, Replica, SettingArgs, Update};
 use crate::args::schedule::ScheduleArgs;
 use crate::client::Client;
-use crate::cmd::schedule;
+use crate::cmd::{schedule, secret};
 use crate::error::Failure;
 use crate::wait;
-
-/// Longest password, in bytes.
-const PASSWORD_BYTES_MAX: u64 = 4096;
 
 pub async fn create(client: &Client, create: Create) -> Result<(), Failure> {
     let Create {
@@ -40,7 +37,7 @@ pub async fn create(client: &Client, create: Create) -> Result<(), Failure> {
         return Err(Failure::usage(problem));
     }
     let path = replica_dest.unwrap_or_else(|| dest.clone());
-    let password = password_file.as_deref().map(password).transpose()?;
+    let password = password_file.as_deref().map(upstream_password).transpose()?;
     preview(client, &schedule, &change).await?;
     let request = v1::CreateMirrorRequest {
         mutation: change.mutation()?,
@@ -75,6 +72,10 @@ pub async fn preview(
     wait::confirm(!asks || change.dry_run, "This schedule will be kept.")
 }
 
+fn upstream_password(file: &Path) -> Result<String, Failure> {
+    secret::password("--password-file", file)
+}
+
 fn has_path(replica: &Replica) -> bool {
     replica.path.is_some()
 }
@@ -82,33 +83,6 @@ fn has_path(replica: &Replica) -> bool {
 fn place(replica: &Replica, path: &DirPath) -> v1::Place {
     let path = replica.path.as_ref().unwrap_or(path);
     v1::Place { node: replica.node.to_string(), path: path.to_string() }
-}
-
-/// The first line of a file, or of stdin with `-`.
-fn password(file: &Path) -> Result<String, Failure> {
-    let wrong = |why: &dyn std::fmt::Display| {
-        Failure::usage(format!("--password-file {}: {why}", file.display()))
-    };
-    let from: Box<dyn Read> = match file.as_os_str() == "-" {
-        true => Box::new(std::io::stdin()),
-        false => Box::new(std::fs::File::open(file).map_err(|e| wrong(&e))?),
-    };
-    first_line(from).map_err(|e| wrong(&e))
-}
-
-fn first_line(from: impl Read) -> Result<String, String> {
-    let mut line = String::new();
-    let read = BufReader::new(from.take(PASSWORD_BYTES_MAX + 2)).read_line(&mut line);
-    read.map_err(|e| e.to_string())?;
-    let line = line.strip_suffix('\n').unwrap_or(&line);
-    let line = line.strip_suffix('\r').unwrap_or(line);
-    match line {
-        "" => Err("its first line is empty; it must be the password".to_owned()),
-        line if line.len() as u64 > PASSWORD_BYTES_MAX => {
-            Err(format!("a password has at most {PASSWORD_BYTES_MAX} bytes"))
-        }
-        line => Ok(line.to_owned()),
-    }
 }
 
 pub async fn update(client: &Client, update: Update) -> Result<(), Failure> {
@@ -164,7 +138,7 @@ pub async fn update(client: &Client, update: Update) -> Result<(), Failure> {
     };
     let password = match no_password {
         true => Some(String::new()),
-        false => password_file.as_deref().map(password).transpose()?,
+        false => password_file.as_deref().map(upstream_password).transpose()?,
     };
     let upstream = upstream.map(|url| url.to_string());
     let owner = owner.map(|owner| owner.to_string());
@@ -250,23 +224,6 @@ fn default_path(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_password_is_the_first_line() {
-        let read = |text: &str| first_line(text.as_bytes());
-        for (text, password) in [
-            ("secret", "secret"),
-            ("secret\nmore\n", "secret"),
-            ("a b \r\n", "a b "),
-            (" x\n", " x"),
-        ] {
-            assert_eq!(read(text).as_deref(), Ok(password));
-        }
-        for wrong in ["", "\n", "\r\n", "\nsecret\n", &"x".repeat(4097)] {
-            let problem = read(wrong).unwrap_err();
-            assert!(!problem.contains("secret"), "{problem}");
-        }
-    }
 
     #[test]
     fn replicas_are_added_and_removed_one_by_one() {

@@ -24,7 +24,7 @@ struct Ended {
     run: String,
     ok: bool,
     parts: Vec<v1::Run>,
-    /// Replicas that are away and behind.
+    /// Replicas that are behind, and away or without their directory.
     waiting: Vec<String>,
 }
 
@@ -159,7 +159,11 @@ async fn or_interrupted<T>(
 
 fn verdict(run: &str, ok: bool, parts: &[v1::Run], waiting: &[String]) -> Result<(), Failure> {
     if !waiting.is_empty() {
-        render::note(&format!("away, and will pull when they are back: {}", waiting.join(", ")));
+        let mirror = run.split('/').next().unwrap_or(run);
+        render::note(&format!(
+            "not there yet, and will pull when they can, as lockstepctl mirror show {mirror} tells: {}",
+            waiting.join(", ")
+        ));
     }
     if ok {
         return Ok(());

@@ -37,15 +37,16 @@ pub async fn shown_and_ended(
     client: &Client,
     run: &Run,
     wait: &Wait,
-    answer: v1::RunSyncResponse,
+    mut answer: v1::RunSyncResponse,
 ) -> Result<(), Failure> {
-    render::show(client.format, &answer, || task::table(&answer.tasks))?;
-    if wait.wait && !run.change.dry_run {
-        for begun in &answer.tasks {
-            task::ended(client, &begun.id).await?;
+    let waits = wait.wait && !run.change.dry_run;
+    if waits {
+        for begun in &mut answer.tasks {
+            *begun = task::outcome(client, &begun.id).await?;
         }
     }
-    Ok(())
+    render::show(client.format, &answer, || task::table(&answer.tasks))?;
+    if waits { answer.tasks.iter().try_for_each(task::check) } else { Ok(()) }
 }
 
 pub async fn release(client: &Client, run: Run, yes: bool, wait: Wait) -> Result<(), Failure> {
@@ -80,7 +81,11 @@ pub async fn release(client: &Client, run: Run, yes: bool, wait: Wait) -> Result
 /// Ends when targets have everything that was written before; says meanwhile who lacks something.
 /// Given up, it leaves nothing behind that would be in the next one's way.
 pub async fn barrier(client: &Client, barrier: Barrier, limit: Duration) -> Result<(), Failure> {
-    let mut late = pin!(wait::late(Some(limit), "deliveries go on, but are not everywhere"));
+    let gave_up = format!(
+        "not everywhere yet, as lockstepctl sync show {} tells: no longer waited for",
+        barrier.name
+    );
+    let mut late = pin!(wait::late(Some(limit), &gave_up));
     let begun = tokio::select! {
         late = &mut late => return Err(late),
         begun = begin_barrier(client, &barrier) => begun?,

@@ -5,8 +5,9 @@ use std::str::FromStr;
 
 use crate::id::quote;
 use crate::reject::Invalid;
-use crate::sync::hook::{HookName, words};
+use crate::sync::hook::HookName;
 use crate::time::Millis;
+use crate::words::words;
 
 /// `report-mirror on=after at=master failure=alert timeout=10m delay=0s repeatable=no`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

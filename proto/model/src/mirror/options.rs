@@ -1,19 +1,24 @@
 //! How a mirror works: one typed value per setting. Their text forms and defaults are in `settings`.
 
+use super::further::FurtherUpstream;
 use super::hook::MirrorHook;
+use super::module::RsyncdModule;
 use super::rsync::{Delete, Hop, RsyncOption, RsyncOptions};
 use super::run::HopKind;
 use crate::address::HostPort;
 use crate::rate::{Rate, Size};
+use crate::reject::Invalid;
 use crate::removal::RemovalLimit;
 use crate::sync::Remote;
 use crate::sync::filter::{FilePath, Filter, Pattern};
-use crate::sync::hook::words;
 use crate::time::Millis;
+use crate::words::words;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MirrorOptions {
     pub upstream: UpstreamRsync,
+    /// Each has a directory of the tree of its own; none overlaps another.
+    pub further: Vec<FurtherUpstream>,
     /// Where a part is None it is the upstream's.
     pub replica: ReplicaRsync,
     pub limits: RunLimits,
@@ -30,6 +35,8 @@ pub struct MirrorOptions {
     pub hooks: Vec<MirrorHook>,
     /// Replicas pull from here and not through the agents: the master's own rsync daemon, or ssh.
     pub replicas_from: Option<Remote>,
+    /// Who is no replica may pull the tree from the nodes' own rsync daemons.
+    pub module: Option<RsyncdModule>,
 }
 
 /// The upstream's hop, in the three parts of rsync's options, and what belongs in the tree.
@@ -116,6 +123,7 @@ impl MirrorOptions {
     pub const FILTERS_MAX: usize = 256;
     pub const PATTERNS_MAX: usize = 64;
     pub const HOOKS_MAX: usize = 16;
+    pub const FURTHER_MAX: usize = 16;
     pub const SNAPSHOTS_MAX: u32 = 100;
     pub const ATTEMPTS_MAX: u32 = 100;
     pub const TIMEOUT_MIN: Millis = Millis::from_secs(1);
@@ -148,6 +156,32 @@ impl MirrorOptions {
             options: RsyncOptions(replica.options.as_ref().unwrap_or(options).clone()),
             delete: replica.delete.unwrap_or(*delete),
         }
+    }
+
+    /// Whether complete trees can be published as `publish` says. It holds for definitions that are
+    /// made or changed; older ones are kept as they are.
+    pub fn check_publication(&self, hop: HopKind) -> Result<(), Invalid> {
+        match self.publish {
+            Publish::Direct => Ok(()),
+            Publish::Snapshot => self.hop(hop).check_snapshots(),
+        }
+    }
+
+    /// What two of them fill, or one and the node itself, nobody could tell apart.
+    pub(super) fn check_further(&self) -> Result<(), Invalid> {
+        let wrong = |problem: String| Err(Invalid::new("further-upstream", problem));
+        for (n, one) in self.further.iter().enumerate() {
+            if let Some(other) = self.further[..n].iter().find(|other| other.overlaps(&one.dir)) {
+                return wrong(format!(
+                    "{} overlaps {}: choose another directory",
+                    one.dir, other.dir
+                ));
+            }
+            if let Some(trace) = self.trace.as_ref().filter(|trace| one.overlaps(trace)) {
+                return wrong(format!("{} overlaps the setting trace, {trace}", one.dir));
+            }
+        }
+        Ok(())
     }
 
     /// What belongs in the tree, in order. A replica takes what the master has, less its own.
@@ -183,6 +217,7 @@ impl Default for MirrorOptions {
                 delete: Delete::After,
                 filters: Vec::new(),
             },
+            further: Vec::new(),
             replica: ReplicaRsync::default(),
             limits: RunLimits {
                 timeout: Millis::from_secs(86_400),
@@ -209,6 +244,7 @@ impl Default for MirrorOptions {
             trace: None,
             hooks: Vec::new(),
             replicas_from: None,
+            module: None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What the agent of a mirror's master or replica says of it.
 
-use crate::sync::hook::words;
 use crate::time::{Millis, Timestamp};
+use crate::words::words;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MirrorReport {

@@ -6,9 +6,9 @@ use std::str::FromStr;
 use crate::id::{MirrorName, NodeName, UserName, quote};
 use crate::reject::Invalid;
 use crate::schedule::Progress;
-use crate::sync::hook::words;
 use crate::task::OutcomeKind;
 use crate::time::Timestamp;
+use crate::words::words;
 
 /// `fedora/17`: one pull from the upstream with all that follows from it, or a pull of single
 /// replicas that somebody asked for.

@@ -1,5 +1,6 @@
 //! The settings of a mirror.
 
+use super::further::FurtherUpstream;
 use super::hook::MirrorHook;
 use super::options::MirrorOptions;
 use super::rsync::{RsyncOption, RsyncOptions};
@@ -21,6 +22,8 @@ impl Settings for MirrorOptions {
         at_most("replica-filter", self.replica.filters.len(), Self::FILTERS_MAX)?;
         at_most("late", self.stages.late.len(), Self::PATTERNS_MAX)?;
         at_most("hook", self.hooks.len(), Self::HOOKS_MAX)?;
+        at_most("further-upstream", self.further.len(), Self::FURTHER_MAX)?;
+        self.check_further()?;
         self.hop(HopKind::Upstream).check()?;
         self.hop(HopKind::Replica).check().map_err(|e| e.within("replica"))
     }
@@ -95,6 +98,13 @@ const SETTINGS: &[Setting<MirrorOptions>] = &[
         write: |o| texts(&o.upstream.filters),
         reset: |o, _| o.upstream.filters.clear(),
     },
+    many!(
+        "further-upstream",
+        "DIR=URL",
+        further,
+        FurtherUpstream,
+        "Fill this directory of the tree from another upstream, in the same runs: iso=rsync://HOST/MODULE?password=NAME, iso=ssh://…"
+    ),
     one!(
         "replica-rsync-defaults",
         "OPTIONS",
@@ -318,6 +328,14 @@ const SETTINGS: &[Setting<MirrorOptions>] = &[
         |v: &Option<_>| or_none(v.as_ref()),
         "Replicas pull from here and not through the agents: rsync://user@master/module/path?password=NAME, ssh://…; none: through the agents"
     ),
+    one!(
+        "rsyncd-module",
+        "MODULE",
+        module,
+        optional,
+        |v: &Option<_>| or_none(v.as_ref()),
+        "Let third parties pull from rsync://NODE/NAME: NAME [at=all|master|replica] [allow=HOST,NETWORK] [connections=20] [list=yes]; none: nobody"
+    ),
 ];
 
 #[cfg(test)]
@@ -364,6 +382,7 @@ mod tests {
             ("hook", "../x"),
             ("proxy", "host"),
             ("trace", "../x"),
+            ("rsyncd-module", "a b"),
             ("speed", "1"),
         ] {
             assert!(MirrorOptions::from_values([(name, text)]).is_err(), "{name}={text}");

@@ -1,33 +1,32 @@
 //! What becomes of runs whose time comes while nobody looks or while the last one still runs, and
 //! the record from which that is decided.
 
-use std::fmt;
-use std::str::FromStr;
-
-use crate::id::quote;
 use crate::reject::Invalid;
 use crate::time::{Millis, Timestamp};
+use crate::words::words;
 
-/// Of runs whose time passed longer ago than the grace.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub enum Missed {
+words!(
+    /// Of runs whose time passed longer ago than the grace.
+    #[derive(Default)]
+    Missed, "missed", {
     /// None of them.
-    Skip,
+    Skip = "skip",
     /// One for all of them.
     #[default]
-    Once,
+    Once = "once",
     /// Each, one after the other, the oldest first, up to `Progress::OWED_MAX`.
-    All,
-}
+    All = "all",
+});
 
-/// Of a run whose time comes while the one before has not ended.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub enum Overlap {
-    Skip,
+words!(
+    /// Of a run whose time comes while the one before has not ended.
+    #[derive(Default)]
+    Overlap, "overlap", {
+    Skip = "skip",
     /// One run follows, however many times passed.
     #[default]
-    Queue,
-}
+    Queue = "queue",
+});
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Policy {
@@ -104,35 +103,3 @@ pub struct PassedOver {
     /// Another run is also for them.
     pub merged: u32,
 }
-
-macro_rules! words {
-    ($type:ident, $field:literal, $($variant:ident = $text:literal),+) => {
-        impl $type {
-            pub const ALL: &[Self] = &[$(Self::$variant),+];
-
-            pub fn text(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $text),+
-                }
-            }
-        }
-        impl FromStr for $type {
-            type Err = Invalid;
-            fn from_str(text: &str) -> Result<Self, Invalid> {
-                Self::ALL.iter().copied().find(|value| value.text() == text).ok_or_else(|| {
-                    let words: Vec<_> = Self::ALL.iter().map(|value| value.text()).collect();
-                    let problem = format!("must be {}, not {}", words.join(" or "), quote(text));
-                    Invalid::new($field, problem)
-                })
-            }
-        }
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.text())
-            }
-        }
-    };
-}
-
-words!(Missed, "missed", Skip = "skip", Once = "once", All = "all");
-words!(Overlap, "overlap", Skip = "skip", Queue = "queue");

@@ -230,7 +230,7 @@ fn policies_and_zones_have_limits() {
     assert_eq!("once".parse(), Ok(Missed::Once));
     assert_eq!("queue".parse(), Ok(Overlap::Queue));
     let error = "twice".parse::<Missed>().unwrap_err().to_string();
-    assert_eq!(error, "missed: must be skip or once or all, not \"twice\"");
+    assert_eq!(error, "missed: must be one of skip, once, all, not \"twice\"");
     let policy = Policy { splay: crate::Millis::from_secs(90_000), ..Policy::default() };
     assert_eq!(policy.check().unwrap_err().to_string(), "splay: is 25h, at most 1d is allowed");
     for good in ["UTC", "Europe/Berlin", "+05:30", "Etc/GMT+5"] {

@@ -8,6 +8,7 @@ use super::remote::{file_name_problem, is_file_name};
 use crate::id::quote;
 use crate::reject::Invalid;
 use crate::time::Millis;
+use crate::words::words;
 
 /// Name of a file in the agent's hook directory: 1 to 63 of a-z, 0-9, '-', '_'.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -63,40 +64,6 @@ impl Hook {
         }
     }
 }
-
-macro_rules! words {
-    ($(#[$doc:meta])* $type:ident, $what:literal, { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-        pub enum $type { $($(#[$vdoc])* $variant),+ }
-
-        impl $type {
-            pub const ALL: [Self; [$($word),+].len()] = [$(Self::$variant),+];
-
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word),+ }
-            }
-        }
-
-        impl ::std::fmt::Display for $type {
-            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-
-        impl ::std::str::FromStr for $type {
-            type Err = $crate::reject::Invalid;
-            fn from_str(text: &str) -> Result<Self, $crate::reject::Invalid> {
-                Self::ALL.into_iter().find(|word| word.as_str() == text).ok_or_else(|| {
-                    let names = [$($word),+].join(", ");
-                    let problem = format!("must be one of {names}, not {}", $crate::id::quote(text));
-                    $crate::reject::Invalid::new($what, problem)
-                })
-            }
-        }
-    };
-}
-pub(crate) use words;
 
 words!(HookEvent, "on", {
     /// A delivery that changed something is complete.

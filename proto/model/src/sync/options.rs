@@ -1,10 +1,11 @@
 //! How a sync works: one typed value per setting. Their text forms and defaults are in `settings`.
 
 use super::filter::{FilePath, Filter, Pattern};
-use super::hook::{Hook, words};
+use super::hook::Hook;
 use super::schedules::Schedules;
 use crate::rate::Rate;
 use crate::time::Millis;
+use crate::words::words;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SyncOptions {

@@ -21,6 +21,13 @@ pub struct Remote {
     pub secret: Option<SecretName>,
 }
 
+impl Remote {
+    /// As the upstream of a mirror, which is what errors say.
+    pub fn upstream(text: &str) -> Result<Self, Invalid> {
+        text.parse().map_err(|e: Invalid| Invalid::new("upstream", e.problem))
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Scheme {
     /// The host's key must stand in `known_hosts` in the agent's secrets directory.
@@ -109,6 +116,15 @@ impl FromStr for Remote {
             Some((user, host)) => (Some(user), host),
             None => (None, authority),
         };
+        if user.is_some_and(|user| user.contains(':')) {
+            // Not quoted: it is a secret.
+            let problem = format!(
+                "a password does not stand in a URL: give it apart, or name a file of the node's \
+                 secrets-dir by ?{}=NAME",
+                scheme.secret()
+            );
+            return Err(Invalid::new("target", problem));
+        }
         // Stands in an argument of ssh and rsync.
         let user_fits = |user: &str| {
             (1..=USER_MAX).contains(&user.len())
@@ -198,6 +214,14 @@ mod tests {
     }
 
     #[test]
+    fn a_password_in_a_url_is_refused_and_not_repeated() {
+        for wrong in ["rsync://mirror:s3cret@h/m", "ssh://u:s3cret@h/p"] {
+            let problem = wrong.parse::<Remote>().unwrap_err().problem;
+            assert!(problem.contains("password") && !problem.contains("s3cret"), "{problem}");
+        }
+    }
+
+    #[test]
     fn what_could_be_an_option_or_a_command_is_refused() {
         for wrong in [
             "",
@@ -220,6 +244,7 @@ mod tests {
             "ssh://$(x)/p",
         ] {
             assert!(wrong.parse::<Remote>().is_err(), "{wrong}");
+            assert_eq!(Remote::upstream(wrong).unwrap_err().field, "upstream", "{wrong}");
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What the agents of a sync say of it.
 
-use super::hook::words;
 use crate::id::NodeName;
 use crate::time::{Millis, Timestamp};
+use crate::words::words;
 
 /// What the agent of a sync's source or target says of it.
 #[derive(Clone, PartialEq, Eq, Debug)]

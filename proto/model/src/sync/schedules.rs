@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use super::hook::words;
 use crate::id::{NodeName, SyncName};
 use crate::schedule::{Policy, Progress, Rule, Schedule, ZoneName};
+use crate::words::words;
 
 words!(
     /// What a schedule may bring about.

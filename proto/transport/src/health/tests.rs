@@ -30,7 +30,7 @@ async fn start() -> Listener {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
-    let task = tokio::spawn(serve(listener, board.clone(), shutdown.clone()));
+    let task = tokio::spawn(serve(listener, board.clone(), Router::new(), shutdown.clone()));
     Listener { board, address, shutdown, task }
 }
 

@@ -133,7 +133,7 @@ impl fmt::Display for Figure {
 }
 
 /// `2 x Some CPU, Linux 6.8.0`
-fn machine() -> String {
+pub fn machine() -> String {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let cpuinfo = read("/proc/cpuinfo");
     let mut models = cpuinfo.lines().filter_map(|l| l.strip_prefix("model name")?.split_once(": "));

@@ -3,6 +3,7 @@
 
 mod control;
 mod crowd;
+mod failover;
 mod figures;
 mod mirror;
 mod process;
@@ -13,10 +14,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use lockstep_tests::program;
 
 use figures::Figures;
 
-const USAGE: &str = "tests/bench NAME [--quick] [--only PART] [--json FILE]";
+const USAGE: &str = "tests/bench NAME [--quick] [--only PART] [--json FILE]\n       tests/bench failover \
+                     [--quick] [--only EVENT]... [--peer SYSTEM]... [--mode sync|async] [--runs N] \
+                     [--append FILE]\nWithout arguments: what there is to be measured.";
 
 /// Every bench: its name and what it measures.
 const BENCHES: &[Bench] = &[
@@ -49,15 +53,24 @@ struct Part {
     run: fn(&mut Figures, quick: bool) -> Result<()>,
 }
 
-fn main() -> Result<ExitCode> {
-    let mut args = std::env::args().skip(1);
+fn main() -> ExitCode {
+    program::run(USAGE, work)
+}
+
+fn work(args: Vec<String>) -> Result<ExitCode> {
+    let mut args = args.into_iter();
     let mut out = std::io::stdout();
     let Some(name) = args.next() else {
         for Bench { name, about, parts } in BENCHES {
             writeln!(out, "{name:<10} {about}; parts: {}", names(parts))?;
         }
+        let (name, about, parts) = (failover::NAME, failover::ABOUT, failover::parts());
+        writeln!(out, "{name:<10} {about}; events: {parts}")?;
         return Ok(ExitCode::SUCCESS);
     };
+    if name == failover::NAME {
+        return failover::run(args);
+    }
     let (mut quick, mut only, mut json) = (false, String::new(), None);
     while let Some(arg) = args.next() {
         match (arg.as_str(), args.len()) {

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use lockstep_tests::chance::Chance;
+use lockstep_tests::program;
 use lockstep_tests::tree::Tree;
 use lockstep_tests::wait::timed;
 use lockstep_tests::{Flags, Fleet, Net, try_until};
@@ -60,8 +61,12 @@ impl Args {
     }
 }
 
-fn main() -> Result<ExitCode> {
-    let args = read_args()?;
+fn main() -> ExitCode {
+    program::run(USAGE, work)
+}
+
+fn work(args: Vec<String>) -> Result<ExitCode> {
+    let args = read_args(args)?;
     let limit = Duration::from_secs(args.minutes * 60);
     let (mut seed, mut spent, mut failed) = (args.seed, Duration::ZERO, Vec::new());
     while spent < limit {
@@ -86,7 +91,7 @@ fn main() -> Result<ExitCode> {
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn read_args() -> Result<Args> {
+fn read_args(args: Vec<String>) -> Result<Args> {
     let mut found = Args {
         minutes: MINUTES,
         seed: u64::from(std::process::id()),
@@ -95,7 +100,7 @@ fn read_args() -> Result<Args> {
         without: Vec::new(),
         options: Vec::new(),
     };
-    let mut args = std::env::args().skip(1);
+    let mut args = args.into_iter();
     while let Some(arg) = args.next() {
         match (arg.as_str(), args.len()) {
             ("--minutes", 1..) => found.minutes = args.next().context(USAGE)?.parse()?,

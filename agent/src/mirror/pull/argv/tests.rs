@@ -54,6 +54,7 @@ impl Given {
             into: Path::new("/data/fedora"),
             links: if self.links { &[Path::new("/data/.fedora.1")] } else { &[] },
             work: None,
+            keeps: true,
         };
         argv(&pull, step).into_iter().map(|word| word.into_string().unwrap()).collect()
     }
@@ -71,8 +72,8 @@ fn a_step_has_these_words() {
     given.remote = None;
     shown.push(given.words(Step::Content).join(" "));
     expect_test::expect![[r#"
-        --filter=H /trace/master1 --filter=P /trace/master1 --filter=P /trace/ --filter=+ /a/ --filter=- *.tmp x -avH --exclude=*.iso --exclude=*.src.rpm --delete-after --max-delete=0 --out-format=%i %n%L --stats --no-human-readable --no-motd --info=progress2 --outbuf=L --timeout=600 --ipv4 --bwlimit=1024 --password-file=/run/p --contimeout=60 -- rsync://b@up.example:873/fedora/linux/ /data/fedora/
-        --filter=H /trace/master1 --filter=P /trace/master1 --filter=P /trace/ --filter=+ /a/ --filter=- *.tmp x -avH --exclude=*.iso --exclude=*.src.rpm --delete-after --out-format=%i --stats --no-human-readable --no-motd --dry-run --timeout=600 --ipv4 --bwlimit=1024 --password-file=/run/p --contimeout=60 -- rsync://b@up.example:873/fedora/linux/ /data/fedora/
+        --filter=H /trace/master1 --filter=P /trace/master1 --filter=P /trace/ --filter=+ /a/ --filter=- *.tmp x -avH --exclude=*.iso --exclude=*.src.rpm --delete-after --max-delete=0 --out-format=%i %n%L --stats --no-human-readable --no-motd --info=progress2 --outbuf=L --timeout=600 --ipv4 --bwlimit=1024 --password-file=/run/p --contimeout=60 --sockopts=TCP_NODELAY -- rsync://b@up.example:873/fedora/linux/ /data/fedora/
+        --filter=H /trace/master1 --filter=P /trace/master1 --filter=P /trace/ --filter=+ /a/ --filter=- *.tmp x -avH --exclude=*.iso --exclude=*.src.rpm --delete-after --out-format=%i --stats --no-human-readable --no-motd --dry-run --timeout=600 --ipv4 --bwlimit=1024 --password-file=/run/p --contimeout=60 --sockopts=TCP_NODELAY -- rsync://b@up.example:873/fedora/linux/ /data/fedora/
         --filter=H /trace/master1 --filter=P /trace/master1 --filter=P /trace/ --filter=- Packages* --filter=+ /a/ --filter=- *.tmp x -avH --exclude=*.iso --exclude=*.src.rpm --out-format=%i %n%L --stats --no-human-readable --no-motd --info=progress2 --outbuf=L --timeout=600 --ipv4 --stderr=client -e '/usr/bin/lockstep-agent' '--data-dir' '/var/lib/a' 'rsh' '--mirror' 'fedora' --bwlimit=1024 -- master1::fedora/ /data/fedora/"#]].assert_eq(&shown.join("\n"));
 }
 

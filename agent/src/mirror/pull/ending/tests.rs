@@ -56,6 +56,7 @@ impl Case {
             into: Path::new("/data/fedora"),
             links: &[],
             work: None,
+            keeps: true,
         };
         let status =
             if code < 0 { ExitStatus::from_raw(-code) } else { ExitStatus::from_raw(code << 8) };
@@ -199,6 +200,7 @@ fn what_is_cut_off_may_hide_another_complaint() {
         into: Path::new("/d"),
         links: &[],
         work: None,
+        keeps: true,
     };
     let ended = ended(&pull, Step::Content, ExitStatus::from_raw(23 << 8), text, false);
     assert_eq!(ended.end, End::Failed(Retry::Later));

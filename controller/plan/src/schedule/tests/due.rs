@@ -130,7 +130,7 @@ fn an_instant_during_a_run_is_passed_over_or_queued_once() {
 #[test]
 fn what_is_in_the_way_is_no_overlap() {
     for overlap in Overlap::ALL {
-        let mut follow = Follow::new(Missed::Skip, *overlap);
+        let mut follow = Follow::new(Missed::Skip, overlap);
         let owed = State::Owed { instant: minutes(10), place: Place::Taken };
         assert_eq!(follow.look_as("", Place::Taken, minutes(10)).state, owed);
         assert_eq!(follow.look_as("", Place::Taken, minutes(15)).progress, None);
@@ -157,7 +157,7 @@ fn a_clock_that_is_set_loses_and_repeats_nothing() {
 #[test]
 fn a_long_absence_costs_little_and_is_bounded() {
     for missed in Missed::ALL {
-        let mut follow = Follow::new(*missed, Overlap::Queue);
+        let mut follow = Follow::new(missed, Overlap::Queue);
         follow.schedule.rule = "second=*".parse().unwrap();
         follow.look(minutes(2));
         follow.look(minutes(500_000));
@@ -287,8 +287,8 @@ proptest! {
     /// Whatever happens, every instant is fired, owed or passed over, and none twice.
     #[test]
     fn every_instant_is_accounted_for_once(
-        missed in select(Missed::ALL),
-        overlap in select(Overlap::ALL),
+        missed in select(&Missed::ALL),
+        overlap in select(&Overlap::ALL),
         steps in proptest::collection::vec(
             prop_oneof![
                 (0u64..120).prop_map(Step::Forward),

@@ -8,6 +8,7 @@ use lockstep_model::setting::Value;
 use lockstep_model::task::OutcomeKind;
 
 use super::{NODES, changed, new_mirror, sync};
+use crate::mirrors::standing;
 use crate::tests::dsl::{Lab, schedule};
 
 #[test]
@@ -255,4 +256,25 @@ fn a_mirror_that_changes_all_the_time_lets_replicas_through_both_stages() {
     lab.pass(2 * 600 + 60);
     let state = &lab.world.mirror_states()[&"debian".parse().unwrap()].value;
     assert_eq!((state.generation, state.current), (2, Some(3)));
+}
+
+#[test]
+fn who_cannot_have_its_directory_is_waited_for_no_longer_than_a_few_tries() {
+    let mut lab = Lab::with_nodes(&NODES);
+    lab.ask(Request::CreateMirror(new_mirror("fedora", &["r1", "r2"], &[])));
+    for node in ["m", "r1"] {
+        lab.end_one(node, OutcomeKind::Ok, "").unwrap();
+    }
+    lab.ask(sync("fedora", &[]));
+    lab.ok("m");
+    lab.ok("r1");
+    let run = "fedora/1".parse().unwrap();
+    assert!(!standing(&lab.world, &run, lab.now).unwrap().done);
+    for _ in 0..4 {
+        lab.end_one("r2", OutcomeKind::Failed, "cannot make /data").unwrap();
+        lab.pass(60);
+    }
+    let now = standing(&lab.world, &run, lab.now).unwrap();
+    assert!(now.done && !now.ok, "{now:?}");
+    assert_eq!(now.behind, [&"r2".parse().unwrap()]);
 }

@@ -39,6 +39,49 @@ fn from(mirror: &str, node: &str, only: &[&str]) -> Request {
 }
 
 #[test]
+fn snapshots_are_built_anew_and_never_written_into() {
+    let mut lab = Lab::with_nodes(&["m", "r1"]);
+    let with = |values: &[(&str, &str)]| {
+        let values = [("publish", "snapshot")].iter().chain(values).copied().collect::<Vec<_>>();
+        new_mirror("b", &["r1"], &values)
+    };
+    let own = |new: NewMirror| NewMirror { upstream: None, ..new };
+    let mut refusals: Vec<String> = [
+        with(&[("delete", "none")]),
+        with(&[("replica-delete", "none")]),
+        with(&[("rsync-option", "--inplace")]),
+        with(&[("rsync-defaults", "-a --append-verify")]),
+        with(&[("replica-rsync-option", "--ignore-non-existing")]),
+        own(with(&[("delete", "none")])),
+    ]
+    .into_iter()
+    .map(|new| lab.refusal(Request::CreateMirror(new)))
+    .collect();
+    // What was taken back is not meant, and the master of one without upstream pulls nothing.
+    let taken_back = [("rsync-option", "--inplace"), ("rsync-option", "--no-inplace")];
+    let fine = NewMirror { name: "d".parse().unwrap(), ..with(&taken_back) };
+    lab.ask(Request::CreateMirror(fine));
+    let mine = own(with(&[("delete", "none"), ("replica-delete", "after")]));
+    lab.ask(Request::CreateMirror(mine));
+    lab.ask(Request::CreateMirror(new_mirror("e", &["r1"], &[("delete", "none")])));
+    let value = Value { name: "publish".to_owned(), text: "snapshot".to_owned() };
+    let change = MirrorChange { values: vec![value], ..MirrorChange::default() };
+    refusals.push(lab.refusal(update("e", change)));
+    check(
+        &refusals,
+        expect![[r#"
+        InvalidArgument invalid delete: delete: with publish=snapshot each tree is built anew, and entries that the other side does not have any more are lost: delete=after says so, publish=direct keeps them
+        InvalidArgument invalid replica-delete: replica-delete: with publish=snapshot each tree is built anew, and entries that the other side does not have any more are lost: delete=after says so, publish=direct keeps them
+        InvalidArgument invalid rsync option: rsync option: --inplace writes into files that older snapshots share: leave it away, or publish=direct
+        InvalidArgument invalid rsync option: rsync option: --append-verify writes into files that older snapshots share: leave it away, or publish=direct
+        InvalidArgument invalid replica-rsync-option: replica-rsync-option: --ignore-non-existing brings nothing into a new snapshot: leave it away, or publish=direct
+        InvalidArgument invalid replica-delete: replica-delete: with publish=snapshot each tree is built anew, and entries that the other side does not have any more are lost: delete=after says so, publish=direct keeps them
+        InvalidArgument invalid delete: delete: with publish=snapshot each tree is built anew, and entries that the other side does not have any more are lost: delete=after says so, publish=direct keeps them
+    "#]],
+    );
+}
+
+#[test]
 fn definitions() {
     let mut lab = Lab::with_nodes(&["m", "r1", "r2"]);
     lab.join("gone");
@@ -103,33 +146,33 @@ fn definitions() {
     check(
         &refusals,
         expect![[r#"
-        AlreadyExists already_exists mirror/fedora: mirror fedora exists: see lockstepctl mirror show fedora, change it with lockstepctl mirror update fedora, or choose another name
-        NotFound not_found node/nobody: master: node nobody has not joined: make a token for it with lockstepctl token create --node nobody
-        FailedPrecondition node_expelled node/gone: master: node gone was expelled: choose another
-        NotFound not_found node/nobody: replicas: node nobody has not joined: make a token for it with lockstepctl token create --node nobody
-        FailedPrecondition node_expelled node/gone: replicas: node gone was expelled: choose another
-        InvalidArgument invalid replicas: replicas: m:/data: m is the master
-        InvalidArgument invalid replicas: replicas: r1:/a and r1:/b: a node has one directory per mirror
-        FailedPrecondition overlap mirror/fedora: m:/data/fedora/b overlaps m:/data/fedora, which mirror fedora writes: two may not write one directory; choose another
-        FailedPrecondition overlap sync/web: r1:/srv/www/b overlaps r1:/srv/www, which sync web writes: two may not write one directory; choose another
-        FailedPrecondition overlap sync/web: r1:/srv/www/b overlaps r1:/srv/www, which sync web writes: two may not write one directory; choose another
-        InvalidArgument invalid schedule: schedule: there is no upstream to pull from: its owner says when it is ready (lockstepctl mirror ready); give an upstream, or no schedule
-        InvalidArgument invalid password: password: is for an upstream, and there is none: give both or neither
-        InvalidArgument invalid password: password: ssh takes a key and no password: add ?key=NAME to the upstream, a file of the secrets directory on the master
-        InvalidArgument invalid password: password: the upstream names a password file of the master already: give one of the two
-        InvalidArgument invalid upstream: upstream: rsync asks for a password only of a user: name it in the upstream, rsync://b@host/module
-        NotFound not_found user/nobody: owner: user nobody is not known: lockstepctl user add nobody --role owner
-        InvalidArgument invalid setting: setting: "speed" is unknown; there are rsync-defaults, rsync-option, delete, filter, replica-rsync-defaults, replica-rsync-option, replica-delete, replica-filter, run-timeout, io-timeout, connect-timeout, attempts, bwlimit, replica-bwlimit, nice, ionice, replicas-at-once, delete-limit, min-free, two-stage, late, quorum, stage-wait, publish, snapshots, address-family, proxy, trace, hook, replicas-from
-        InvalidArgument invalid attempts: attempts: must be a number from 1 to 100
-        InvalidArgument invalid replicas: replicas: m:/data: m is the master
-        FailedPrecondition overlap sync/web: r1:/srv/www/fedora overlaps r1:/srv/www, which sync web writes: two may not write one directory; choose another
-        InvalidArgument invalid upstream: upstream: rsync asks for a password only of a user: name it in the upstream, rsync://fedora@host/module
-        FailedPrecondition overlap sync/web: r1:/srv/www/fedora overlaps r1:/srv/www, which sync web writes: two may not write one directory; choose another
-        NotFound not_found mirror/nobody: mirror nobody does not exist: see lockstepctl mirror list
-        NotFound not_found mirror/nobody: mirror nobody does not exist: see lockstepctl mirror list
-        FailedPrecondition overlap mirror/fedora: r1:/data overlaps r1:/data/fedora, which mirror fedora writes: nothing may write a directory of another; choose another directory
-        FailedPrecondition in_use node/m: node m is the master of mirror fedora: first lockstepctl mirror update fedora --master NODE names another, or lockstepctl mirror delete fedora
-    "#]],
+            AlreadyExists already_exists mirror/fedora: mirror fedora exists: see lockstepctl mirror show fedora, change it with lockstepctl mirror update fedora, or choose another name
+            NotFound not_found node/nobody: master: node nobody has not joined: make a token for it with lockstepctl token create --node nobody
+            FailedPrecondition node_expelled node/gone: master: node gone was expelled: choose another
+            NotFound not_found node/nobody: replicas: node nobody has not joined: make a token for it with lockstepctl token create --node nobody
+            FailedPrecondition node_expelled node/gone: replicas: node gone was expelled: choose another
+            InvalidArgument invalid replicas: replicas: m:/data: m is the master
+            InvalidArgument invalid replicas: replicas: r1:/a and r1:/b: a node has one directory per mirror
+            FailedPrecondition overlap mirror/fedora: m:/data/fedora/b overlaps m:/data/fedora, which mirror fedora writes: two may not write one directory; choose another
+            FailedPrecondition overlap sync/web: r1:/srv/www/b overlaps r1:/srv/www, which sync web writes: two may not write one directory; choose another
+            FailedPrecondition overlap sync/web: r1:/srv/www/b overlaps r1:/srv/www, which sync web writes: two may not write one directory; choose another
+            InvalidArgument invalid schedule: schedule: there is no upstream to pull from: its owner says when it is ready (lockstepctl mirror ready); give an upstream, or no schedule
+            InvalidArgument invalid password: password: is for an upstream, and there is none: give both or neither
+            InvalidArgument invalid password: password: ssh takes a key and no password: add ?key=NAME to the upstream, a file of the secrets directory on the master
+            InvalidArgument invalid password: password: the upstream names a password file of the master already: give one of the two
+            InvalidArgument invalid upstream: upstream: rsync asks for a password only of a user: name it in the upstream, rsync://b@host/module
+            NotFound not_found user/nobody: owner: user nobody is not known: lockstepctl user add nobody --role owner
+            InvalidArgument invalid setting: setting: "speed" is unknown; there are rsync-defaults, rsync-option, delete, filter, further-upstream, replica-rsync-defaults, replica-rsync-option, replica-delete, replica-filter, run-timeout, io-timeout, connect-timeout, attempts, bwlimit, replica-bwlimit, nice, ionice, replicas-at-once, delete-limit, min-free, two-stage, late, quorum, stage-wait, publish, snapshots, address-family, proxy, trace, hook, replicas-from, rsyncd-module
+            InvalidArgument invalid attempts: attempts: must be a number from 1 to 100
+            InvalidArgument invalid replicas: replicas: m:/data: m is the master
+            FailedPrecondition overlap sync/web: r1:/srv/www/fedora overlaps r1:/srv/www, which sync web writes: two may not write one directory; choose another
+            InvalidArgument invalid upstream: upstream: rsync asks for a password only of a user: name it in the upstream, rsync://fedora@host/module
+            FailedPrecondition overlap sync/web: r1:/srv/www/fedora overlaps r1:/srv/www, which sync web writes: two may not write one directory; choose another
+            NotFound not_found mirror/nobody: mirror nobody does not exist: see lockstepctl mirror list
+            NotFound not_found mirror/nobody: mirror nobody does not exist: see lockstepctl mirror list
+            FailedPrecondition overlap mirror/fedora: r1:/data overlaps r1:/data/fedora, which mirror fedora writes: nothing may write a directory of another; choose another directory
+            FailedPrecondition in_use node/m: node m is the master of mirror fedora: first lockstepctl mirror update fedora --master NODE names another, or lockstepctl mirror delete fedora
+        "#]],
     );
     // What a mirror has may be read by a sync.
     lab.ask(create_sync("s", "m:/data", &["r2:/copy"]));
@@ -165,7 +208,7 @@ fn what_is_so_already() {
         update("fedora", MirrorChange::default()),
         rename("fedora", "fedora", true),
         Request::RescheduleMirror { mirror: name(), schedule: None },
-        Request::SetMirrorEnabled { mirror: name(), enabled: true },
+        Request::SetMirrorEnabled { mirror: Some(name()), enabled: true },
         delete("nobody", true),
         delete("nobody", false),
     ] {
@@ -209,7 +252,7 @@ fn runs() {
     ] {
         refusals.push(lab.refusal(request));
     }
-    lab.ask(Request::SetMirrorEnabled { mirror: "fedora".parse().unwrap(), enabled: false });
+    lab.ask(Request::SetMirrorEnabled { mirror: Some("fedora".parse().unwrap()), enabled: false });
     refusals.push(lab.refusal(trigger("fedora", Trigger::Push("hook".to_owned()))));
     lab.ask(ready("own"));
     lab.ok("m");
@@ -261,7 +304,7 @@ fn owners_do_as_they_like_with_what_is_theirs() {
         update("fedora", MirrorChange { values: vec![value], ..none() }),
         update("fedora", MirrorChange { dest: Some("/more".parse().unwrap()), ..none() }),
         Request::RescheduleMirror { mirror: name(), schedule: Some(schedule("hour=*")) },
-        Request::SetMirrorEnabled { mirror: name(), enabled: false },
+        Request::SetMirrorEnabled { mirror: Some(name()), enabled: false },
         sync("fedora", &[]),
         trigger("fedora", Trigger::Push("hook".to_owned())),
         delete("fedora", false),
@@ -284,6 +327,21 @@ fn owners_do_as_they_like_with_what_is_theirs() {
             user/oper: ok ok ok ok ok ok ok
             node/m: not_yours not_yours not_yours not_yours not_yours not_yours not_yours
             anonymous: not_yours not_yours not_yours not_yours not_yours not_yours not_yours
+        "#]],
+    );
+    // What is not theirs is left alone.
+    lab.ask(Request::CreateMirror(new_mirror("debian", &["r1"], &[])));
+    let all = Request::SetMirrorEnabled { mirror: None, enabled: false };
+    let switched = [user("olga"), user("otto"), user("oper")].map(|who| {
+        let admitted = crate::admit::admit(&lab.world, &who, &all, lab.now).unwrap();
+        format!("{who}: {}, {} writes", admitted.detail, admitted.writes.len())
+    });
+    check(
+        &switched,
+        expect![[r#"
+            user/olga: 1 mirror is disabled now, 1 writes
+            user/otto: all mirrors are disabled already, 0 writes
+            user/oper: 2 mirrors are disabled now, 2 writes
         "#]],
     );
 }

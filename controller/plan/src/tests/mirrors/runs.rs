@@ -281,6 +281,34 @@ fn one_upstream_is_asked_by_few_at_once_and_who_waits_longest_goes_first() {
 }
 
 #[test]
+fn every_upstream_of_a_tree_counts() {
+    let mut lab = Lab::with_nodes(&NODES);
+    let further = [("further-upstream", "iso=rsync://iso.example.org/iso")];
+    for name in ["a", "b", "c"] {
+        let mut new = new_mirror(name, &[], &further);
+        new.upstream = Some(format!("rsync://{name}.example.org/all").parse().unwrap());
+        lab.ask(Request::CreateMirror(new));
+    }
+    let mut first = new_mirror("d", &[], &[]);
+    first.upstream = Some("rsync://iso.example.org/d".parse().unwrap());
+    lab.ask(Request::CreateMirror(first));
+    lab.take_places();
+    for name in ["a", "b", "c", "d"] {
+        lab.now = lab.now + Millis::from_secs(1);
+        lab.ask(sync(name, &[]));
+    }
+    let begun = |lab: &Lab| -> Vec<String> {
+        let live = lab.world.tasks().map(|task| &task.value).filter(|task| task.is_live());
+        live.map(|task| task.slot().to_string()).collect()
+    };
+    assert_eq!(begun(&lab), ["pull/a", "pull/b"]);
+    lab.ok("m");
+    assert_eq!(begun(&lab), ["pull/b", "pull/c"]);
+    lab.ok("m");
+    assert_eq!(begun(&lab), ["pull/c", "pull/d"]);
+}
+
+#[test]
 fn hooks_follow_once_per_generation_when_all_have_it() {
     let hook = [("hook", "report on=distributed")];
     let mut lab = Lab::with_mirror(new_mirror("fedora", &["r1", "r2"], &hook));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Given, RsyncOption, RsyncOptions, table, wrong};
 use crate::reject::Invalid;
-use crate::sync::hook::words;
+use crate::words::words;
 
 words!(
     /// What becomes of entries that the other side does not have: rsync's seven options, or none.
@@ -83,6 +83,30 @@ impl Hop {
 
     pub fn keeps_hard_links(&self) -> bool {
         self.is_on("hard-links")
+    }
+
+    /// Why each tree cannot be built anew beside the older ones: an option that lets older trees
+    /// change, or lets what is new stay away.
+    pub fn check_snapshots(&self) -> Result<(), Invalid> {
+        const WAY_OUT: &str = "leave it away, or publish=direct";
+        for name in ["inplace", "append-verify"] {
+            if let Some(given) = self.by(name) {
+                return Err(wrong(format!(
+                    "{given} writes into files that older snapshots share: {WAY_OUT}"
+                )));
+            }
+        }
+        if let Some(given) = self.by("existing") {
+            return Err(wrong(format!("{given} brings nothing into a new snapshot: {WAY_OUT}")));
+        }
+        match self.delete {
+            Delete::None => Err(Invalid::new(
+                "delete",
+                "with publish=snapshot each tree is built anew, and entries that the other side does \
+                 not have any more are lost: delete=after says so, publish=direct keeps them",
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// The names of what is brought are in the log.

@@ -1,0 +1,224 @@
+//! How a term changes hands: an election begins, its holder is drawn, or the old one gets it back.
+//! The only file that makes a holder.
+
+use lockstep_model::cluster::state::FailoverEnd;
+use lockstep_model::cluster::{
+    Cause, Cluster, ClusterState, Election, Exclusion, Failover, Lsn, MemberState, Quorum, Stage,
+};
+use lockstep_model::{NodeName, Timestamp};
+
+use super::choice::Choice;
+use super::exclusion::{Permission, is_off};
+use super::rule::Turn;
+use super::view::View;
+use super::{history, sync_set};
+
+/// What somebody wants of an election; by default nothing.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Asked {
+    pub to: Option<NodeName>,
+    pub allow_loss: bool,
+    /// As the audit log names them; empty: nobody asked.
+    pub by: String,
+}
+
+/// The next term, which nobody holds yet. From here no lease is granted.
+pub(crate) fn elect(
+    cluster: &Cluster,
+    before: &ClusterState,
+    cause: Cause,
+    asked: &Asked,
+    now: Timestamp,
+) -> (ClusterState, Failover) {
+    let mut state = before.clone();
+    let from = state.holder.take().map(|node| (node, state.term));
+    state.term = state.term.next();
+    state.number = state.number.saturating_add(1);
+    if cause == Cause::Crash {
+        let window = cluster.options.failover.window;
+        state.crashes.retain(|at| now.since(*at) < window);
+        state.crashes.push(now);
+        let spare = state.crashes.len().saturating_sub(ClusterState::CRASHES_MAX);
+        state.crashes.drain(..spare);
+    }
+    if cause == Cause::PromotionFailed
+        && let Some((node, _)) = &from
+    {
+        state.members.entry(node.clone()).or_default().failed_term = Some(state.term);
+    }
+    // A later one still holds; one for now was about a primary that is none any more.
+    state.wanted = state.wanted.filter(|wanted| wanted.at.is_some_and(|at| at > now));
+    let old = from.as_ref().map(|(node, _)| node.clone());
+    let report = history::begin(&state, cause, &asked.by, old, asked.to.clone(), now);
+    state.stage = Stage::Electing(Election {
+        cause,
+        from,
+        to: asked.to.clone(),
+        allow_loss: asked.allow_loss,
+        began_at: now,
+        excluded: None,
+        excluded_at: None,
+        chosen_at: None,
+        at_least: Lsn(0),
+        goal: None,
+        salvage: None,
+        number: state.number,
+    });
+    (state, report)
+}
+
+/// An election by a rule; what went on before is overtaken by it.
+pub(super) fn begin(view: &View<'_>, cause: Cause) -> Turn {
+    let (state, report) = elect(view.cluster, view.state, cause, &Asked::default(), view.now);
+    let overtaken =
+        history::end(view, FailoverEnd::Overtaken, format!("a failover began: {cause}"));
+    Turn::to(state).report(overtaken).report(Some(report))
+}
+
+/// The chosen member gets the term, now that the old holder acknowledges nothing any more.
+pub(super) fn give(
+    view: &View<'_>,
+    election: &Election,
+    permission: Permission,
+    choice: &Choice<'_>,
+) -> Turn {
+    let to = &choice.best.member.node;
+    let mut state = view.state.clone();
+    let there: Vec<&NodeName> = choice.positions.keys().collect();
+    take_over(view, &mut state, to, &there);
+    let chosen = Election {
+        excluded: Some(permission.how()),
+        excluded_at: Some(permission.at()),
+        chosen_at: Some(view.now),
+        at_least: choice.best.lsn,
+        ..election.clone()
+    };
+    let report = view.report(election.number).cloned().map(|mut report| {
+        history::excluded(&mut report, &chosen, permission);
+        report.to = Some(to.clone());
+        report.term = state.term;
+        report.chosen_at = Some(view.now);
+        report.positions.clone_from(&choice.positions);
+        report.lossless = choice.lossless.then_some(true);
+        report.salvaged_bytes = view.last(to).map_or(0, |heard| heard.report.salvaged_bytes);
+        report
+    });
+    state.stage = Stage::Promoting(chosen);
+    Turn::to(state).report(report)
+}
+
+/// The target of a switchover has all of the stopped primary's log, and gets the next term.
+pub(super) fn hand_over(
+    view: &View<'_>,
+    number: u64,
+    to: &NodeName,
+    permission: Permission,
+    end: Lsn,
+) -> Turn {
+    let mut state = view.state.clone();
+    let from = state.holder.take().map(|node| (node, state.term));
+    state.term = state.term.next();
+    let stands_by = |node: &NodeName| {
+        view.says(node).is_some_and(|report| report.state == MemberState::Standby)
+    };
+    let members = view.cluster.members.iter().map(|member| &member.node);
+    let there: Vec<&NodeName> = members.filter(|node| stands_by(node)).collect();
+    take_over(view, &mut state, to, &there);
+    let election = Election {
+        cause: Cause::Switchover,
+        from,
+        to: Some(to.clone()),
+        allow_loss: false,
+        began_at: view.report(number).map_or(view.now, |report| report.began_at),
+        excluded: Some(permission.how()),
+        excluded_at: Some(permission.at()),
+        chosen_at: Some(view.now),
+        at_least: end,
+        goal: Some(end),
+        salvage: None,
+        number,
+    };
+    let report = view.report(number).cloned().map(|mut report| {
+        history::excluded(&mut report, &election, permission);
+        report.to = Some(to.clone());
+        report.term = state.term;
+        report.chosen_at = Some(view.now);
+        report.lossless = Some(true);
+        report
+    });
+    state.stage = Stage::Promoting(election);
+    Turn::to(state).report(report)
+}
+
+/// The old holder gets the new term: it is the same node, so no other one can write.
+pub(super) fn give_back(view: &View<'_>, election: &Election, note: &str) -> Option<Turn> {
+    let (old, _) = election.from.as_ref()?;
+    let mut state = view.state.clone();
+    state.holder = Some(old.clone());
+    // The longest lease of the earlier term may still be held, and is told as one of this term.
+    let length = view.cluster.options.lease.length;
+    state.longest_lease = state.longest_lease.map(|longest| longest.max(length));
+    let chosen = Election { chosen_at: Some(view.now), at_least: Lsn(0), ..election.clone() };
+    let report = view.report(election.number).cloned().map(|mut report| {
+        report.to = Some(old.clone());
+        report.term = state.term;
+        report.chosen_at = Some(view.now);
+        report.lossless = Some(true);
+        report.note = note.to_owned();
+        report
+    });
+    state.stage = Stage::Promoting(chosen);
+    Some(Turn::to(state).report(report))
+}
+
+fn take_over(view: &View<'_>, state: &mut ClusterState, to: &NodeName, there: &[&NodeName]) {
+    let quorum = sync_set::for_new_holder(view, to, there);
+    state.holder = Some(to.clone());
+    state.longest_lease = Some(view.cluster.options.lease.length);
+    // If the new one fails before it writes, the next election has to honour the earlier ones too.
+    state.quorums.retain(|before| *before != quorum);
+    state.quorums.push(quorum);
+    let spare = state.quorums.len().saturating_sub(ClusterState::QUORUMS_MAX);
+    if spare > 0 {
+        // So many different ones in one unfinished failover: whoever is left to prove it counts all.
+        let merged = merge(&state.quorums[..=spare]);
+        state.quorums.splice(..=spare, [merged]);
+    }
+}
+
+/// One that is proven only by every member of all of them.
+fn merge(quorums: &[Quorum]) -> Quorum {
+    if quorums.iter().any(Quorum::is_off) {
+        return Quorum::OFF;
+    }
+    Quorum { k: 1, of: quorums.iter().flat_map(|quorum| quorum.of.iter().cloned()).collect() }
+}
+
+/// What the election found out of its old holder, written with the exclusion.
+pub(super) fn exclude(view: &View<'_>, election: &Election, permission: Permission) -> Turn {
+    let election = Election {
+        excluded: Some(permission.how()),
+        excluded_at: Some(permission.at()),
+        goal: end_of(view, election, permission),
+        ..election.clone()
+    };
+    let report = view.report(election.number).cloned().map(|mut report| {
+        history::excluded(&mut report, &election, permission);
+        report
+    });
+    let mut state = view.state.clone();
+    state.stage = Stage::Electing(election);
+    Turn::to(state).report(report)
+}
+
+/// Where the old holder's log ended, as its agent attested.
+pub(super) fn end_of(view: &View<'_>, election: &Election, permission: Permission) -> Option<Lsn> {
+    let (old, term) = election.from.as_ref()?;
+    if permission.how() != Exclusion::Released {
+        return election.goal;
+    }
+    let report = &view.last(old)?.report;
+    let released = report.released.as_ref().filter(|released| released.term >= *term);
+    let end = released.map_or_else(|| report.lsn.filter(|_| is_off(report, *term)), |r| r.end);
+    election.goal.or(end)
+}
