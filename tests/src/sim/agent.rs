@@ -39,6 +39,7 @@ impl Sim {
         host.disk.books.recount(&id, clock);
         let found = host.guard.as_ref().map(|guard| guard.deadline);
         let tenure = Tenure::new(host.name.clone(), found);
+        let promised = host.disk.books.promised.0;
         host.agent = Some(Agent {
             run,
             held: tenure.held(false),
@@ -55,6 +56,7 @@ impl Sim {
             rounds: 0,
             said: None,
         });
+        self.note(Fact::Promised { node, term: promised });
         self.queue.after(1, Event::Beat { node, run });
         self.wake_agent(node);
     }
@@ -407,7 +409,7 @@ impl Sim {
         let end = seen.end.as_ref().map(|(lineage, end)| (lineage, *end));
         let known = Known {
             state: seen.state,
-            runs: host.postgres.is_up(),
+            runs: self.is_left(node),
             configured: self.is_configured(node, place, seen),
             end,
             salvaged: memory.salvaged,
@@ -424,6 +426,13 @@ impl Sim {
             Step::Mend if self.is(Mutation::DivergenceIgnored) => Step::StartStandby,
             step => step,
         }
+    }
+
+    /// Whether the agent finds a process of the instance.
+    pub fn is_left(&self, node: usize) -> bool {
+        let postgres = &self.hosts[node].postgres;
+        // Backends live on for a while after their postmaster.
+        postgres.is_up() && !(postgres.dying && self.is(Mutation::ReleasedAlive))
     }
 
     fn settles(&self, node: usize) -> bool {

@@ -2,6 +2,7 @@
 
 mod end;
 mod loss;
+mod protection;
 mod service;
 mod terms;
 mod writers;
@@ -14,6 +15,7 @@ type Check = fn(&History) -> Option<String>;
 const ALL: &[(&str, Check)] = &[
     ("two-writers", writers::check),
     ("lost-commits", loss::check),
+    ("protection", protection::check),
     ("terms", terms::check),
     ("timelines", loss::check_timelines),
     ("service", service::check),

@@ -20,6 +20,7 @@ use lockstep_plan::{PLAN_ROUNDS_MAX, World, clusters, plan};
 use super::Sim;
 use super::event::Event;
 use super::history::Fact;
+use super::host::Host;
 use super::mutation::Mutation;
 use super::queue::At;
 use super::scenario::Scenario;
@@ -195,7 +196,7 @@ impl Sim {
             }
             (Some(change), None) if durable => {
                 self.controller.world.apply(&change);
-                self.note(Fact::Recorded(Box::new(change)));
+                self.note_recorded(change);
                 self.say("controller: dies; its last commit is on disk");
             }
             (Some(_), _) => self.say("controller: dies; its last commit is lost"),
@@ -236,10 +237,24 @@ impl Sim {
         if self.controller.before.take().is_none() {
             self.controller.world.apply(&change);
         }
-        self.note(Fact::Recorded(Box::new(change)));
+        self.note_recorded(change);
         self.offer_all();
         self.controller.dirty = true;
         self.work();
+    }
+
+    fn note_recorded(&mut self, change: Change) {
+        let is_state = |write: &Write| matches!(write, Write::Put(Record::ClusterState(_)));
+        if change.writes.iter().any(is_state) {
+            let disk = |host: &Host| {
+                let data = host.disk.data.as_ref();
+                let log = data.and_then(|data| data.log.get(..data.flushed));
+                (host.name.clone(), log.unwrap_or_default().to_vec())
+            };
+            let disks = self.hosts.iter().map(disk).collect();
+            self.note(Fact::Disks(disks));
+        }
+        self.note(Fact::Recorded(Box::new(change)));
     }
 
     fn tick(&mut self) {

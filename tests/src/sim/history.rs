@@ -1,6 +1,7 @@
 //! What happened, as somebody who stands beside it all sees it. Checkers have nothing but this; no
 //! rule and no agent reads it.
 
+use lockstep_model::NodeName;
 use lockstep_model::record::Change;
 
 use super::queue::At;
@@ -34,6 +35,8 @@ pub enum Fact {
         node: usize,
         from: usize,
     },
+    /// What is flushed on each machine, before something of the cluster is recorded.
+    Disks(Vec<(NodeName, Vec<u64>)>),
     /// The store has it.
     Recorded(Box<Change>),
     /// The store is an older one from now on.

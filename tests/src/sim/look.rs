@@ -36,10 +36,11 @@ pub struct Seen {
 impl Sim {
     pub fn look(&mut self, node: usize, place: &ClusterPlace) -> Seen {
         let now = self.now();
+        let (is_gone, attached) = (!self.is_left(node), self.is(Mutation::SealedAttached));
         let host = &mut self.hosts[node];
         let mut seen =
             Seen { state: MemberState::Missing, end: None, answers: false, trouble: Trouble::None };
-        seen.state = judge(host, place, &mut seen.end);
+        seen.state = judge(host, place, is_gone, attached, &mut seen.end);
         let hung = host.postgres.hung;
         seen.answers = matches!(host.postgres.run, Run::Recovery | Run::Primary) && hung.is_none();
         if hung.is_some_and(|since| now >= since + HUNG_MS) {
@@ -163,16 +164,23 @@ impl Sim {
     }
 }
 
-fn judge(host: &mut Host, place: &ClusterPlace, end: &mut Option<(Lineage, Lsn)>) -> MemberState {
+/// `is_gone`: no process is found; `attached`: nobody looks whether a sealed one receives.
+fn judge(
+    host: &mut Host,
+    place: &ClusterPlace,
+    is_gone: bool,
+    attached: bool,
+    end: &mut Option<(Lineage, Lsn)>,
+) -> MemberState {
     let books = &host.disk.books;
     let Some(agent) = &mut host.agent else { return MemberState::Missing };
     let Some(data) = &host.disk.data else {
         return if books.fenced { MemberState::Fenced } else { MemberState::Missing };
     };
-    if host.postgres.dying {
+    if host.postgres.dying && !is_gone {
         return MemberState::Unfenced;
     }
-    match host.postgres.run {
+    match if is_gone { Run::Down } else { host.postgres.run } {
         Run::Down => {
             if host.disk.rewinding {
                 return MemberState::Rewinding;
@@ -189,8 +197,10 @@ fn judge(host: &mut Host, place: &ClusterPlace, end: &mut Option<(Lineage, Lsn)>
         Run::Stopping => MemberState::Stopping,
         Run::Recovery if host.postgres.hung.is_some() => MemberState::Standby,
         Run::Recovery => {
-            let (lineage, receives) = (data.lineage(), host.postgres.receiver.is_some());
             let sealed = agent.memory.sealed;
+            let overlooked = attached && sealed.is_some();
+            let receives = host.postgres.receiver.is_some() && !overlooked;
+            let lineage = data.lineage();
             decision::judge_recovery(place, sealed, receives, Some(&lineage), data.end())
         }
         Run::Primary => decision::judge_writable(place, books),

@@ -404,10 +404,10 @@ impl Sim {
             self.forget(node);
             self.kill(node);
         }
-        match self.hosts[node].postgres.run {
-            Run::Down => Done,
-            _ if phase > 200 => Failed,
-            _ => After(10),
+        match self.is_left(node) {
+            false => Done,
+            true if phase > 200 => Failed,
+            true => After(10),
         }
     }
 
@@ -421,7 +421,7 @@ impl Sim {
             self.clear_lease(node);
             return Done;
         }
-        if host.postgres.is_up() && !self.is(Mutation::ReleasedAlive) {
+        if self.is_left(node) {
             return Failed;
         }
         let data = host.disk.data.as_ref();

@@ -42,7 +42,7 @@ fn runs((node, at, last, count): (usize, u64, u64, u64)) -> String {
 }
 
 fn matters(fact: &Fact) -> bool {
-    !matches!(fact, Fact::Note(_) | Fact::Recorded(_) | Fact::Promised { .. })
+    !matches!(fact, Fact::Note(_) | Fact::Recorded(_) | Fact::Promised { .. } | Fact::Disks(_))
 }
 
 fn show(fact: &Fact) -> Option<String> {
@@ -81,7 +81,9 @@ fn show(fact: &Fact) -> Option<String> {
             let reasons: String = end.reasons.iter().map(|text| format!("\n    {text}")).collect();
             format!("the end: {}, {} live tasks{members}{reasons}", end.stage, end.live_tasks)
         }
-        Fact::Acknowledged { .. } | Fact::Promised { .. } | Fact::Quiet { .. } => return None,
+        Fact::Acknowledged { .. } | Fact::Promised { .. } | Fact::Quiet { .. } | Fact::Disks(_) => {
+            return None;
+        }
     })
 }
 
