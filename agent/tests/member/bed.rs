@@ -13,7 +13,7 @@ use lockstep_agent::data::{Dial, Stream};
 use lockstep_agent::host::Host;
 use lockstep_agent::pg::boottime::Boottime;
 use lockstep_agent::pg::guard::GuardClient;
-use lockstep_agent::pg::instance::{Instance, Layout, Programs, Secrets};
+use lockstep_agent::pg::instance::{Instance, Secrets};
 use lockstep_agent::pg::lease::AskPromise;
 use lockstep_agent::pg::{ClusterEngine, Settings as EngineSettings, Ways};
 use lockstep_model::cluster::{
@@ -29,6 +29,8 @@ use tokio::time::{sleep, timeout};
 use tokio_postgres::NoTls;
 use tokio_util::sync::CancellationToken;
 
+use crate::ends::{end_guard, instance};
+
 /// Far longer than anything takes.
 pub const LIMIT: Duration = Duration::from_secs(60);
 pub const LEASE: Millis = Millis(4000);
@@ -41,11 +43,11 @@ pub struct Decided {
 }
 
 pub struct Bed {
-    dir: tempfile::TempDir,
+    pub dir: tempfile::TempDir,
     pub decided: Arc<Mutex<Decided>>,
     /// Engines by node: whom promises are asked of.
     engines: Arc<Mutex<BTreeMap<NodeName, ClusterEngine>>>,
-    ports: BTreeMap<NodeName, u16>,
+    pub ports: BTreeMap<NodeName, u16>,
     settings: Vec<(String, String)>,
 }
 
@@ -130,7 +132,7 @@ impl Bed {
         *self.decided.lock().unwrap() = Decided { term, holder };
     }
 
-    fn options(&self, name: &NodeName, dir: &Path) -> ClusterOptions {
+    pub fn options(&self, name: &NodeName, dir: &Path) -> ClusterOptions {
         let port = self.ports[name].to_string();
         let data = dir.join("data").display().to_string();
         let sockets = dir.join("s").display().to_string();
@@ -279,13 +281,7 @@ impl Node {
     }
 
     pub async fn instance(&self) -> Instance {
-        let cluster = "main".parse().unwrap();
-        let layout = Layout::find(&cluster, &self.options, &MemberOptions::default()).unwrap();
-        let programs = Programs {
-            agent: PathBuf::from(env!("CARGO_BIN_EXE_lockstep-agent")),
-            host: Host::open(&self.dir.join("test-run")).await.unwrap(),
-        };
-        Instance::open(layout, self.name.clone(), programs, Arc::new(secrets())).unwrap()
+        instance(self.name.clone(), &self.options, &self.dir).await
     }
 
     pub fn postmaster(&self) -> Option<i32> {
@@ -360,9 +356,7 @@ impl Node {
     /// Nothing of it is left.
     pub async fn clean_up(self) {
         let node = self.end_agent().await;
-        if let Some((guard, _)) = GuardClient::attach(&node.dir.join("agent/cluster/main")).await {
-            guard.quit().await;
-        }
+        end_guard(&node.dir).await;
         node.instance().await.fence(LIMIT).await;
     }
 }

@@ -5,6 +5,7 @@
 
 mod bed;
 mod crashes;
+mod ends;
 mod leases;
 mod looks;
 mod moves;
