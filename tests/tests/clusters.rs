@@ -1,6 +1,7 @@
 //! PostgreSQL clusters as their users see them: a file per subject. Here is only what several of them
 //! start from.
 
+mod clocks;
 mod commands;
 mod control;
 mod copies;
@@ -81,6 +82,20 @@ fn check(fleet: &Fleet, client: &Host, writer: Writer) -> Result<()> {
     let (failed, gap) = (written.failed.len(), written.longest_gap);
     eprintln!("{} written, {failed} failed, longest gap {gap:?}", written.acknowledged.len());
     fleet.check_written(client, &NODES, &written)
+}
+
+/// For so long the primary db1 is the same process, and rows are written on it. How fast they are is not
+/// judged: that depends on who else needs the machine.
+fn nothing_changes(fleet: &Fleet, writer: &Writer, within: Duration) -> Result<()> {
+    let (before, written) = (fleet.postmaster("db1")?, writer.acknowledged());
+    let changed = lockstep_tests::try_until(within, "it is another one", || {
+        fleet.postmaster("db1").is_ok_and(|now| now != before)
+    });
+    ensure!(changed.is_err(), "postgres was restarted");
+    ensure!(fleet.pg_health("db1", "/leader")?.status == 200, "it lost its lease");
+    ensure!(writer.acknowledged() > written, "nothing was written");
+    writer.wait_more(20);
+    Ok(())
 }
 
 /// Who is primary now, and who are the others.

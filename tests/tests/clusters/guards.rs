@@ -78,7 +78,8 @@ fn an_agent_that_stands_still() -> Result<()> {
     )
 }
 
-/// It cannot write down what it promises.
+/// It cannot write down what it promises. To end the instance it needs no disk, so the guard is not alone
+/// here: this one is kept also without it.
 #[test]
 #[ignore = "slow: waits for a lease to end"]
 fn an_agent_whose_disk_hangs() -> Result<()> {
