@@ -103,7 +103,7 @@ const SETTINGS: &[Setting] = &[
     Setting::new(
         "bandwidth-limit",
         Kind::Size { min: RATE_MIN, max: RATE_MAX },
-        "Most that this node sends to all targets and lends of mirrors to replicas together, a second. By default no limit.",
+        "Most that this node sends to all targets and lends of mirrors to replicas together, a second; SIGHUP takes a new one up. By default no limit.",
         "50MiB",
     ),
     Setting::new(
@@ -155,6 +155,9 @@ const SETTINGS: &[Setting] = &[
         "http://127.0.0.1:4317",
     ),
 ];
+
+/// Those that SIGHUP takes up; the others need a restart.
+pub const RELOADED: &[&str] = &["bandwidth-limit"];
 
 /// All settings of the agent.
 pub const TABLE: Table =

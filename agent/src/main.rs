@@ -9,14 +9,16 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{ArgMatches, FromArgMatches};
-use lockstep_agent::config::{self, CONTROLLER_PORT, ConfigError, DATA_DIR, TABLE};
+use lockstep_agent::config::{
+    self, CONTROLLER_PORT, Config, ConfigError, DATA_DIR, RELOADED, TABLE,
+};
 use lockstep_agent::join::{Wish, join};
 use lockstep_agent::pg::guard;
 use lockstep_agent::pg::salvage;
 use lockstep_agent::run::Agent;
 use lockstep_agent::{classic, dispatch, host, rsh, status};
 use lockstep_model::HostPort;
-use lockstep_transport::settings::{CONFIG_VARIABLE, EXIT_SETTINGS};
+use lockstep_transport::settings::{CONFIG_VARIABLE, EXIT_SETTINGS, Values};
 use lockstep_transport::token::{JoinToken, TOKEN_MAX};
 use lockstep_transport::{clock, notify::Notifier, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
@@ -67,14 +69,17 @@ fn work(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
             let flags = matches.subcommand_matches("run").map(|m| TABLE.flags(m));
             let variable = std::env::var_os(CONFIG_VARIABLE).map(PathBuf::from);
             let file = run.config.or(variable);
-            let environment = std::env::vars_os().collect();
-            let loaded = config::load(file.as_deref(), environment, flags.unwrap_or_default());
-            let (config, values) = loaded?;
+            let flags = flags.unwrap_or_default();
+            let load = move || {
+                let environment = std::env::vars_os().collect();
+                config::load(file.as_deref(), environment, flags.clone())
+            };
+            let (config, values) = load()?;
             if run.check_config {
                 return print(&values.render_effective());
             }
             let _telemetry = telemetry::init("lockstep-agent", &config.telemetry)?;
-            block_on(serve(config))
+            block_on(serve(config, values, load))
         }
         Command::Join(wish) => {
             let wish = read_wish(wish, std::path::absolute(data_dir())?)?;
@@ -118,15 +123,28 @@ fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Res
     done
 }
 
-async fn serve(config: config::Config) -> anyhow::Result<ExitCode> {
+type Loaded = Result<(Config, Values), ConfigError>;
+
+async fn serve(
+    config: Config,
+    mut values: Values,
+    load: impl Fn() -> Loaded,
+) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let notifier = Notifier::new(|name| std::env::var(name).ok(), std::process::id());
     let agent = Agent::start(config).await?;
     notifier.ready();
+    let reloads = async {
+        while hangup.recv().await.is_some() {
+            reload(&agent, &mut values, load());
+        }
+    };
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        () = reloads => {}
         // Never ends with a watchdog, and at once without one.
         () = async { notifier.keep_watchdog(&agent.board).await; std::future::pending().await } => {}
     }
@@ -134,6 +152,23 @@ async fn serve(config: config::Config) -> anyhow::Result<ExitCode> {
     notifier.stopping();
     agent.stop().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Settings that are wrong now change nothing.
+fn reload(agent: &Agent, values: &mut Values, loaded: Loaded) {
+    let (config, new) = match loaded {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            tracing::error!(%error, "the settings stay as they were");
+            return;
+        }
+    };
+    let changed = values.differing(&new);
+    let (now, later): (Vec<_>, Vec<_>) =
+        changed.into_iter().partition(|key| RELOADED.contains(key));
+    agent.reload(&config);
+    tracing::info!(?now, after_restart = ?later, "settings were read anew");
+    *values = new;
 }
 
 fn read_wish(join: Join, data_dir: PathBuf) -> anyhow::Result<Wish> {

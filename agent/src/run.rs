@@ -134,11 +134,11 @@ impl Agent {
             hook_dir,
             secrets_dir,
             node: name.to_string(),
-            bandwidth_limit,
         };
         let dial = Arc::new(MemberDial(keeper.handle.clone()));
         let engine = SyncEngine::open(settings, dial.clone(), clock::now).await;
         let engine = engine.map_err(|source| RunError::Io { what: "data-dir", source })?;
+        engine.lanes().limit(bandwidth_limit);
         let mirrors = MirrorEngine::open(mirrors, &engine, clock::now);
         if let Some(wrong) = watchdog.as_ref().and_then(|watchdog| watchdog.check().err()) {
             tracing::warn!(wrong, "the kernel's watchdog");
@@ -224,6 +224,11 @@ impl Agent {
         });
         board.set(READY, Verdict::Serving, "running");
         Ok(Self { board, runner, engine, mirrors, clusters, tasks, shutdown, _lock: lock })
+    }
+
+    /// Takes up what of the settings may change while the agent runs.
+    pub fn reload(&self, config: &Config) {
+        self.engine.lanes().limit(config.bandwidth_limit);
     }
 
     /// Ends the syncs and tasks in order, within a bound; what they are to do stays on disk.

@@ -70,8 +70,6 @@ pub struct Settings {
     pub node: String,
     /// Syncs may touch only these directories and what lies below; empty: any.
     pub allow_roots: Vec<DirPath>,
-    /// Most that goes to all targets together, in bytes per second; None: no limit.
-    pub bandwidth_limit: Option<u64>,
 }
 
 /// What each sync is like, for whoever reports it; clones are the same board.
@@ -148,7 +146,7 @@ impl SyncEngine {
     ) -> io::Result<Self> {
         let host = Host::open(&settings.data_dir.join("run")).await?;
         let reports = Reports::default();
-        let lanes = Lanes::new(settings.bandwidth_limit);
+        let lanes = Lanes::default();
         let listener = call::listen(&settings.data_dir, call::SOCKET)?;
         let exchange = Exchange::open(listener, lanes.clone(), dial.clone())?;
         Ok(Self(Arc::new(Engine {

@@ -21,10 +21,21 @@ pub struct Lanes {
     limit: Limiter,
 }
 
+impl Default for Lanes {
+    fn default() -> Self {
+        Self { table: Arc::default(), limit: Limiter::new(None) }
+    }
+}
+
 impl Lanes {
-    /// `rate` bounds all lanes together, in bytes per second.
-    pub fn new(rate: Option<u64>) -> Self {
-        Self { table: Arc::default(), limit: Limiter::new(rate) }
+    /// Bounds all lanes together from now on, in bytes per second; None: no limit.
+    pub fn limit(&self, rate: Option<u64>) {
+        self.limit.set(rate);
+    }
+
+    /// Of all lanes together.
+    pub fn rate(&self) -> Option<u64> {
+        self.limit.rate()
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -134,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_lane_is_found_while_it_is_open_and_for_its_sync_only() {
-        let (lanes, any) = (Lanes::new(None), Limiter::new(None));
+        let (lanes, any) = (Lanes::default(), Limiter::new(None));
         let web1 = "web1".parse().unwrap();
         let [webroot, other] = ["webroot", "other"].map(|name| name.parse::<SyncName>().unwrap());
         let first = lanes.open(&webroot, &peer(1), &any, &any);

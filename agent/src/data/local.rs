@@ -182,7 +182,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let (dial, dialed) = mpsc::unbounded_channel();
             let (lanes, listener) =
-                (Lanes::new(None), call::listen(dir.path(), call::SOCKET).unwrap());
+                (Lanes::default(), call::listen(dir.path(), call::SOCKET).unwrap());
             let exchange = Exchange::open(listener, lanes.clone(), Arc::new(Sink(dial))).unwrap();
             Self { dir, lanes, dialed, _exchange: exchange }
         }

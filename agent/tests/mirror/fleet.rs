@@ -114,7 +114,6 @@ impl Node {
             secrets_dir: dir.join("secrets"),
             node: name.to_owned(),
             allow_roots: vec![],
-            bandwidth_limit,
         };
         let mut of_mirrors = mirror::Settings {
             data_dir: dir.join(name),
@@ -130,6 +129,7 @@ impl Node {
         change(&mut of_mirrors);
         let dial = Arc::new(SocketDial(name.to_owned(), dir.to_owned()));
         let syncs = SyncEngine::open(settings, dial, clock::now).await.unwrap();
+        syncs.lanes().limit(bandwidth_limit);
         let mirrors = MirrorEngine::open(of_mirrors, &syncs, clock::now);
         Self { name: name.to_owned(), dir: dir.to_owned(), syncs, mirrors }
     }

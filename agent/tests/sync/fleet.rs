@@ -96,7 +96,6 @@ fn engine_settings(dir: &Path, node: &str) -> Settings {
         secrets_dir: dir.join("secrets"),
         node: node.to_owned(),
         allow_roots: vec![],
-        bandwidth_limit: None,
     }
 }
 

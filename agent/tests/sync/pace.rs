@@ -2,7 +2,6 @@
 
 use std::fs;
 
-use lockstep_agent::sync::Settings;
 use lockstep_model::rate::Rate;
 use lockstep_model::sync::DeliveryState;
 use lockstep_model::task::Outcome;
@@ -55,8 +54,7 @@ async fn limits_change_under_a_transfer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn all_that_a_node_sends_counts_in_its_own_limit() {
     let mut fleet = Fleet::new().await;
-    let limit = |settings: &mut Settings| settings.bandwidth_limit = Some(SLOW);
-    fleet.master = fleet::engine_with(fleet.dir.path(), "master1", limit).await;
+    fleet.master.lanes().limit(Some(SLOW));
     for head in ["web1", "web2"] {
         fleet.add_head(head).await;
     }

@@ -53,7 +53,7 @@ pub enum SyncCommand {
         name: SyncName,
         #[arg(required = true, value_name = TARGET, help = TARGET_HELP)]
         target: Vec<Wanted>,
-        /// Most that is sent to each of these, a second: 500K, 10M.
+        /// Most that is sent to each of these, a second: 500K, 10M; also of those that are there.
         #[arg(long, value_name = "RATE")]
         bwlimit: Option<Rate>,
         #[arg(long, value_enum, default_value_t = Transport::Mtls, help = TRANSPORT_HELP)]

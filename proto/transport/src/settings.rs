@@ -176,6 +176,15 @@ impl Values {
         }
     }
 
+    /// The settings whose values are others in `new`.
+    pub fn differing(&self, new: &Self) -> Vec<&'static str> {
+        let differs = |key: &&'static str| {
+            let [old, new] = [self, new].map(|of| of.values.get(key).map(|(value, _)| value));
+            old != new
+        };
+        self.table.settings.iter().map(|setting| setting.key).filter(differs).collect()
+    }
+
     pub fn origin(&self, key: &str) -> Option<Origin> {
         self.values.get(key).map(|(_, origin)| *origin)
     }

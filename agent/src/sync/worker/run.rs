@@ -26,13 +26,13 @@ impl Worker {
     ) -> Option<Transfer> {
         let engine = &self.context.engine;
         let options = self.context.options();
-        let Settings { agent, data_dir, secrets_dir, bandwidth_limit, .. } = &engine.settings;
+        let Settings { agent, data_dir, secrets_dir, .. } = &engine.settings;
         let to = match &self.to.route {
             task::Route::Agent(peer) => {
                 End::Agent { sync: &self.context.sync, node: &peer.node, agent, data_dir }
             }
             task::Route::Remote(remote) => {
-                let limits = [self.to.limit.rate(), self.context.limit.rate(), *bandwidth_limit];
+                let limits = [self.to.limit.rate(), self.context.limit.rate(), engine.lanes.rate()];
                 let rate = limits.into_iter().flatten().min();
                 if let Err(why) = look_for_secrets(secrets_dir, remote).await {
                     return Some(Transfer::not_begun(Exit::Config, why));

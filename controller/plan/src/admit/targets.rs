@@ -13,6 +13,7 @@ use super::{Admitted, precondition};
 use crate::World;
 use crate::members::members_of;
 
+/// A target that is there in the same place gets the limit that is named, if one is.
 pub(super) fn add_targets(
     world: &World,
     name: &SyncName,
@@ -23,15 +24,34 @@ pub(super) fn add_targets(
         return Err(Invalid::new("targets", "must name at least one node:/path").into());
     }
     let mut sync = before.clone();
-    add(&mut sync, targets)?;
-    let added: Vec<&Target> =
-        sync.targets.iter().filter(|target| before.target(&target.node).is_none()).collect();
-    if added.is_empty() {
+    let limited = |target: &Target| {
+        let there = before.target(&target.node).filter(|there| there.at == target.at)?;
+        Some(Target { bwlimit: target.bwlimit.or(there.bwlimit), ..there.clone() })
+    };
+    let wanted: Vec<Target> =
+        targets.iter().map(|target| limited(target).unwrap_or_else(|| target.clone())).collect();
+    sync.targets.retain(|there| {
+        let anew = wanted.iter().find(|target| target.node == there.node);
+        anew.is_none_or(|target| target.at != there.at)
+    });
+    add(&mut sync, &wanted)?;
+    if sync == *before {
         return Ok(Admitted::already(format!("sync {name} has these targets already")));
     }
     check(world, &sync)?;
-    let detail = format!("{} added to sync {name}", list(added.iter().map(|target| &target.node)));
-    Ok(Admitted::put(Record::Sync(sync), detail))
+    let nodes = |is_new: bool| {
+        let others = sync.targets.iter().filter(|target| !before.targets.contains(target));
+        list(others.map(|t| &t.node).filter(|node| before.target(node).is_none() == is_new))
+    };
+    let (added, limited) = (nodes(true), nodes(false));
+    let mut parts = Vec::new();
+    if !added.is_empty() {
+        parts.push(format!("{added} added to sync {name}"));
+    }
+    if !limited.is_empty() {
+        parts.push(format!("limit of {limited} changed in sync {name}"));
+    }
+    Ok(Admitted::put(Record::Sync(sync), parts.join("; ")))
 }
 
 pub(super) fn remove_targets(

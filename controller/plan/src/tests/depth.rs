@@ -295,3 +295,32 @@ fn a_run_that_lost_its_sense_is_not_repeated() {
     "#]],
     );
 }
+
+#[test]
+fn a_target_that_is_added_again_gets_the_limit_that_is_named() {
+    let mut lab = Lab::with_nodes(&["m", "w1", "w2"]);
+    lab.ask(create_sync("a", "m:/srv", &["w1:/srv"]));
+    let add = |places: &[&str], rate: Option<&str>| {
+        let bwlimit = rate.map(|rate| rate.parse().unwrap());
+        let Request::AddTargets { sync, mut targets } = add_targets("a", places) else {
+            unreachable!()
+        };
+        targets.iter_mut().for_each(|target| target.bwlimit = bwlimit);
+        Request::AddTargets { sync, targets }
+    };
+    let said = lab.ask(add(&["w1:/srv", "w2:/srv"], Some("1M"))).detail;
+    assert_eq!(said, "w2 added to sync a; limit of w1 changed in sync a");
+    // Without one, and with the same, it is there already.
+    for rate in [None, Some("1M")] {
+        let said = lab.ask(add(&["w1:/srv"], rate));
+        assert_eq!(
+            (said.detail.as_str(), said.writes.len()),
+            ("sync a has these targets already", 0)
+        );
+    }
+    assert_eq!(lab.ask(add(&["w1:/srv"], Some("2M"))).detail, "limit of w1 changed in sync a");
+    let sync = &lab.world.syncs()[&"a".parse().unwrap()].value;
+    let limits: Vec<_> = sync.targets.iter().map(|target| target.bwlimit).collect();
+    assert_eq!(limits, ["2M", "1M"].map(|rate| Some(rate.parse().unwrap())));
+    assert!(lab.refusal(add(&["w1:/other"], Some("3M"))).contains("is a target already"));
+}
