@@ -3,9 +3,11 @@
 
 mod around;
 mod cascade;
+mod clocks;
 mod commands;
 mod crashes;
 mod guards;
+mod large;
 mod modules;
 mod owners;
 mod publication;
