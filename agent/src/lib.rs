@@ -22,6 +22,7 @@ pub mod link;
 pub mod links;
 pub mod lock;
 pub mod lsyncd;
+mod metrics;
 pub mod mirror;
 pub mod moves;
 pub mod pg;

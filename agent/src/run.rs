@@ -26,6 +26,7 @@ use crate::identity::{self, Keeper, RenewError};
 use crate::ledger::{Ledger, LedgerError, Memory};
 use crate::link::{Clusters, Link, Sources};
 use crate::lock::{DataDirLock, LockError};
+use crate::metrics;
 use crate::mirror::{self, MirrorEngine};
 use crate::pg::{self, ClusterEngine};
 use crate::port::Port;
@@ -204,7 +205,9 @@ impl Agent {
             reports: clusters.reports(),
             leases: Arc::new(clusters.clone()),
         };
-        let routes = pg::health::routes(checks.clone(), name);
+        let (of_syncs, of_trees) = (syncs.clone(), trees.clone());
+        let further = Arc::new(move || metrics::text(&of_syncs.borrow(), &of_trees.borrow()));
+        let routes = pg::health::routes(checks.clone(), name, further);
         let (answers, ended) = (board.clone(), shutdown.clone());
         tasks.spawn(lockstep_transport::health::serve(listener, answers, routes, ended));
         tasks.spawn(pg::health::keep(board.clone(), checks));

@@ -7,6 +7,7 @@ mod classic;
 mod commands;
 mod limits;
 mod markers;
+mod metrics;
 mod orders;
 mod relays;
 mod remotes;

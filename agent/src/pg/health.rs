@@ -22,7 +22,7 @@ use super::{ClusterEngine, Reports};
 
 pub use board::keep;
 pub use check::Check;
-pub use http::routes;
+pub use http::{Further, routes};
 
 /// Who looks after the members, and holds their leases.
 pub trait Leases: Send + Sync {

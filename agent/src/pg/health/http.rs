@@ -2,6 +2,8 @@
 //! member, 200 or 503, with the status as JSON for GET; pages and metrics beside them. Nothing is changed
 //! from here: who asks for that is told the command.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
@@ -29,14 +31,18 @@ const ACTIONS: &[(&str, &str)] = &[
     ("failsafe", "cluster explain"),
 ];
 
+/// What else the node measures, in the format of [`metrics`].
+pub type Further = Arc<dyn Fn() -> String + Send + Sync>;
+
 #[derive(Clone)]
 struct Listener {
     sources: Sources,
     node: NodeName,
+    further: Further,
 }
 
 /// For the health listener. Paths that are not here stay the board's.
-pub fn routes(sources: Sources, node: NodeName) -> Router {
+pub fn routes(sources: Sources, node: NodeName, further: Further) -> Router {
     let mut router = Router::new()
         .route("/cluster/{cluster}", any(below))
         .route("/cluster/{cluster}/", any(below))
@@ -48,7 +54,7 @@ pub fn routes(sources: Sources, node: NodeName) -> Router {
         router = router.route(&format!("/{name}"), any(at_root));
     }
     router = router.route(&format!("/{METRICS}"), any(all_metrics));
-    router.with_state(Listener { sources, node })
+    router.with_state(Listener { sources, node, further })
 }
 
 async fn below(
@@ -73,19 +79,25 @@ async fn at_root(
     listener.answer(cluster, uri.path().trim_matches('/'), query, &method)
 }
 
-/// Of all members, however many there are.
+/// Of all members, however many there are, and what else there is.
 async fn all_metrics(State(listener): State<Listener>, method: Method) -> Response {
     let clusters = listener.sources.clusters();
-    listener.metrics(&clusters, &method)
+    listener.metrics(&clusters, &method, &*listener.further)
 }
 
 impl Listener {
-    fn metrics(&self, clusters: &[ClusterName], method: &Method) -> Response {
+    fn metrics(
+        &self,
+        clusters: &[ClusterName],
+        method: &Method,
+        more: impl Fn() -> String,
+    ) -> Response {
         if !reads(method) {
             return not_allowed();
         }
         let views: Vec<_> = clusters.iter().filter_map(|name| self.sources.view(name)).collect();
-        let text = (*method == Method::GET).then(|| metrics::text(&views, self.node.as_str()));
+        let text =
+            (*method == Method::GET).then(|| metrics::text(&views, self.node.as_str()) + &more());
         respond_with(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
     }
 
@@ -110,7 +122,7 @@ impl Listener {
         if let (METRICS, Some(cluster)) = (check, &cluster)
             && self.sources.view(cluster).is_some()
         {
-            return self.metrics(std::slice::from_ref(cluster), method);
+            return self.metrics(std::slice::from_ref(cluster), method, String::new);
         }
         let view = cluster.and_then(|cluster| self.sources.view(&cluster));
         if let (Some(view), Some(page)) = (&view, Page::find(check)) {

@@ -125,7 +125,7 @@ impl Node {
         let at = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let name: NodeName = "db2".parse().unwrap();
-        let more = routes(sources.clone(), name);
+        let more = routes(sources.clone(), name, Arc::new(|| "further 1\n".to_owned()));
         tokio::spawn(serve(listener, board.clone(), more, shutdown.clone()));
         tokio::spawn(keep(board.clone(), sources));
         Self { places, members, lease, board, at, shutdown }

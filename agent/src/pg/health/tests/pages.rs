@@ -87,6 +87,7 @@ async fn pages_show_what_the_member_knows_and_nothing_secret() {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
+        assert_eq!(text.ends_with("\nfurther 1\n"), path == "/metrics", "{text}");
     }
     node.lease(Boottime(0));
     let (_, text) = node.ask("GET", "/metrics").await;
