@@ -140,10 +140,11 @@ impl Model for Protocol {
                 let newest = *world.quorums.last()?;
                 let says = member.run == Run::Primary && member.holds == Some(world.term);
                 let settled = says && world.is_steady && member.settled == Some(newest);
-                if !settled || world.quorums.len() == 1 {
+                if !settled || (world.quorums.len() == 1 && world.formers.is_empty()) {
                     return None;
                 }
                 world.quorums = vec![newest];
+                world.formers.clear();
                 true
             }
             Step::Take(i) => {

@@ -225,7 +225,7 @@ async fn grant(engine: ClusterEngine, name: NodeName, decided: Arc<Mutex<Decided
 }
 
 pub fn primary(origin: Origin, crash: CrashPlan) -> Primary {
-    Primary { origin, at_least: Lsn(0), quorum: Quorum::OFF, crash, prepare: false }
+    Primary { origin, at_least: Lsn(0), timeline: 0, quorum: Quorum::OFF, crash, prepare: false }
 }
 
 impl Node {

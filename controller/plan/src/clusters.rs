@@ -11,6 +11,7 @@ mod goal;
 mod history;
 mod places;
 mod promotable;
+mod reign;
 mod remains;
 mod rule;
 mod rules;

@@ -17,7 +17,7 @@ pub use lease::{Answer, Grant, Renewal};
 pub use options::{ClusterOptions, Instance, MemberOptions};
 pub use quorum::Quorum;
 pub use report::{MemberReport, MemberState};
-pub use state::{Cause, ClusterState, Election, Exclusion, Failover, Stage};
+pub use state::{Cause, ClusterState, Election, Exclusion, Failover, Former, Stage};
 pub use wal::{Lineage, Lsn, SystemId, Term};
 
 use std::fmt;

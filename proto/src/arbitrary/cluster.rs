@@ -10,9 +10,9 @@ use lockstep_model::cluster::state::{FailoverEnd, MemberRecord, Move, WantedSwit
 use lockstep_model::cluster::wal::Fork;
 use lockstep_model::cluster::{
     Act, Cause, Cluster, ClusterAct, ClusterOptions, ClusterPlace, ClusterRelease, ClusterSecret,
-    ClusterState, CrashPlan, Election, Exclusion, Failover, Goal, Leaving, Lineage, Lsn, Member,
-    MemberAdmin, MemberOptions, MemberPeer, MemberReport, MemberState, Origin, Primary, Quorum,
-    Renewal, Stage, SystemId, Term,
+    ClusterState, CrashPlan, Election, Exclusion, Failover, Former, Goal, Leaving, Lineage, Lsn,
+    Member, MemberAdmin, MemberOptions, MemberPeer, MemberReport, MemberState, Origin, Primary,
+    Quorum, Renewal, Stage, SystemId, Term,
 };
 use lockstep_model::record::Record;
 use lockstep_model::setting::Settings;
@@ -189,9 +189,11 @@ fn place() -> impl Strategy<Value = ClusterPlace> {
 fn goal() -> impl Strategy<Value = Goal> {
     let plan = (select(&Origin::ALL), select(&CrashPlan::ALL), any::<bool>());
     prop_oneof![
-        (plan, lsn(), quorum()).prop_map(|((origin, crash, prepare), at_least, quorum)| {
-            Goal::Primary(Primary { origin, at_least, quorum, crash, prepare })
-        }),
+        (plan, lsn(), any::<u32>(), quorum()).prop_map(
+            |((origin, crash, prepare), at_least, timeline, quorum)| {
+                Goal::Primary(Primary { origin, at_least, timeline, quorum, crash, prepare })
+            }
+        ),
         Just(Goal::HandOver),
         option::of(name()).prop_map(|upstream| Goal::Standby { upstream }),
         option::of(name()).prop_map(|salvage| Goal::Sealed { salvage }),
@@ -225,7 +227,11 @@ fn state() -> impl Strategy<Value = ClusterState> {
         .prop_map(|(copied, failed_term)| MemberRecord { copied, failed_term });
     let who = (term(), option::of(name()), stage().boxed());
     let data = (system_id(), option::of(1u32..), lineage());
-    let sync = (vec(quorum(), 1..=ClusterState::QUORUMS_MAX), promotable());
+    let quorums = || vec(quorum(), 1..=ClusterState::QUORUMS_MAX);
+    let former = (option::of(name()), any::<u64>(), any::<u32>(), quorums())
+        .prop_map(|(node, copy, timeline, quorums)| Former { node, copy, timeline, quorums });
+    let formers = vec(former, 0..3);
+    let sync = (quorums(), formers, any::<u32>(), promotable());
     let wanted = (option::of(name()), some_time(), "[a-z/]{0,9}")
         .prop_map(|(to, at, by)| WantedSwitch { to, at, by });
     let crashes = vec(timestamp(), 0..4);
@@ -241,7 +247,7 @@ fn state() -> impl Strategy<Value = ClusterState> {
             cluster,
             (term, holder, stage),
             (system_id, major, lineage),
-            (quorums, promotable),
+            (quorums, formers, timeline, promotable),
             rest,
         )| {
             let (longest_lease, crashes, wanted, number, members) = rest;
@@ -253,6 +259,8 @@ fn state() -> impl Strategy<Value = ClusterState> {
                 holder,
                 stage,
                 quorums,
+                formers,
+                timeline,
                 promotable,
                 lineage,
                 longest_lease,

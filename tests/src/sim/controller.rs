@@ -355,7 +355,7 @@ impl Sim {
     /// A cluster that is not as it should be says why.
     fn look_at_quiet(&mut self) {
         let Some(state) = self.controller.world.cluster_state(&cluster()) else { return };
-        let steady = state.stage.as_str() == "steady" && state.quorums.len() == 1;
+        let steady = state.stage.as_str() == "steady" && state.is_settled();
         // Finding out is dear, and changes nothing.
         if (steady && self.live_tasks() == 0) || self.chance.below(8) != 0 {
             return;

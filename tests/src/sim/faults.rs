@@ -329,7 +329,7 @@ impl Sim {
 
     pub fn is_settled(&self) -> bool {
         let Some(state) = self.controller.world.cluster_state(&cluster()) else { return false };
-        let steady = state.stage.as_str() == "steady" && state.quorums.len() == 1;
+        let steady = state.stage.as_str() == "steady" && state.is_settled();
         steady && self.live_tasks() == 0 && self.members().iter().all(|(well, _)| *well)
     }
 

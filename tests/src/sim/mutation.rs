@@ -57,6 +57,8 @@ mutations! {
     DivergenceIgnored = "divergence-ignored",
     /// The set of synchronous standbys is not in force before the promoted one writes.
     NoQuorumAtPromotion = "no-quorum-at-promotion",
+    /// Two members make a timeline of the same number.
+    TimelineReused = "timeline-reused",
     /// One promise is enough.
     OnePromise = "one-promise",
     /// What is recorded is not durable when it is told.

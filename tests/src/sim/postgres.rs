@@ -44,9 +44,10 @@ impl Data {
         ends.is_some_and(|ends| other.end() <= ends)
     }
 
-    /// A new timeline from here on.
-    pub fn fork(&mut self) -> u32 {
-        let timeline = self.lineage.last().map_or(0, |fork| fork.timeline) + 1;
+    /// A new timeline from here on, of this number where no earlier one is higher.
+    pub fn fork(&mut self, number: u32) -> u32 {
+        let next = self.lineage.last().map_or(0, |fork| fork.timeline) + 1;
+        let timeline = next.max(number);
         self.lineage.push(Fork { timeline, begins: self.end() });
         timeline
     }
@@ -112,6 +113,8 @@ pub struct Postgres {
     pub hung: Option<At>,
     /// Was told to leave recovery.
     pub promoting: bool,
+    /// The numbers before this are taken.
+    pub timeline: u32,
     /// A checkpoint of the newest timeline is through.
     pub checkpointed: bool,
     pub dying: bool,
@@ -129,6 +132,7 @@ impl Default for Postgres {
             waiting: Vec::new(),
             hung: None,
             promoting: false,
+            timeline: 0,
             checkpointed: false,
             dying: false,
         }

@@ -87,7 +87,7 @@ impl Sim {
         let host = &mut self.hosts[node];
         (host.postgres.promoting, host.postgres.checkpointed) = (false, false);
         let Some(data) = &mut host.disk.data else { return };
-        let (log, timeline) = (data.log.clone(), data.fork());
+        let (log, timeline) = (data.log.clone(), data.fork(host.postgres.timeline));
         self.note(Fact::Promoted { node, timeline, log });
         self.open(node);
         self.wake_agent(node);

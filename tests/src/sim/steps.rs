@@ -252,6 +252,7 @@ impl Sim {
     fn promote(&mut self, node: usize, place: &ClusterPlace, phase: u8) -> Next {
         let Goal::Primary(primary) = &place.goal else { return Done };
         let term = place.term;
+        let reused = self.is(Mutation::TimelineReused);
         match phase {
             0 => {
                 let data = self.hosts[node].disk.data.as_ref();
@@ -278,6 +279,7 @@ impl Sim {
                 let postgres = &mut self.hosts[node].postgres;
                 if postgres.run == Run::Recovery && !postgres.promoting {
                     postgres.promoting = true;
+                    postgres.timeline = if reused { 0 } else { primary.timeline };
                     let generation = postgres.generation;
                     let ms = self.some_ms(5, 60);
                     self.queue.after(ms, Event::Promoted { node, generation });

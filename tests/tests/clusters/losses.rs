@@ -174,3 +174,46 @@ fn a_primary_that_only_its_standbys_lost_stays_primary() -> Result<()> {
     ensure!(fleet.failovers("main")?.is_empty(), "{:?}", fleet.failovers("main")?);
     check(&fleet, &client, writer)
 }
+
+/// The third member alone cannot tell what the chosen one and the old primary have; with the old primary it
+/// can: the chosen one acknowledges nothing without the third. `stage`: how far the chosen one gets.
+fn lost_after_the_choice(stage: &str) -> Result<()> {
+    let (net, mut fleet, client) = world_in_sync()?;
+    let writer = write(&fleet, &client)?;
+    writer.wait_more(20);
+    // So that the third one gets nothing of the chosen one, whenever that is lost.
+    net.cut(&fleet.node("db2")?.host, &fleet.node("db3")?.host)?;
+    fleet.node("db1")?.host.power_off()?;
+    let chosen = until(super::SOON, "somebody is chosen", || -> Result<String> {
+        let state = fleet.cluster("main")?.state.context("no state")?;
+        ensure!(!state.holder.is_empty() && state.holder != "db1", "{}", state.stage);
+        ensure!(stage == "promoting" || state.stage == stage, "{}", state.stage);
+        Ok(state.holder)
+    });
+    fleet.node(&chosen)?.host.power_off()?;
+    let third = if chosen == "db2" { "db3" } else { "db2" };
+    let alone = try_until(Duration::from_secs(5), "the third one is chosen", || {
+        fleet.cluster("main").is_ok_and(|all| all.state.is_some_and(|state| state.holder == third))
+    });
+    ensure!(alone.is_err(), "{third} alone may lack what was acknowledged");
+    let before = writer.acknowledged();
+    power_on(&mut fleet, "db1")?;
+    wait_other_primary(&fleet, &chosen, &[&chosen]);
+    writer.wait_more(20);
+    eprintln!("longest outage, from the loss on: {:?}", writer.longest_gap(before));
+    net.heal(&fleet.node("db2")?.host, &fleet.node("db3")?.host)?;
+    power_on(&mut fleet, &chosen)?;
+    wait_other_primary(&fleet, &chosen, &[]);
+    check(&fleet, &client, writer)
+}
+
+#[test]
+fn one_that_is_lost_in_its_promotion_is_replaced_by_those_who_are_back() -> Result<()> {
+    lost_after_the_choice("promoting")
+}
+
+#[test]
+#[ignore = "slow: two hosts are lost"]
+fn one_that_is_lost_before_anybody_follows_it_is_replaced_by_those_who_are_back() -> Result<()> {
+    lost_after_the_choice("steady")
+}

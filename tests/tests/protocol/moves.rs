@@ -1,6 +1,8 @@
 //! What agents, postgres and the controller do in the model, with what may be left out of it.
 
-use super::world::{Goal, MEMBERS, Member, PROMOTED, Quorum, Run, Set, World, position};
+use super::world::{
+    Former, Goal, MEMBERS, Member, PROMOTED, Quorum, Run, Set, World, position, timeline,
+};
 use super::{Bug, Protocol};
 
 impl Protocol {
@@ -23,10 +25,21 @@ impl Protocol {
             return true;
         }
         let candidates = world.candidates();
-        world.quorums.iter().all(|quorum| {
+        let is_covered = |quorum: &Quorum| {
             let of = candidates.iter().filter(|i| quorum.of.has(**i)).count();
             of + usize::from(self.has(Bug::OneSealLess)) >= quorum.seals_needed()
-        })
+        };
+        let last = Former { who: old, term, quorums: world.quorums.clone() };
+        // Whoever has a timeline has all that was acknowledged before it.
+        let counts = |former: &&Former| PROMOTED + former.term >= timeline(log);
+        // A holder's own log has all that it acknowledged.
+        let is_told = |former: &Former| candidates.contains(&former.who);
+        world
+            .formers
+            .iter()
+            .chain([&last])
+            .filter(counts)
+            .all(|former| is_told(former) || former.quorums.iter().all(is_covered))
     }
 
     pub fn may_be_chosen(&self, world: &World, who: usize) -> bool {
@@ -172,11 +185,13 @@ impl Protocol {
         let there = sealed.iter().filter(|i| **i != who).fold(0, |set, i| set | 1 << i);
         let anybody = (0..MEMBERS).find(|i| *i != who).map_or(0, |i| 1 << i);
         let quorum = Quorum { k: 1, of: Set(if there == 0 { anybody } else { there }) };
-        if self.has(Bug::ForgetsSetsOfHolders) {
-            world.quorums.clear();
+        let quorums = std::mem::replace(&mut world.quorums, vec![quorum]);
+        if let Some((who, term)) = world.from {
+            world.formers.push(Former { who, term, quorums });
         }
-        world.quorums.retain(|before| *before != quorum);
-        world.quorums.push(quorum);
+        if self.has(Bug::ForgetsSetsOfHolders) {
+            world.formers.clear();
+        }
         (world.holder, world.from, world.is_steady) = (Some(who), None, false);
         true
     }

@@ -68,6 +68,14 @@ pub struct Member {
     pub settled: Option<Quorum>,
 }
 
+/// One that may have acknowledged commits before the holder was chosen.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Former {
+    pub who: usize,
+    pub term: u8,
+    pub quorums: Vec<Quorum>,
+}
+
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct World {
     pub term: u8,
@@ -75,8 +83,10 @@ pub struct World {
     /// Of an election: who held which term.
     pub from: Option<(usize, u8)>,
     pub is_steady: bool,
-    /// All that may be in force, the newest last.
+    /// All that may be in force on the holder, or on the one before, the newest last.
     pub quorums: Vec<Quorum>,
+    /// Whose commits count beside the holder's, the oldest first.
+    pub formers: Vec<Former>,
     /// The log as it was when the last new primary was seen to write.
     pub recorded: Log,
     pub members: Vec<Member>,
@@ -109,6 +119,7 @@ impl World {
             from: None,
             is_steady: true,
             quorums: vec![quorum],
+            formers: Vec::new(),
             recorded: log.clone(),
             members: (0..MEMBERS).map(member).collect(),
             written: 0,
@@ -128,7 +139,11 @@ impl World {
     pub fn candidates(&self) -> Vec<usize> {
         let sealed = self.sealed();
         let log = |i: usize| &self.members[i].log;
-        let grown = |i: &usize| promotions(log(*i)).starts_with(&promotions(&self.recorded));
+        // What may be on a lost member alone is nothing to go on from.
+        let until = self.formers.first().map_or(u8::MAX, |former| PROMOTED + former.term);
+        let mut settled = promotions(&self.recorded);
+        settled.retain(|timeline| *timeline <= until);
+        let grown = |i: &usize| promotions(log(*i)).starts_with(&settled);
         let newest = sealed.iter().copied().filter(grown).max_by_key(|i| position(log(*i)));
         let newest = newest.map_or(&self.recorded, log);
         sealed.into_iter().filter(|i| newest.starts_with(log(*i))).collect()
@@ -148,6 +163,10 @@ pub fn promotions(log: &Log) -> Vec<u8> {
     log.iter().copied().filter(|entry| *entry >= PROMOTED).collect()
 }
 
-pub fn position(log: &Log) -> (usize, usize) {
-    (promotions(log).len(), log.len())
+pub fn timeline(log: &Log) -> u8 {
+    promotions(log).last().copied().unwrap_or_default()
+}
+
+pub fn position(log: &Log) -> (u8, usize) {
+    (timeline(log), log.len())
 }

@@ -35,6 +35,7 @@ fn goals() -> Vec<Goal> {
         Goal::Primary(Primary {
             origin: Origin::Existing,
             at_least: Lsn(0),
+            timeline: 0,
             quorum: Quorum::OFF,
             crash: CrashPlan::Restart,
             prepare: false,

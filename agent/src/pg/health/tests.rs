@@ -46,6 +46,7 @@ fn primary() -> Goal {
     Goal::Primary(Primary {
         origin: Origin::Existing,
         at_least: Lsn(0),
+        timeline: 0,
         quorum: Quorum::OFF,
         crash: CrashPlan::Restart,
         prepare: false,

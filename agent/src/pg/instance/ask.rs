@@ -54,7 +54,7 @@ impl Instance {
         timeout(limit, probed).await.map_err(|_| SqlTrouble::Hung)?
     }
 
-    /// Out of recovery, on a new timeline above `newest`, with `standby.signal` back in place. Gives the
+    /// Out of recovery, on the first timeline above `newest`, with `standby.signal` back in place. Gives the
     /// timeline.
     pub async fn promote(&self, newest: u32, limit: Duration) -> Result<u32, String> {
         const PROMOTE: &str = "SELECT pg_is_in_recovery() AS recovery, \
@@ -83,7 +83,7 @@ impl Instance {
             .map_err(|_| format!("it was not promoted within {} ms", limit.as_millis()))?
             .map_err(said)?;
         signal?;
-        match after.timeline > before.timeline.max(newest) {
+        match after.timeline == before.timeline.max(newest).saturating_add(1) {
             true => Ok(after.timeline),
             false => Err(format!(
                 "it writes on timeline {}, which is not its own: fence it",

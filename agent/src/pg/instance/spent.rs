@@ -14,8 +14,9 @@ const TEXT: &str =
 /// More are not left out at once.
 const NUMBERS_MAX: u32 = 1000;
 
-/// A promotion from timeline `own` gets a number above `newest` then. Durable. Files stay after it:
-/// who follows asks for all of them.
+/// A promotion from timeline `own` gets the first number above `newest` then. Durable. Files stay after
+/// it: who follows asks for all of them. Refused where that number was given already, to a promotion
+/// that did not come about: postgres would take the next one, which is for somebody else.
 pub fn take(pg_wal: &Path, own: u32, newest: u32, owner: &Owner) -> Result<(), String> {
     if newest.saturating_sub(own) > NUMBERS_MAX {
         return Err(format!(
@@ -25,7 +26,14 @@ pub fn take(pg_wal: &Path, own: u32, newest: u32, owner: &Owner) -> Result<(), S
     let missing = (own.saturating_add(1)..=newest).map(|timeline| path(pg_wal, timeline));
     missing
         .filter(|path| !path.exists())
-        .try_for_each(|path| files::write(&path, TEXT, 0o600, owner).map(drop))
+        .try_for_each(|path| files::write(&path, TEXT, 0o600, owner).map(drop))?;
+    let next = newest.max(own).saturating_add(1);
+    match path(pg_wal, next).exists() {
+        true => Err(format!(
+            "timeline {next} was begun by a promotion that did not come about: another number is needed"
+        )),
+        false => Ok(()),
+    }
 }
 
 /// Before a start in recovery, which refuses to begin when the newest timeline above `own` is such a

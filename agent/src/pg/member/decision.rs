@@ -75,13 +75,10 @@ fn facts(
         first: place.system_id.is_none() && books.released.is_none(),
         runs: known.runs,
         unclear: books.led
-            && match &place.goal {
-                Goal::Sealed { .. } => true,
-                Goal::Standby { .. } => known.end.is_none_or(|(lineage, end)| {
-                    compare(lineage, end, &place.lineage) == Relation::Same
-                }),
-                _ => false,
-            },
+            && matches!(place.goal, Goal::Standby { .. })
+            && known.end.is_none_or(|(lineage, end)| {
+                compare(lineage, end, &place.lineage) == Relation::Same
+            }),
         unattested: books.led && books.released.is_some() && !known.attested,
         in_recovery: known.in_recovery,
     }
@@ -101,8 +98,8 @@ pub fn judge_dead(
 ) -> MemberState {
     let died = if is_clean { MemberState::Stopped } else { MemberState::Crashed };
     match (&place.goal, end) {
-        // One that was never primary and is known to its end is as good as one that runs.
-        (Goal::Sealed { .. }, Some(_)) if !books.led => MemberState::Sealed,
+        // One that has no term and is known to its end is as good as one that runs.
+        (Goal::Sealed { .. }, Some(_)) if books.holding.is_none() => MemberState::Sealed,
         (Goal::Standby { .. }, Some((lineage, end)))
             if books.holding.is_none() && !place.lineage.0.is_empty() =>
         {

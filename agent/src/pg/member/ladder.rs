@@ -269,7 +269,6 @@ fn to_sealed(found: MemberState, facts: Facts) -> Step {
         S::Promoting | S::Primary | S::Rogue | S::Unfenced => Step::Fence,
         S::Starting | S::Stopping => Step::Fence,
         S::Standby | S::Sealed if facts.holds => Step::Fence,
-        S::Stopped | S::Crashed if facts.unclear => Step::Wait(Wait::Untouched),
         S::Stopped | S::Crashed => Step::ReadEnd,
         S::Standby => Step::Seal,
         S::Sealed if facts.salvage_due && !facts.runs => Step::StartSealed,

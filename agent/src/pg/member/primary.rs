@@ -89,7 +89,9 @@ impl Work {
         instance: &Instance,
         seen: &Seen,
     ) -> Result<(), String> {
-        let Goal::Primary(Primary { at_least, quorum, .. }) = &place.goal else { return Ok(()) };
+        let Goal::Primary(Primary { at_least, timeline, quorum, .. }) = &place.goal else {
+            return Ok(());
+        };
         let status = seen.status.as_ref().ok_or("postgres does not tell its position")?;
         if status.lsn.max(status.replayed.unwrap_or_default()) < *at_least {
             return Err(format!("its log ends at {}, before {at_least}", status.lsn));
@@ -106,7 +108,8 @@ impl Work {
         }
         self.memory.closed = None;
         self.memory.sealed = None;
-        instance.promote(place.lineage.timeline(), PROMOTE_MAX).await?;
+        let taken = place.lineage.timeline().max(timeline.saturating_sub(1));
+        instance.promote(taken, PROMOTE_MAX).await?;
         salvage::clear(instance)?;
         let promoted = instance.clone();
         // Others may rewind from here once it is through.

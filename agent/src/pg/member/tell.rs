@@ -76,6 +76,10 @@ impl Work {
     /// Elections and switchovers wait for nothing else.
     pub fn tell_released(&self, released: &Released) {
         self.site.board.amend(&self.site.cluster, |report| {
+            if report.state != MemberState::Primary {
+                // It may have been promoted since: the next look tells of which history its end is.
+                report.lineage = Default::default();
+            }
             if released.clean {
                 report.state = MemberState::Stopped;
             }

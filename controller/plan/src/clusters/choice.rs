@@ -8,6 +8,7 @@ use lockstep_model::cluster::{Cause, Election, Lineage, Lsn, Member, MemberState
 use lockstep_model::{NodeName, Timestamp};
 
 use super::exclusion::Permission;
+use super::reign::{Reign, reigns};
 use super::rule::Wait;
 use super::view::View;
 use crate::clusters::sync_set;
@@ -21,8 +22,9 @@ pub(super) struct Sealed<'a> {
 }
 
 impl Sealed<'_> {
-    fn position(&self) -> (usize, Lsn) {
-        (self.lineage.0.len(), self.lsn)
+    /// A higher timeline was given to somebody who was chosen later, with all that counted before.
+    fn position(&self) -> (u32, Lsn) {
+        (self.lineage.timeline(), self.lsn)
     }
 }
 
@@ -49,7 +51,7 @@ pub(super) fn sealed<'a>(view: &View<'a>) -> Vec<Sealed<'a>> {
     };
     let found: Vec<Sealed<'a>> = view.cluster.members.iter().filter_map(of).collect();
     let recorded = &view.state.lineage;
-    // A failed promotion may have made a timeline that is not recorded yet.
+    // A failed promotion may have made a timeline that is not recorded.
     let grown = |one: &&Sealed<'a>| one.lineage.0.starts_with(&recorded.0);
     let newest = found.iter().filter(grown).max_by_key(|one| one.position());
     let newest = newest.map_or_else(|| recorded.clone(), |one| one.lineage.clone());
@@ -129,8 +131,8 @@ fn check(
     Ok(())
 }
 
-/// A member that has nothing of the newest timeline would make one with the same number, and nobody
-/// could tell the two apart when the old primary comes back.
+/// A member that has nothing of the newest timeline whose log others had for certain lacks what was
+/// written there.
 fn check_history(
     view: &View<'_>,
     election: &Election,
@@ -156,20 +158,36 @@ fn order(view: &View<'_>, election: &Election, one: &Sealed<'_>, other: &Sealed<
 }
 
 /// Proof that no commit which a client heard of is missing: it reaches the attested end of the dead
-/// instance's log, or is not behind any of so many sealed members that each commit is on one of them.
+/// instance's log, or for each holder that may have acknowledged some it is not behind that one's own
+/// copy, or not behind any of so many sealed members that each commit is on one of them.
 fn has_all(view: &View<'_>, election: &Election, sealed: &[Sealed<'_>], best: &Sealed<'_>) -> bool {
-    let follows = best.lineage.0.starts_with(&view.state.lineage.0);
+    let follows =
+        best.lineage.0.starts_with(&view.state.lineage.0) && is_alike(view, election, best);
     if election.goal.is_some_and(|end| follows && best.lsn >= end) {
         return true;
     }
-    view.state.quorums.iter().all(|quorum: &Quorum| {
-        let of = sealed.iter().filter(|one| quorum.of.contains(&one.member.node));
-        let not_ahead = of.filter(|one| one.position() <= best.position()).count();
-        let ahead = sealed
-            .iter()
-            .any(|one| quorum.of.contains(&one.member.node) && one.position() > best.position());
-        !ahead && quorum.seals_needed().is_some_and(|needed| not_ahead >= needed)
-    })
+    let is_ahead = |one: &Sealed<'_>| one.position() > best.position();
+    let is_covered = |quorum: &Quorum| {
+        let of = || sealed.iter().filter(|one| quorum.of.contains(&one.member.node));
+        let needed = quorum.seals_needed();
+        !of().any(is_ahead) && needed.is_some_and(|needed| of().count() >= needed)
+    };
+    let is_told = |reign: &Reign<'_>| {
+        sealed.iter().any(|one| reign.is_copy(&one.member.node, one.member.copy) && !is_ahead(one))
+    };
+    // Whoever has a timeline has everything that was acknowledged before it was made.
+    let count = |reign: &&Reign<'_>| reign.timeline >= best.lineage.timeline();
+    reigns(view)
+        .iter()
+        .filter(count)
+        .all(|reign| is_told(reign) || reign.quorums.iter().all(is_covered))
+}
+
+/// Whether the dead instance's end can be compared with the position of `one`: while the histories of
+/// lost members may differ from the recorded one, its agent has to say that it is of the same.
+pub(super) fn is_alike(view: &View<'_>, election: &Election, one: &Sealed<'_>) -> bool {
+    let said = election.from.as_ref().and_then(|(old, _)| view.last(old));
+    view.state.formers.is_empty() || said.is_some_and(|heard| heard.report.lineage == *one.lineage)
 }
 
 /// Whether a choice that is not proven complete may be made all the same.
@@ -186,7 +204,7 @@ pub(super) fn may_lose(
         "lockstepctl cluster failover {} --allow-data-loss --yes promotes {node} all the same",
         view.cluster.name
     );
-    if view.state.quorums.iter().any(|quorum| !quorum.is_off()) {
+    if view.state.all_quorums().any(|quorum| !quorum.is_off()) {
         return Err(Wait::new(format!(
             "{node} may lack commits that other synchronous standbys have, which are not sealed yet; \
              {next}"

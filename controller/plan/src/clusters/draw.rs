@@ -3,12 +3,13 @@
 
 use lockstep_model::cluster::state::FailoverEnd;
 use lockstep_model::cluster::{
-    Cause, Cluster, ClusterState, Election, Exclusion, Failover, Lsn, MemberState, Quorum, Stage,
+    Cause, Cluster, ClusterState, Election, Exclusion, Failover, Lineage, Lsn, MemberState, Stage,
 };
 use lockstep_model::{NodeName, Timestamp};
 
 use super::choice::Choice;
 use super::exclusion::{Permission, is_off};
+use super::reign::{self, newest_timeline, settled_lineage};
 use super::rule::Turn;
 use super::view::View;
 use super::{history, sync_set};
@@ -34,6 +35,8 @@ pub(crate) fn elect(
     let from = state.holder.take().map(|node| (node, state.term));
     state.term = state.term.next();
     state.number = state.number.saturating_add(1);
+    // What nobody else is known to have had of the old holder binds nobody.
+    (state.timeline, state.lineage) = (newest_timeline(&state), settled_lineage(&state));
     if cause == Cause::Crash {
         let window = cluster.options.failover.window;
         state.crashes.retain(|at| now.since(*at) < window);
@@ -67,9 +70,19 @@ pub(crate) fn elect(
     (state, report)
 }
 
-/// An election by a rule; what went on before is overtaken by it.
+/// An election by a rule; what went on before is overtaken by it. One whose old holder acknowledges
+/// nothing any more begins with that: a commit of its own would only take time.
 pub(super) fn begin(view: &View<'_>, cause: Cause) -> Turn {
-    let (state, report) = elect(view.cluster, view.state, cause, &Asked::default(), view.now);
+    let (mut state, mut report) =
+        elect(view.cluster, view.state, cause, &Asked::default(), view.now);
+    if let Stage::Electing(election) = &state.stage {
+        let drawn = view.with(&state);
+        if let Ok(permission) = Permission::of(&drawn, election) {
+            let election = proven(&drawn, election, permission);
+            history::excluded(&mut report, &election, permission);
+            state.stage = Stage::Electing(election);
+        }
+    }
     let overtaken =
         history::end(view, FailoverEnd::Overtaken, format!("a failover began: {cause}"));
     Turn::to(state).report(overtaken).report(Some(report))
@@ -85,7 +98,8 @@ pub(super) fn give(
     let to = &choice.best.member.node;
     let mut state = view.state.clone();
     let there: Vec<&NodeName> = choice.positions.keys().collect();
-    take_over(view, &mut state, to, &there);
+    let from = election.from.as_ref().map(|(old, _)| old);
+    take_over(view, &mut state, from, choice.best.lineage, to, &there);
     let chosen = Election {
         excluded: Some(permission.how()),
         excluded_at: Some(permission.at()),
@@ -123,7 +137,8 @@ pub(super) fn hand_over(
     };
     let members = view.cluster.members.iter().map(|member| &member.node);
     let there: Vec<&NodeName> = members.filter(|node| stands_by(node)).collect();
-    take_over(view, &mut state, to, &there);
+    let old = from.as_ref().map(|(old, _)| old);
+    take_over(view, &mut state, old, &view.state.lineage, to, &there);
     let election = Election {
         cause: Cause::Switchover,
         from,
@@ -158,6 +173,8 @@ pub(super) fn give_back(view: &View<'_>, election: &Election, note: &str) -> Opt
     // The longest lease of the earlier term may still be held, and is told as one of this term.
     let length = view.cluster.options.lease.length;
     state.longest_lease = state.longest_lease.map(|longest| longest.max(length));
+    // It may have begun to make the one that it was told before.
+    state.timeline = newest_timeline(&state).saturating_add(1);
     let chosen = Election { chosen_at: Some(view.now), at_least: Lsn(0), ..election.clone() };
     let report = view.report(election.number).cloned().map(|mut report| {
         report.to = Some(old.clone());
@@ -171,37 +188,25 @@ pub(super) fn give_back(view: &View<'_>, election: &Election, note: &str) -> Opt
     Some(Turn::to(state).report(report))
 }
 
-fn take_over(view: &View<'_>, state: &mut ClusterState, to: &NodeName, there: &[&NodeName]) {
+fn take_over(
+    view: &View<'_>,
+    state: &mut ClusterState,
+    from: Option<&NodeName>,
+    lineage: &Lineage,
+    to: &NodeName,
+    there: &[&NodeName],
+) {
     let quorum = sync_set::for_new_holder(view, to, there);
+    // If the new one fails before it writes, the next election has to honour the earlier ones too.
+    reign::succeed(state, from, quorum);
+    state.timeline = newest_timeline(state).max(lineage.timeline()).saturating_add(1);
     state.holder = Some(to.clone());
     state.longest_lease = Some(view.cluster.options.lease.length);
-    // If the new one fails before it writes, the next election has to honour the earlier ones too.
-    state.quorums.retain(|before| *before != quorum);
-    state.quorums.push(quorum);
-    let spare = state.quorums.len().saturating_sub(ClusterState::QUORUMS_MAX);
-    if spare > 0 {
-        // So many different ones in one unfinished failover: whoever is left to prove it counts all.
-        let merged = merge(&state.quorums[..=spare]);
-        state.quorums.splice(..=spare, [merged]);
-    }
-}
-
-/// One that is proven only by every member of all of them.
-fn merge(quorums: &[Quorum]) -> Quorum {
-    if quorums.iter().any(Quorum::is_off) {
-        return Quorum::OFF;
-    }
-    Quorum { k: 1, of: quorums.iter().flat_map(|quorum| quorum.of.iter().cloned()).collect() }
 }
 
 /// What the election found out of its old holder, written with the exclusion.
 pub(super) fn exclude(view: &View<'_>, election: &Election, permission: Permission) -> Turn {
-    let election = Election {
-        excluded: Some(permission.how()),
-        excluded_at: Some(permission.at()),
-        goal: end_of(view, election, permission),
-        ..election.clone()
-    };
+    let election = proven(view, election, permission);
     let report = view.report(election.number).cloned().map(|mut report| {
         history::excluded(&mut report, &election, permission);
         report
@@ -209,6 +214,15 @@ pub(super) fn exclude(view: &View<'_>, election: &Election, permission: Permissi
     let mut state = view.state.clone();
     state.stage = Stage::Electing(election);
     Turn::to(state).report(report)
+}
+
+fn proven(view: &View<'_>, election: &Election, permission: Permission) -> Election {
+    Election {
+        excluded: Some(permission.how()),
+        excluded_at: Some(permission.at()),
+        goal: end_of(view, election, permission),
+        ..election.clone()
+    }
 }
 
 /// Where the old holder's log ended, as its agent attested.

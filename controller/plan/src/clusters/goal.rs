@@ -12,6 +12,7 @@ use lockstep_model::task::Peer;
 use lockstep_model::{NodeName, Timestamp};
 
 use super::promotable;
+use super::reign::newest_timeline;
 use super::view::View;
 use crate::syncs::addresses;
 
@@ -32,7 +33,7 @@ pub(super) fn place_of(view: &View<'_>, member: &Member) -> Option<ClusterPlace>
         member: member.options.clone(),
         peers: peers(view, &member.node, told),
         promotable: promotable::told(view, told),
-        sync: state.quorums.iter().all(|quorum| quorum.of.contains(&member.node)),
+        sync: state.all_quorums().all(|quorum| quorum.of.contains(&member.node)),
         paused: cluster.paused && state.longest_lease.is_none(),
         serve: view.node(&member.node).is_some_and(|node| node.admin == NodeAdmin::Enabled),
     })
@@ -93,6 +94,7 @@ fn holder_goal(view: &View<'_>, member: &Member, told: Option<&ClusterPlace>) ->
                 _ => Origin::Existing,
             },
             at_least,
+            timeline: newest_timeline(view.state),
             quorum: view.quorum().clone(),
             crash: crash_plan(view, told),
             prepare,
@@ -117,7 +119,7 @@ fn holder_goal(view: &View<'_>, member: &Member, told: Option<&ClusterPlace>) ->
 
 /// Its data's number; a new copy is not begun while commits may wait for the member's old one.
 fn copy_of(view: &View<'_>, member: &Member) -> u64 {
-    let waited_for = view.state.quorums.iter().any(|quorum| quorum.of.contains(&member.node));
+    let waited_for = view.state.all_quorums().any(|quorum| quorum.of.contains(&member.node));
     match view.state.members.get(&member.node) {
         Some(record) if waited_for => record.copied,
         _ => member.copy,

@@ -109,7 +109,7 @@ fn is_needed(view: &View<'_>, node: &NodeName) -> Option<String> {
     if view.holder() == Some(node) || electing {
         return Some(format!("{node} is removed once another member is primary"));
     }
-    if view.state.quorums.iter().any(|quorum| quorum.of.contains(node)) {
+    if view.state.all_quorums().any(|quorum| quorum.of.contains(node)) {
         return Some(format!("{node} is removed once no commit waits for it any more"));
     }
     let promotable = view.state.promotable.contains(node);

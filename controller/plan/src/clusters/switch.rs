@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 
 use lockstep_model::NodeName;
-use lockstep_model::cluster::{Lsn, Member, MemberState};
+use lockstep_model::cluster::{Lsn, Member, MemberState, Quorum};
 
+use super::reign;
 use super::rule::Wait;
 use super::view::View;
 
@@ -68,11 +69,14 @@ pub(super) fn can_elect(view: &View<'_>) -> Result<(), Wait> {
         })
         .map(|member| &member.node)
         .collect();
-    if view.state.quorums.iter().any(|quorum| !quorum.is_off()) {
-        let enough = view.state.quorums.iter().all(|quorum| {
+    if view.state.all_quorums().any(|quorum| !quorum.is_off()) {
+        let is_enough = |quorum: &Quorum| {
             let there = quorum.of.iter().filter(|node| reachable.contains(node)).count();
             quorum.seals_needed().is_none_or(|needed| there >= needed)
-        });
+        };
+        let enough = view.state.quorums.iter().all(is_enough)
+            && reign::former(view)
+                .all(|reign| reign.is_back(view) || reign.quorums.iter().all(is_enough));
         return match enough {
             true => Ok(()),
             false => Err(Wait::new(format!(

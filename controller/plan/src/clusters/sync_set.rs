@@ -103,7 +103,7 @@ pub(super) fn for_new_holder(view: &View<'_>, holder: &NodeName, there: &[&NodeN
         }
     }
     // Where nobody ever was asked to acknowledge, nobody is now.
-    let was_off = view.state.quorums.iter().all(Quorum::is_off);
+    let was_off = view.state.all_quorums().all(Quorum::is_off);
     if of.is_empty() || (was_off && of.len() < k) {
         return Quorum::OFF;
     }

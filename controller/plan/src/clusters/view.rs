@@ -177,14 +177,14 @@ impl<'a> View<'a> {
 
     /// No change of the quorum is under way, and commits wait for somebody.
     pub fn is_protected(&self) -> bool {
-        matches!(self.state.quorums.as_slice(), [one] if !one.is_off())
+        self.state.is_settled() && !self.quorum().is_off()
     }
 
     pub fn report(&self, number: u64) -> Option<&'a Failover> {
         self.world.failover(&self.cluster.name, number)
     }
 
-    /// Whether each quorum that may be in force has so many members in `found` that no commit can be
+    /// Whether each quorum of the last holder that may be in force has so many members in `found` that no commit can be
     /// acknowledged without them.
     pub fn covers(&self, found: &BTreeSet<&NodeName>) -> bool {
         self.state.quorums.iter().all(|quorum| {

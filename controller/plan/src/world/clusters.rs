@@ -126,9 +126,7 @@ impl World {
         now: &MemberReport,
     ) -> bool {
         let moves = |state: &ClusterState| {
-            !matches!(state.stage, Stage::Steady)
-                || state.quorums.len() > 1
-                || state.wanted.is_some()
+            !matches!(state.stage, Stage::Steady) || !state.is_settled() || state.wanted.is_some()
         };
         if self.cluster_state(name).is_none_or(moves) {
             return before != now;

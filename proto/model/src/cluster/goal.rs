@@ -96,6 +96,8 @@ pub struct Primary {
     pub origin: Origin,
     /// Its log must reach this before it is promoted.
     pub at_least: Lsn,
+    /// The number of the timeline that it makes when it is promoted, and nobody else ever; 0: any.
+    pub timeline: u32,
     /// In force before it writes.
     pub quorum: Quorum,
     pub crash: CrashPlan,

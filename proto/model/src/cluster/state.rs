@@ -20,10 +20,16 @@ pub struct ClusterState {
     /// Who may be primary in `term`; None while it is being chosen.
     pub holder: Option<NodeName>,
     pub stage: Stage,
-    /// Who acknowledges commits: every one that elections have to honour, the newest last; it alone is
-    /// told. Two while the primary changes from one to the other, and more from a choice until the
-    /// chosen one writes; those before the newest go when the primary said that it is in force.
+    /// Who acknowledges commits of the holder, or while electing of the one before: every set that may be
+    /// in force, the newest last; it alone is told. Two while the primary changes from one to the other;
+    /// those before the newest go when the primary said that it is in force.
     pub quorums: Vec<Quorum>,
+    /// Those before them whose commits elections have to honour still, the oldest first. They go when the
+    /// primary said that its newest set is in force, and has what was written before.
+    pub formers: Vec<Former>,
+    /// The number that the holder's timeline gets when it is promoted: a new one for each that is chosen,
+    /// so that no two make the same. 0: of a record that is older than this field.
+    pub timeline: u32,
     /// Who may be promoted by itself, and whose promises a primary without controller needs when
     /// commits are not synchronous. One that is added counts here only when the primary's agent has
     /// said that it knows.
@@ -52,10 +58,24 @@ pub struct MemberRecord {
     pub failed_term: Option<Term>,
 }
 
+/// One that may have acknowledged commits before the holder was chosen.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Former {
+    /// None: several that were put together, and none of them has all.
+    pub node: Option<NodeName>,
+    /// The number of the copy that its data was.
+    pub copy: u64,
+    /// Nothing that it wrote is on a higher one.
+    pub timeline: u32,
+    /// Every set that may have been in force.
+    pub quorums: Vec<Quorum>,
+}
+
 impl ClusterState {
     /// Most crashes kept.
     pub const CRASHES_MAX: usize = 100;
     pub const QUORUMS_MAX: usize = 8;
+    pub const FORMERS_MAX: usize = 8;
 
     pub fn new(cluster: ClusterName, primary: NodeName) -> Self {
         Self {
@@ -66,6 +86,8 @@ impl ClusterState {
             holder: Some(primary),
             stage: Stage::Creating,
             quorums: vec![Quorum::OFF],
+            formers: Vec::new(),
+            timeline: 1,
             promotable: BTreeSet::new(),
             lineage: Lineage::default(),
             longest_lease: Some(Millis(0)),
@@ -74,6 +96,17 @@ impl ClusterState {
             number: 0,
             members: BTreeMap::new(),
         }
+    }
+
+    /// Every set that elections have to honour.
+    pub fn all_quorums(&self) -> impl Iterator<Item = &Quorum> {
+        let before = self.formers.iter().flat_map(|former| &former.quorums);
+        before.chain(&self.quorums)
+    }
+
+    /// Only one set counts, and it is in force.
+    pub fn is_settled(&self) -> bool {
+        self.formers.is_empty() && self.quorums.len() == 1
     }
 }
 

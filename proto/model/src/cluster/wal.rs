@@ -76,7 +76,7 @@ pub struct Fork {
 }
 
 /// The timelines that a member's data went through, oldest first; the last is the one it is on.
-/// Numbers alone prove nothing: two promotions may make the same one.
+/// Lockstep has each promotion make a number of its own; a person's may make one again.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Lineage(pub Vec<Fork>);
 

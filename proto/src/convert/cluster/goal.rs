@@ -46,11 +46,12 @@ impl From<Goal> for cluster_place::Goal {
 impl TryFrom<v1::PrimaryGoal> for Primary {
     type Error = Invalid;
     fn try_from(goal: v1::PrimaryGoal) -> Result<Self, Invalid> {
-        let v1::PrimaryGoal { origin, at_least, quorum, crash, prepare } = goal;
+        let v1::PrimaryGoal { origin, at_least, timeline, quorum, crash, prepare } = goal;
         let quorum = required("quorum", quorum)?;
         Ok(Self {
             origin: parse("origin", &origin)?,
             at_least: parse("at_least", &at_least)?,
+            timeline,
             quorum: quorum.try_into().map_err(|e: Invalid| e.within("quorum"))?,
             crash: parse("crash", &crash)?,
             prepare,
@@ -60,10 +61,11 @@ impl TryFrom<v1::PrimaryGoal> for Primary {
 
 impl From<Primary> for v1::PrimaryGoal {
     fn from(goal: Primary) -> Self {
-        let Primary { origin, at_least, quorum, crash, prepare } = goal;
+        let Primary { origin, at_least, timeline, quorum, crash, prepare } = goal;
         Self {
             origin: origin.to_string(),
             at_least: at_least.to_string(),
+            timeline,
             quorum: Some((&quorum).into()),
             crash: crash.to_string(),
             prepare,

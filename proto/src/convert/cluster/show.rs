@@ -8,7 +8,7 @@ use crate::convert::to_wire_time;
 use crate::v1;
 
 impl From<&ClusterState> for v1::ClusterState {
-    /// Without what is known of single members.
+    /// Without what only elections need.
     fn from(state: &ClusterState) -> Self {
         let ClusterState {
             cluster: _,
@@ -18,6 +18,8 @@ impl From<&ClusterState> for v1::ClusterState {
             holder,
             stage,
             quorums,
+            formers: _,
+            timeline: _,
             promotable,
             lineage,
             longest_lease,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lockstep_model::cluster::state::{MemberRecord, Move, WantedSwitch};
-use lockstep_model::cluster::{ClusterState, Election, MEMBERS_MAX, Quorum, Stage, Term};
+use lockstep_model::cluster::{ClusterState, Election, Former, MEMBERS_MAX, Quorum, Stage, Term};
 use lockstep_model::{Invalid, Millis, NodeName, Timestamp};
 
 use super::part::{from_lineage, from_system_id, from_time, lineage, system_id, time};
@@ -20,6 +20,8 @@ impl From<&ClusterState> for wire::ClusterState {
             holder,
             stage,
             quorums,
+            formers,
+            timeline,
             promotable,
             lineage,
             longest_lease,
@@ -40,6 +42,8 @@ impl From<&ClusterState> for wire::ClusterState {
             term: term.0,
             holder: from_option(holder.as_ref()),
             quorums: quorums.iter().map(Into::into).collect(),
+            formers: formers.iter().map(Into::into).collect(),
+            timeline: *timeline,
             promotable: promotable.iter().map(ToString::to_string).collect(),
             lineage: from_lineage(lineage),
             longest_lease_ms: longest_lease.map(|longest| longest.0),
@@ -62,6 +66,8 @@ impl TryFrom<wire::ClusterState> for ClusterState {
             term,
             holder,
             quorums,
+            formers,
+            timeline,
             promotable,
             lineage: forks,
             longest_lease_ms,
@@ -73,16 +79,13 @@ impl TryFrom<wire::ClusterState> for ClusterState {
         } = state;
         check_count("crashes", crashes_ms.len(), Self::CRASHES_MAX)?;
         check_count("members", members.len(), MEMBERS_MAX)?;
-        check_count("quorums", quorums.len(), Self::QUORUMS_MAX)?;
-        if quorums.is_empty() {
-            return Err(missing("quorums"));
-        }
+        check_count("formers", formers.len(), Self::FORMERS_MAX)?;
         let member = |(node, record): (String, wire::MemberRecord)| {
             let wire::MemberRecord { copied, failed_term } = record;
             let failed_term = (failed_term != 0).then_some(Term(failed_term));
             Ok((parse("members", &node)?, MemberRecord { copied, failed_term }))
         };
-        let quorums: Result<Vec<Quorum>, _> = quorums.into_iter().map(TryInto::try_into).collect();
+        let formers: Result<Vec<Former>, _> = formers.into_iter().map(TryInto::try_into).collect();
         let members: Result<BTreeMap<_, _>, Invalid> = members.into_iter().map(member).collect();
         Ok(Self {
             cluster: parse("cluster", &cluster)?,
@@ -91,7 +94,9 @@ impl TryFrom<wire::ClusterState> for ClusterState {
             term: Term(term),
             holder: optional("holder", &holder)?,
             stage: stage.ok_or_else(|| missing("stage"))?.try_into()?,
-            quorums: quorums?,
+            quorums: from_quorums(quorums)?,
+            formers: formers?,
+            timeline,
             promotable: parse_all("promotable", promotable, MEMBERS_MAX)?.into_iter().collect(),
             lineage: lineage(forks)?,
             longest_lease: longest_lease_ms.map(Millis),
@@ -101,6 +106,36 @@ impl TryFrom<wire::ClusterState> for ClusterState {
             members: members?,
         })
     }
+}
+
+impl From<&Former> for wire::ClusterFormer {
+    fn from(former: &Former) -> Self {
+        let Former { node, copy, timeline, quorums } = former;
+        Self {
+            node: from_option(node.as_ref()),
+            copy: *copy,
+            timeline: *timeline,
+            quorums: quorums.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl TryFrom<wire::ClusterFormer> for Former {
+    type Error = Invalid;
+    fn try_from(former: wire::ClusterFormer) -> Result<Self, Invalid> {
+        let wire::ClusterFormer { node, copy, timeline, quorums } = former;
+        let quorums = from_quorums(quorums)?;
+        Ok(Self { node: optional("formers.node", &node)?, copy, timeline, quorums })
+    }
+}
+
+/// At least one.
+fn from_quorums(quorums: Vec<wire::ClusterQuorum>) -> Result<Vec<Quorum>, Invalid> {
+    check_count("quorums", quorums.len(), ClusterState::QUORUMS_MAX)?;
+    if quorums.is_empty() {
+        return Err(missing("quorums"));
+    }
+    quorums.into_iter().map(TryInto::try_into).collect()
 }
 
 impl From<&Stage> for Wire {

@@ -118,10 +118,11 @@ impl TryFrom<cluster_place::Goal> for Goal {
 
 impl From<&Primary> for wire::PrimaryGoal {
     fn from(goal: &Primary) -> Self {
-        let Primary { origin, at_least, quorum, crash, prepare } = goal;
+        let Primary { origin, at_least, timeline, quorum, crash, prepare } = goal;
         Self {
             origin: origin.to_string(),
             at_least: at_least.to_string(),
+            timeline: *timeline,
             quorum: Some(quorum.into()),
             crash: crash.to_string(),
             prepare: *prepare,
@@ -132,10 +133,11 @@ impl From<&Primary> for wire::PrimaryGoal {
 impl TryFrom<wire::PrimaryGoal> for Primary {
     type Error = Invalid;
     fn try_from(goal: wire::PrimaryGoal) -> Result<Self, Invalid> {
-        let wire::PrimaryGoal { origin, at_least, quorum, crash, prepare } = goal;
+        let wire::PrimaryGoal { origin, at_least, timeline, quorum, crash, prepare } = goal;
         Ok(Self {
             origin: parse("primary.origin", &origin)?,
             at_least: parse("primary.at_least", &at_least)?,
+            timeline,
             quorum: quorum.ok_or_else(|| missing("primary.quorum"))?.try_into()?,
             crash: parse("primary.crash", &crash)?,
             prepare,

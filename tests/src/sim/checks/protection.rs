@@ -11,7 +11,7 @@ use lockstep_model::record::{Record, Write};
 use crate::sim::history::{Fact, History};
 
 pub fn check(history: &History) -> Option<String> {
-    let mut quorums: &[Quorum] = &[];
+    let mut quorums: Vec<Quorum> = Vec::new();
     let mut promised: BTreeSet<u64> = BTreeSet::new();
     let mut disks: &[(NodeName, Vec<u64>)] = &[];
     for (at, fact) in &history.facts {
@@ -37,11 +37,13 @@ pub fn check(history: &History) -> Option<String> {
                     _ => None,
                 });
                 for state in states {
-                    if state.quorums == quorums {
+                    // Those of holders before count until the newest is known to be in force.
+                    let recorded: Vec<Quorum> = state.all_quorums().cloned().collect();
+                    if recorded == quorums {
                         continue;
                     }
-                    quorums = &state.quorums;
-                    if let Some(text) = lacking(quorums, disks, &promised) {
+                    quorums = recorded;
+                    if let Some(text) = lacking(&quorums, disks, &promised) {
                         return Some(format!("at {at} ms {text}"));
                     }
                 }

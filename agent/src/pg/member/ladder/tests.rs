@@ -41,7 +41,9 @@ fn goals() -> Vec<Goal> {
         for crash in [CrashPlan::Restart, CrashPlan::Release] {
             let at_least = Lsn(0);
             let quorum = Quorum::OFF;
-            all.push(Goal::Primary(Primary { origin, at_least, quorum, crash, prepare: false }));
+            let (timeline, prepare) = (0, false);
+            let primary = Primary { origin, at_least, timeline, quorum, crash, prepare };
+            all.push(Goal::Primary(primary));
         }
     }
     all

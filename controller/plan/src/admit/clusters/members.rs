@@ -132,7 +132,7 @@ pub(super) fn reclone(at: &At<'_>, node: &NodeName) -> Result<Admitted, Reject> 
         return Ok(Admitted::already(message));
     }
     at.check_quiet("copy a member anew")?;
-    let acknowledges = at.state.quorums.iter().any(|quorum| quorum.of.contains(node));
+    let acknowledges = at.state.all_quorums().any(|quorum| quorum.of.contains(node));
     if acknowledges {
         at.check_needed(node, "copy it anew")?;
     }

@@ -221,7 +221,7 @@ fn check_candidates(
 fn check_lossless(at: &At<'_>, holder: &NodeName) -> Result<(), Reject> {
     let name = at.name();
     let there = |node: &&NodeName| said(at, node).is_some();
-    let proven = at.state.quorums.iter().all(|quorum| {
+    let proven = at.state.all_quorums().all(|quorum| {
         let needed = quorum.seals_needed();
         needed.is_some_and(|needed| quorum.of.iter().filter(there).count() >= needed)
     });

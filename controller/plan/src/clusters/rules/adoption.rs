@@ -47,6 +47,8 @@ fn behind(view: &View<'_>) -> Found {
     before.longest_lease =
         before.longest_lease.map(|longest| longest.max(view.cluster.options.lease.length));
     before.quorums.extend(known.filter(|quorum| !view.state.quorums.contains(quorum)));
+    let timelines = members().filter_map(|node| Some(said(node)?.lineage.timeline()));
+    before.timeline = timelines.max().unwrap_or(0).max(before.timeline);
     let asked = draw::Asked::default();
     let (mut state, report) = draw::elect(view.cluster, &before, Cause::NodeLost, &asked, view.now);
     if let Stage::Electing(election) = &mut state.stage

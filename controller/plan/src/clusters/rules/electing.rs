@@ -242,7 +242,8 @@ fn lacking<'a>(view: &View<'a>, election: &Election, choice: &Choice<'a>) -> Opt
     let (old, _) = election.from.as_ref()?;
     let one_history = |lineage: &Lineage| *lineage == view.state.lineage;
     let there = view.says(old).is_some() && election.excluded == Some(Exclusion::Released);
-    let end = election.goal.filter(|_| there && one_history(choice.best.lineage))?;
+    let alike = one_history(choice.best.lineage) && choice::is_alike(view, election, &choice.best);
+    let end = election.goal.filter(|_| there && alike)?;
     Some(end.since(choice.best.lsn)).filter(|bytes| *bytes > 0)
 }
 

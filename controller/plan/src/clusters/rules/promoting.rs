@@ -5,6 +5,7 @@ use lockstep_model::cluster::{Cause, Election, MemberState, Stage};
 use lockstep_model::{Millis, NodeName};
 
 use crate::clusters::draw;
+use crate::clusters::reign::newest_timeline;
 use crate::clusters::rule::{Found, Rule, Turn};
 use crate::clusters::rules::election::silent_at;
 use crate::clusters::switch::can_elect;
@@ -20,6 +21,14 @@ pub(super) const RULES: &[Rule] = &[
         what: "The new primary writes, on a timeline of its own: its history is recorded, and the \
                others follow it.",
         look: promoted,
+    },
+    Rule {
+        name: "timeline_begun",
+        from: PROMOTING,
+        to: &[],
+        what: "A promotion of the chosen member ended before it wrote, and left a timeline of its number: \
+               it gets another one.",
+        look: timeline_begun,
     },
     Rule {
         name: "promotion_failed",
@@ -67,6 +76,8 @@ fn promoted(view: &View<'_>) -> Found {
     let mut state = view.state.clone();
     state.stage = Stage::Steady;
     state.lineage.clone_from(&report.lineage);
+    // One that had the term before goes on as it was, and does not need the number that it was given.
+    state.timeline = report.lineage.timeline();
     let written = view.report(election.number).cloned().map(|mut written| {
         written.end = if old { FailoverEnd::TurnedBack } else { FailoverEnd::Done };
         written.writable_at = Some(view.now);
@@ -74,6 +85,20 @@ fn promoted(view: &View<'_>) -> Found {
         written
     });
     Turn::to(state).report(written).fire()
+}
+
+fn timeline_begun(view: &View<'_>) -> Found {
+    let Some((_, holder)) = parts(view) else { return Found::Nothing };
+    let waits = view.says(holder).filter(|report| {
+        let in_recovery = matches!(report.state, MemberState::Standby | MemberState::Sealed);
+        in_recovery && report.term == view.state.term
+    });
+    let given = newest_timeline(view.state);
+    let begun = waits.map(|report| report.lineage.timeline()).filter(|begun| *begun >= given);
+    let Some(begun) = begun else { return Found::Nothing };
+    let mut state = view.state.clone();
+    state.timeline = begun.saturating_add(1);
+    Turn::to(state).fire()
 }
 
 fn promotion_failed(view: &View<'_>) -> Found {

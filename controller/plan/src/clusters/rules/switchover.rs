@@ -77,7 +77,7 @@ fn wanted(view: &View<'_>) -> Found {
     });
     let checked = match (&wanted.to, best_target(view)) {
         _ if !serves => Err("the primary does not serve".to_owned()),
-        _ if view.state.quorums.len() > 1 => {
+        _ if !view.state.is_settled() => {
             Err("who acknowledges commits is being changed".to_owned())
         }
         (Some(to), _) if view.holder() == Some(to) => {

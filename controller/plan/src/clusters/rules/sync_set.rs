@@ -34,10 +34,10 @@ pub(super) const RULES: &[Rule] = &[
 ];
 
 fn in_force(view: &View<'_>) -> Found {
-    let Some((newest, earlier)) = view.state.quorums.split_last() else { return Found::Nothing };
-    if earlier.is_empty() {
+    if view.state.is_settled() {
         return Found::Nothing;
     }
+    let newest = view.quorum();
     let knows = view.holder().is_some_and(|holder| {
         let place = view.told(holder).filter(|place| place.term == view.state.term);
         view.task(holder).is_some_and(|task| task.succeeded()) && place.is_some()
@@ -49,6 +49,7 @@ fn in_force(view: &View<'_>) -> Found {
     }
     let mut state = view.state.clone();
     state.quorums = vec![newest.clone()];
+    state.formers.clear();
     Turn::to(state).fire()
 }
 

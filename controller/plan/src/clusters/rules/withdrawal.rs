@@ -27,7 +27,7 @@ fn withdrawn(view: &View<'_>) -> Found {
     let released = view.last(holder).and_then(|heard| heard.report.released.as_ref());
     let is_released = released.is_some_and(|released| released.term >= view.state.term);
     let urgent = gone || is_released || admin.is_none() || admin == Some(MemberAdmin::Fenced);
-    if !urgent && let Some(to) = best_target(view).filter(|_| view.state.quorums.len() == 1) {
+    if !urgent && let Some(to) = best_target(view).filter(|_| view.state.is_settled()) {
         return prepare(view, Cause::Withdrawn, "", to).fire();
     }
     match can_elect(view) {

@@ -190,6 +190,7 @@ impl Host {
                                 .lineage
                                 .timeline()
                                 .max(self.lineage.last().map_or(0, |f| f.timeline))
+                                .max(primary.timeline - 1)
                                 + 1,
                             begins: self.end(),
                         });

@@ -136,7 +136,7 @@ impl Sim {
     /// In a quiet world, a cluster that is not as it should be says why.
     fn check_explained(&self) {
         let behind = self.lab.world.tasks().any(|task| task.value.is_live());
-        if behind || !self.is_steady() || self.state().quorums.len() > 1 {
+        if behind || !self.is_steady() || !self.state().is_settled() {
             assert!(!self.reasons().is_empty(), "nothing says why: {}", self.show());
         }
     }

@@ -17,7 +17,7 @@ fn healthy(nodes: &[&str], settings: &[&str]) -> Sim {
         sim.is_steady()
             && following == standbys
             && sim.state().promotable.len() == nodes.len()
-            && sim.state().quorums.len() == 1
+            && sim.state().is_settled()
     });
     sim.run(3000);
     sim
@@ -429,7 +429,7 @@ fn commits_and_elections_prefer_other_groups_than_the_primarys() {
     sim.run_until("the same room will do", |sim| sim.quorum() == "any 1 of db2");
     sim.host("db3").power = true;
     sim.run_until("the other room is back", |sim| {
-        sim.quorum() == "any 1 of db3" && sim.state().quorums.len() == 1
+        sim.quorum() == "any 1 of db3" && sim.state().is_settled()
     });
     sim.run(3000);
     sim.host("db1").power_off();
@@ -454,4 +454,38 @@ fn a_new_primary_s_set_counts_the_living_before_the_dead() {
     let state = sim.state();
     let newest = state.quorums.last().unwrap();
     assert!(!newest.of.contains(&node("db1")), "{newest}");
+}
+
+/// Whom a primary chose to be lost with has acknowledged nothing without the third one, and what the old
+/// primary acknowledged is with itself.
+#[test]
+fn one_that_is_lost_in_its_promotion_is_replaced_by_those_who_are_back() {
+    for after in ["promoting", "steady"] {
+        let mut sim = healthy(&["db1", "db2", "db3"], &[]);
+        // Only db2 has it, but for db1 itself.
+        sim.link("db1", "db3", false);
+        sim.write(&node("db1"));
+        sim.act(&node("db2"));
+        sim.ack(&node("db1"));
+        assert_eq!(sim.acked.len(), 1);
+        sim.link("db2", "db3", false);
+        sim.host("db1").power_off();
+        sim.disconnect(&node("db1"));
+        sim.run_until("the choice", |sim| {
+            sim.holder() == "db2" && sim.state().stage.as_str() == after
+        });
+        sim.host("db2").power_off();
+        sim.disconnect(&node("db2"));
+        sim.run(20_000);
+        assert_eq!(sim.holder(), "db2", "{after}: db3 alone may lack something");
+        sim.link("db1", "db3", true);
+        sim.host("db1").power = true;
+        sim.run_until("the replacement", |sim| {
+            sim.is_steady() && sim.holder() == "db1" && sim.hosts[&node("db3")].run == Run::Standby
+        });
+        assert_eq!(newest(&sim).lossless, Some(true), "{after}");
+        sim.link("db2", "db3", true);
+        sim.host("db2").power = true;
+        sim.run_until("the return", |sim| settled(sim, "db1"));
+    }
 }

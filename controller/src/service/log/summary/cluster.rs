@@ -2,7 +2,7 @@
 
 use lockstep_model::cluster::state::{MemberRecord, Move};
 use lockstep_model::cluster::{
-    Cluster, ClusterState, Election, Failover, Member, MemberAdmin, Stage,
+    Cluster, ClusterState, Election, Failover, Former, Member, MemberAdmin, Stage,
 };
 use lockstep_model::setting::{Settings, Value};
 
@@ -47,6 +47,8 @@ pub(super) fn of_state(state: &ClusterState) -> String {
         holder,
         stage,
         quorums,
+        formers,
+        timeline: _,
         promotable,
         lineage,
         longest_lease,
@@ -63,6 +65,13 @@ pub(super) fn of_state(state: &ClusterState) -> String {
         list(quorums.iter().map(ToString::to_string)),
         list(promotable.iter().map(ToString::to_string)),
     );
+    if !formers.is_empty() {
+        let node = |former: &Former| {
+            former.node.as_ref().map_or("several".to_owned(), ToString::to_string)
+        };
+        let formers = list(formers.iter().map(node));
+        text.push_str(&format!(", commits of {formers} count still"));
+    }
     if longest_lease.is_none() {
         text.push_str(", leases without end");
     }
