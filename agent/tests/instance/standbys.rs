@@ -100,6 +100,12 @@ async fn a_standby_follows_acknowledges_and_is_promoted() {
     primary.fence().await;
 
     number_taken_by_others(&standby).await;
+    // A promotion that did not come about made the number: the next one is for somebody else.
+    let begun = standby.instance.layout().pg_wal().join("00000004.history");
+    std::fs::write(&begun, "# begun\n").unwrap();
+    let refused = standby.instance.promote(3, LIMIT).await.unwrap_err();
+    assert!(refused.contains("timeline 4 was begun"), "{refused}");
+    std::fs::remove_file(&begun).unwrap();
     // Others made two timelines of which nothing came here.
     assert_eq!(standby.instance.promote(3, LIMIT).await.unwrap(), 4);
     let status = standby.status().await;

@@ -487,5 +487,7 @@ fn one_that_is_lost_in_its_promotion_is_replaced_by_those_who_are_back() {
         sim.link("db2", "db3", true);
         sim.host("db2").power = true;
         sim.run_until("the return", |sim| settled(sim, "db1"));
+        let numbers = ["db1", "db2", "db3"].map(|of| sim.host(of).lineage.last().unwrap().timeline);
+        assert_eq!(numbers, [3, 3, 3], "{after}: db2 was given 2");
     }
 }
