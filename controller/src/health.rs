@@ -18,7 +18,12 @@ pub async fn watch(board: HealthBoard, driver: DriverHandle) {
         match timeout(ANSWER_MAX, driver.turn()).await {
             Ok(Ok(())) => {
                 board.set(LIVE, Verdict::Serving, "running");
-                board.set(READY, Verdict::Serving, "serving");
+                // It serves what there is; that people see it here too is all that can be done.
+                let behind = driver.read(|world| world.store_behind().map(|b| b.to_string()));
+                let ready = behind.map_or("serving".to_owned(), |why| {
+                    format!("serving, and the store is an old copy, see lockstepctl status: {why}")
+                });
+                board.set(READY, Verdict::Serving, &ready);
             }
             Ok(Err(reject)) => board.set(READY, Verdict::NotServing, &reject.message),
             Err(_) => {

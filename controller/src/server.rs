@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lockstep_model::Reject;
 use lockstep_model::identity::Subject;
 use lockstep_plan::authorize::authenticate;
 use lockstep_proto::{DESCRIPTORS, v1};
@@ -28,8 +29,9 @@ use tonic::transport::{Error as ServeError, Server};
 use tower_layer::{Identity, Stack};
 
 use crate::config::Config;
-use crate::driver::{Driver, DriverHandle, Fatal};
+use crate::driver::{BeginError, Driver, DriverHandle, Fatal};
 use crate::identity::authority::{Authority, AuthorityConfig, AuthorityError};
+use crate::identity::draw;
 use crate::identity::vault::{Vault, VaultError};
 use crate::service::Api;
 use crate::session::{Goodbye, SessionConfig};
@@ -61,6 +63,10 @@ const DRAIN_MAX: Duration = Duration::from_secs(5);
 pub enum StartError {
     #[error("the store has no fleet; run `lockstep-controller init`")]
     NoFleet,
+    #[error(transparent)]
+    Begin(#[from] BeginError),
+    #[error(transparent)]
+    NoRandomness(#[from] Reject),
     #[error("cannot listen on {at}: {source}")]
     Listen { at: SocketAddr, source: io::Error },
     #[error(transparent)]
@@ -117,6 +123,8 @@ impl Controller {
         let addr = local_addr(&listener, config.listen)?;
         let health_addr = local_addr(&health_listener, config.health_listen)?;
 
+        // All that could fail for a reason of the place is done: from here it serves.
+        driver_loop.begin(draw::life()?).await?;
         let (board, tracker, shutdown) =
             (HealthBoard::new(), TaskTracker::new(), CancellationToken::new());
         let sessions = Arc::new(SessionConfig {

@@ -7,6 +7,7 @@ pub mod schedule;
 use lockstep_model::identity::{Role, Subject, Token, TokenFor, User};
 use lockstep_model::label::Labels;
 use lockstep_model::node::{Node, NodeAddress, NodeAdmin};
+use lockstep_model::past::Past;
 use lockstep_model::path::DirPath;
 use lockstep_model::rate::Rate;
 use lockstep_model::record::{Actor, Change, Fleet, Record, RequestDone, RequestId, Write};
@@ -20,7 +21,7 @@ use lockstep_model::task::{
     SyncVerify, Task, TaskSpec,
 };
 use lockstep_model::{
-    HostPort, Incarnation, Invalid, KeyHash, Millis, NodeName, Revision, TaskId, Timestamp,
+    HostPort, Incarnation, Invalid, KeyHash, LifeId, Millis, NodeName, Revision, TaskId, Timestamp,
 };
 use proptest::option;
 use proptest::prelude::*;
@@ -30,6 +31,7 @@ use std::str::FromStr;
 pub fn record() -> impl Strategy<Value = Record> {
     prop_oneof![
         fleet().prop_map(Record::Fleet),
+        past().prop_map(Record::Past),
         node().prop_map(Record::Node),
         token().prop_map(Record::Token),
         user().prop_map(Record::User),
@@ -81,6 +83,19 @@ fn fleet() -> impl Strategy<Value = Fleet> {
         name,
         incarnation: Incarnation(incarnation),
         created_at,
+    })
+}
+
+fn past() -> impl Strategy<Value = Past> {
+    let life = (1..=u64::MAX, 1..=1000u64);
+    prop::collection::vec(life, 0..5).prop_map(|lives| {
+        let mut past = Past::default();
+        let mut began = 0;
+        for (id, after) in lives {
+            began += after;
+            past.begin(LifeId(id), Revision(began));
+        }
+        past
     })
 }
 

@@ -21,6 +21,7 @@ impl From<&Record> for wire::Record {
     fn from(record: &Record) -> Self {
         let kind = match record {
             Record::Fleet(fleet) => Kind::Fleet(fleet.into()),
+            Record::Past(past) => Kind::Past(past.into()),
             Record::Node(node) => Kind::Node(node.into()),
             Record::Token(token) => Kind::Token(token.into()),
             Record::User(user) => Kind::User(user.into()),
@@ -48,6 +49,7 @@ impl TryFrom<wire::Record> for Record {
         let wire::Record { kind } = record;
         let record = match kind.ok_or_else(|| missing("kind"))? {
             Kind::Fleet(fleet) => Self::Fleet(fleet.try_into()?),
+            Kind::Past(past) => Self::Past(past.try_into()?),
             Kind::Node(node) => Self::Node(node.try_into()?),
             Kind::Token(token) => Self::Token(token.try_into()?),
             Kind::User(user) => Self::User(user.try_into()?),

@@ -76,7 +76,7 @@ mod tests {
 
     use super::*;
 
-    const TOLD: Told = Told { incarnation: 7, revision: 1 << 40 };
+    const TOLD: Told = Told { incarnation: 7, revision: 1 << 40, life: 9 };
 
     #[test]
     fn reads_what_was_written() {

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use lockstep_model::observation::Told;
-use lockstep_model::{Incarnation, Revision};
+use lockstep_model::{Incarnation, LifeId, Revision};
 use lockstep_proto::agent;
 
 use super::file::{self, FileError};
@@ -19,9 +19,9 @@ impl Memory {
     /// A damaged file counts as absent; the error says so.
     pub fn open(path: PathBuf) -> (Self, Option<FileError>) {
         let (told, damage) = match file::read(&path) {
-            Ok(Some(agent::v1::Told { incarnation, revision })) => {
-                let incarnation = Incarnation(incarnation);
-                (Told { incarnation, revision: Revision(revision) }, None)
+            Ok(Some(agent::v1::Told { incarnation, revision, life })) => {
+                let (incarnation, life) = (Incarnation(incarnation), LifeId(life));
+                (Told { incarnation, life, revision: Revision(revision) }, None)
             }
             Ok(None) => (Told::default(), None),
             Err(e) => (Told::default(), Some(e)),
@@ -45,17 +45,19 @@ impl Memory {
         if next == self.told {
             return Ok(());
         }
-        let Told { incarnation, revision } = next;
-        let message = agent::v1::Told { incarnation: incarnation.0, revision: revision.0 };
+        let Told { incarnation, life, revision } = next;
+        let (incarnation, life) = (incarnation.0, life.0);
+        let message = agent::v1::Told { incarnation, life, revision: revision.0 };
         file::write(&self.path, &message)?;
         self.told = next;
         Ok(())
     }
 }
 
-/// Another life of the store begins its own count; within one the revision only grows.
+/// Another incarnation of the store begins its own count, and so does each life of one: it knows all
+/// that was told before it.
 fn heard(before: Told, now: Told) -> Told {
-    if before.incarnation != now.incarnation {
+    if (before.incarnation, before.life) != (now.incarnation, now.life) {
         return now;
     }
     Told { revision: before.revision.max(now.revision), ..before }
@@ -65,8 +67,9 @@ fn heard(before: Told, now: Told) -> Told {
 mod tests {
     use super::*;
 
-    fn told(incarnation: u64, revision: u64) -> Told {
-        Told { incarnation: Incarnation(incarnation), revision: Revision(revision) }
+    fn told(incarnation: u64, life: u64, revision: u64) -> Told {
+        let (incarnation, life) = (Incarnation(incarnation), LifeId(life));
+        Told { incarnation, life, revision: Revision(revision) }
     }
 
     #[test]
@@ -74,10 +77,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("told");
         for (hear, keep) in [
-            (told(1, 5), told(1, 5)),
-            (told(1, 4), told(1, 5)),
-            (told(1, 9), told(1, 9)),
-            (told(2, 3), told(2, 3)),
+            (told(1, 1, 5), told(1, 1, 5)),
+            (told(1, 1, 4), told(1, 1, 5)),
+            (told(1, 1, 9), told(1, 1, 9)),
+            (told(1, 2, 10), told(1, 2, 10)),
+            (told(2, 3, 3), told(2, 3, 3)),
         ] {
             let (mut memory, damage) = Memory::open(path.clone());
             assert!(damage.is_none());

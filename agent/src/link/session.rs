@@ -8,7 +8,7 @@ use std::time::Duration;
 use lockstep_model::node::NodeReport;
 use lockstep_model::observation::Told;
 use lockstep_model::task::{Outcome, OutcomeKind, TaskPhase, TaskSpec};
-use lockstep_model::{HostPort, Incarnation, Revision, TaskId};
+use lockstep_model::{HostPort, Incarnation, LifeId, Revision, TaskId};
 use lockstep_proto::status;
 use lockstep_proto::v1;
 use lockstep_proto::v1::agent_message::Kind as Say;
@@ -84,6 +84,8 @@ struct Session<'a> {
     out: mpsc::Sender<v1::AgentMessage>,
     heartbeat: Duration,
     silence: Duration,
+    /// What the controller says of its store may be kept: it is no old copy, as far as it knows.
+    keeps_told: bool,
     said_tasks: BTreeMap<TaskId, News>,
     said_syncs: SyncReports,
     said_mirrors: MirrorReports,
@@ -104,6 +106,7 @@ impl<'a> Session<'a> {
             out,
             heartbeat: HEARTBEAT_MAX,
             silence: WELCOME_TIMEOUT,
+            keeps_told: false,
             said_tasks: BTreeMap::new(),
             said_syncs: BTreeMap::new(),
             said_mirrors: BTreeMap::new(),
@@ -152,6 +155,7 @@ impl<'a> Session<'a> {
             instance: self.link.instance,
             told_incarnation: told.incarnation.0,
             told_revision: told.revision.0,
+            told_life: told.life.0,
             addresses: sources.addresses.borrow().iter().map(ToString::to_string).collect(),
             report: Some(report.into()),
             tasks,
@@ -167,12 +171,15 @@ impl<'a> Session<'a> {
             heartbeat_ms,
             trust_bundle,
             controllers,
+            life,
+            in_doubt,
         } = welcome;
-        tracing::debug!(version, incarnation, revision, heartbeat_ms, "welcomed");
+        tracing::debug!(version, incarnation, life, revision, in_doubt, heartbeat_ms, "welcomed");
         self.heartbeat = Duration::from_millis(heartbeat_ms).clamp(HEARTBEAT_MIN, HEARTBEAT_MAX);
         self.silence = (self.heartbeat * SILENCE_BEATS).max(SILENCE_MIN);
-        let (incarnation, revision) = (Incarnation(incarnation), Revision(revision));
-        self.hear_revision(Some(incarnation), revision).await;
+        self.keeps_told = !in_doubt;
+        let (incarnation, life) = (Incarnation(incarnation), LifeId(life));
+        self.hear_told(move |_| Told { incarnation, life, revision: Revision(revision) }).await;
         if let Some(bundle) = trust_bundle {
             self.take_roots(bundle).await;
         }
@@ -265,7 +272,7 @@ impl<'a> Session<'a> {
         match kind {
             Heard::Welcome(_) => return Err(lost("the controller said Welcome twice")),
             Heard::Heartbeat(v1::Heartbeat { revision }) => {
-                self.hear_revision(None, Revision(revision)).await;
+                self.hear_revision(Revision(revision)).await;
             }
             Heard::OfferTask(offer) => self.take_offer(offer).await?,
             Heard::CancelTask(v1::CancelTask { id }) => match id.parse::<TaskId>() {
@@ -329,7 +336,7 @@ impl<'a> Session<'a> {
             }
         };
         // Both wait for the disk.
-        let (news, ()) = tokio::join!(answer, self.hear_revision(None, revision));
+        let (news, ()) = tokio::join!(answer, self.hear_revision(revision));
         if let News::Ended(outcome) = &news {
             tracing::info!(%id, kind = %outcome.kind, message = outcome.message, "answered an offer");
         }
@@ -364,13 +371,20 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// `incarnation` None: that of the last one heard.
-    async fn hear_revision(&self, incarnation: Option<Incarnation>, revision: Revision) {
+    /// Of the same life as the last one heard.
+    async fn hear_revision(&self, revision: Revision) {
+        self.hear_told(move |last| Told { revision, ..last }).await;
+    }
+
+    async fn hear_told(&self, told: impl FnOnce(Told) -> Told + Send + 'static) {
+        if !self.keeps_told {
+            return;
+        }
         let memory = self.link.memory.clone();
         let heard = tokio::task::spawn_blocking(move || {
             let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
-            let incarnation = incarnation.unwrap_or(memory.told().incarnation);
-            memory.hear(Told { incarnation, revision })
+            let told = told(memory.told());
+            memory.hear(told)
         });
         if let Ok(Err(error)) = heard.await {
             tracing::warn!(%error, "cannot keep the controller's revision");

@@ -5,6 +5,7 @@
 mod acts;
 mod agenda;
 mod choice;
+pub(crate) mod doubt;
 mod draw;
 mod exclusion;
 mod goal;
@@ -79,16 +80,24 @@ fn look(draft: &mut Draft<'_>, name: &ClusterName) {
     };
     let view = View { world, cluster, state, now: draft.now };
     match first(draft, &view) {
-        Some((rule, turn)) => places::write(draft, &view, rule, turn),
-        None => places::bring(draft, &view),
+        Next::Decide(rule, turn) => places::write(draft, &view, rule, *turn),
+        Next::Bring => places::bring(draft, &view),
+        Next::Nothing => return,
     }
     remains::release_others(draft, &view);
     acts::keep(draft, name);
     forget_history(draft, name, state);
 }
 
+enum Next {
+    Decide(&'static str, Box<Turn>),
+    /// What was decided is brought to all members.
+    Bring,
+    Nothing,
+}
+
 /// The first rule that fires; those before it say what they wait for.
-fn first(draft: &mut Draft<'_>, view: &View<'_>) -> Option<(&'static str, Turn)> {
+fn first(draft: &mut Draft<'_>, view: &View<'_>) -> Next {
     let stage = view.state.stage.as_str();
     let rules = rules::TABLE.iter().copied().flatten();
     for rule in rules.filter(|rule| rule.from.is_empty() || rule.from.contains(&stage)) {
@@ -98,12 +107,16 @@ fn first(draft: &mut Draft<'_>, view: &View<'_>) -> Option<(&'static str, Turn)>
             Found::Wait(wait) => draft.wait(view.subject(), rule.name, wait.text, wait.until),
             Found::Stop(wait) => {
                 draft.wait(view.subject(), rule.name, wait.text, wait.until);
-                return None;
+                return Next::Bring;
             }
-            Found::Fire(turn) => return Some((rule.name, *turn)),
+            Found::Freeze(wait) => {
+                draft.wait(view.subject(), rule.name, wait.text, wait.until);
+                return Next::Nothing;
+            }
+            Found::Fire(turn) => return Next::Decide(rule.name, turn),
         }
     }
-    None
+    Next::Bring
 }
 
 /// Keeps the newest numbers.

@@ -35,8 +35,8 @@ impl From<Millis> for Uptime {
 
 #[derive(Clone, Default, Debug)]
 pub struct Leases {
-    /// When this process began to grant.
-    started: Uptime,
+    /// When this process began to grant; None: it does not.
+    started: Option<Uptime>,
     /// As of the last plan or event.
     now: Uptime,
     granted: BTreeMap<ClusterName, Granted>,
@@ -58,7 +58,7 @@ pub struct Granted {
 
 impl Leases {
     pub fn start(&mut self, now: Uptime) {
-        self.started = now;
+        self.started = Some(now);
         self.now = now;
     }
 
@@ -72,7 +72,11 @@ impl Leases {
     }
 
     pub fn started(&self) -> Uptime {
-        self.started
+        self.started.unwrap_or_default()
+    }
+
+    pub(crate) fn has_started(&self) -> bool {
+        self.started.is_some()
     }
 
     pub fn get(&self, cluster: &ClusterName) -> Option<&Granted> {
@@ -124,7 +128,7 @@ impl Leases {
     /// No lease that was granted lasts longer than `length` from now on, by whichever process.
     pub fn is_within(&self, cluster: &ClusterName, longest: Millis, length: Millis) -> bool {
         let bound = self.now.0.saturating_add(with_drift(length).0);
-        let others_ended = self.started.0.saturating_add(with_drift(longest).0) <= self.now.0;
+        let others_ended = self.started().0.saturating_add(with_drift(longest).0) <= self.now.0;
         let until = self.granted.get(cluster).map(|granted| granted.until);
         others_ended && until.is_none_or(|until| until.is_some_and(|until| until.0 <= bound))
     }
@@ -139,7 +143,7 @@ impl Leases {
         holder: &NodeName,
         longest: Option<Millis>,
     ) -> Option<Uptime> {
-        let by_others = Uptime(self.started.0.saturating_add(with_drift(longest?).0));
+        let by_others = Uptime(self.started().0.saturating_add(with_drift(longest?).0));
         match self.granted.get(cluster).filter(|granted| granted.holder == *holder) {
             Some(Granted { until, .. }) => until.map(|until| until.max(by_others)),
             None => Some(by_others),

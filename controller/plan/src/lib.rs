@@ -3,6 +3,7 @@
 
 pub mod admit;
 pub mod authorize;
+pub mod behind;
 pub mod check;
 pub mod clusters;
 mod draft;
@@ -23,7 +24,7 @@ mod tests;
 pub mod world;
 
 use lockstep_model::reason::Reason;
-use lockstep_model::record::{Actor, TXN_WRITES_MAX, Txn, Write};
+use lockstep_model::record::{Actor, Record, TXN_WRITES_MAX, Txn, Write};
 use lockstep_model::{ClusterName, MirrorName, Revision, Timestamp};
 
 use crate::draft::Draft;
@@ -47,6 +48,8 @@ pub struct Plan {
     pub cut: bool,
     /// For `World::rest`, before anything else is applied.
     pub rests: Rests,
+    /// The revision has to be larger than this.
+    pub raise_to: Revision,
 }
 
 /// What needs no look until then.
@@ -73,7 +76,7 @@ impl Plan {
         rules.dedup();
         Some(Txn {
             base: world.revision(),
-            raise_to: Revision::ZERO,
+            raise_to: self.raise_to,
             at: now,
             actor: Actor::Planner,
             cause: rules.join(","),
@@ -85,16 +88,18 @@ impl Plan {
 /// Always from what is, never from what just changed: the path after a restart is the same path.
 pub fn plan(world: &World, now: Timestamp) -> Plan {
     let mut draft = Draft::new(world, now, TXN_WRITES_MAX);
-    if let Some((node, told)) = world.store_behind() {
+    if let Some(behind) = world.store_behind() {
         let text = format!(
-            "node {node} was told revision {}, this store is at {}: it is an old copy, and nothing is \
-             planned from it. Restore a newer copy, or accept what it lacks as lost: lockstepctl \
-             store adopt",
-            told.revision,
-            world.revision(),
+            "{behind}: the store is an old copy, and nothing is planned from it. Restore a newer copy, \
+             or accept what it lacks as lost: lockstepctl store adopt",
         );
         draft.wait("store".to_owned(), "store_behind", text, None);
         return draft.finish();
+    }
+    if let Some(told) = world.told_beyond() {
+        // It was away when an old copy was accepted: its ledger would take nothing that is older.
+        draft.write("raise_revision", [Write::Put(Record::Past(world.past().clone()))]);
+        return Plan { raise_to: told, ..draft.finish() };
     }
     let desired = syncs::desired(&mut draft);
     passes::follow(&mut draft, &desired);

@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_model::cluster::MemberReport;
+use lockstep_model::cluster::{Cluster, MemberReport};
 use lockstep_model::mirror::MirrorReport;
-use lockstep_model::node::{NodeAdmin, NodeHealth, NodeReport};
+use lockstep_model::node::{NodeHealth, NodeReport};
 use lockstep_model::observation::{Observation, Told};
+use lockstep_model::record::Versioned;
 use lockstep_model::sync::SyncReport;
 use lockstep_model::task::{Slot, TaskPhase};
 use lockstep_model::{
@@ -195,7 +196,9 @@ impl World {
                 self.newest(node, &Slot::Mirror(mirror.clone())).is_some()
             }
             Observation::Cluster { cluster, .. } => {
+                let member = |of: &Versioned<Cluster>| of.value.member(node).is_some();
                 self.newest(node, &Slot::Cluster(cluster.clone())).is_some()
+                    || self.clusters().get(cluster).is_some_and(member)
             }
             Observation::Task { id, .. } => self.task_at(node, *id).is_some_and(|t| t.is_live()),
             _ => true,
@@ -346,22 +349,6 @@ impl World {
         };
         NodeStatus { health, since: Some(since), why }
     }
-
-    /// The node that was told the most of what this store does not know, when there is one: the
-    /// store is an old copy.
-    pub fn store_behind(&self) -> Option<(&NodeName, Told)> {
-        let incarnation = self.fleet()?.value.incarnation;
-        self.seen
-            .iter()
-            .filter(|(node, seen)| {
-                let expelled = |admin| admin == NodeAdmin::Expelled;
-                seen.told.incarnation == incarnation
-                    && seen.told.revision > self.revision()
-                    && !self.nodes().get(*node).is_some_and(|n| expelled(n.value.admin))
-            })
-            .max_by_key(|(_, seen)| seen.told.revision)
-            .map(|(node, seen)| (node, seen.told))
-    }
 }
 
 #[cfg(test)]
@@ -383,7 +370,7 @@ mod tests {
     fn health_follows_the_stream_and_the_warnings() {
         let mut lab = Lab::new();
         lab.join("w");
-        let told = Told { incarnation: INCARNATION, revision: Revision(1) };
+        let told = Told { incarnation: INCARNATION, revision: Revision(1), ..Told::default() };
         let closed = || Observation::Disconnected { why: "link lost".to_owned() };
         let mut shown = Vec::new();
         for (after_secs, observation) in [

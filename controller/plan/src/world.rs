@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use lockstep_model::identity::{Token, User};
 use lockstep_model::mirror::{Mirror, MirrorState, ReplicaState, Run, RunId};
 use lockstep_model::node::Node;
+use lockstep_model::past::Past;
 use lockstep_model::record::{
     Change, Fleet, Key, Record, RequestDone, RequestId, Secret, Versioned, Write,
 };
@@ -29,6 +30,7 @@ pub type Table<K, T> = BTreeMap<K, Versioned<T>>;
 pub struct World {
     revision: Revision,
     fleet: Option<Versioned<Fleet>>,
+    past: Option<Versioned<Past>>,
     nodes: Table<NodeName, Node>,
     tokens: Table<TokenId, Token>,
     users: Table<UserName, User>,
@@ -99,6 +101,7 @@ impl World {
                 self.touch_all();
                 self.fleet = Some(Versioned { revision, value });
             }
+            Record::Past(value) => self.past = Some(Versioned { revision, value }),
             Record::Node(value) => {
                 self.uses.take();
                 self.touch_all();
@@ -166,6 +169,7 @@ impl World {
     fn delete(&mut self, key: &Key) {
         match key {
             Key::Fleet => self.fleet = None,
+            Key::Past => self.past = None,
             Key::Node(name) => {
                 self.uses.take();
                 self.touch_all();
@@ -270,6 +274,12 @@ impl World {
 
     pub fn fleet(&self) -> Option<&Versioned<Fleet>> {
         self.fleet.as_ref()
+    }
+
+    /// The starts of controllers on this store, as far as they are recorded.
+    pub fn past(&self) -> &Past {
+        static NONE: Past = Past { lives: Vec::new() };
+        self.past.as_ref().map_or(&NONE, |past| &past.value)
     }
 
     pub fn nodes(&self) -> &Table<NodeName, Node> {
@@ -383,6 +393,7 @@ impl World {
         records.extend(all(self.clusters().values(), |c| Record::Cluster(Box::new(c))));
         records.extend(all(self.all_failovers(), |f| Record::Failover(Box::new(f))));
         records.extend(all(&self.fleet, Record::Fleet));
+        records.extend(all(&self.past, Record::Past));
         records.extend(all(self.mirror_states.values(), Record::MirrorState));
         records.extend(all(self.mirrors.values(), Record::Mirror));
         records.extend(all(self.nodes.values(), Record::Node));

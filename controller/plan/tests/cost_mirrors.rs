@@ -53,7 +53,7 @@ impl Bench {
         let records = records.map(|value| Versioned { revision: Revision(1), value });
         let mut world = World::from_records(Revision(1), records);
         world.set_limits(Limits { pulls_max: 100, per_upstream_max: 100 });
-        let told = Told { incarnation: Incarnation(1), revision: Revision(1) };
+        let told = Told { incarnation: Incarnation(1), revision: Revision(1), ..Told::default() };
         for n in 0..NODES {
             world.observe(&name(n), Observation::Connected(told), START);
         }

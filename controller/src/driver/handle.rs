@@ -6,11 +6,11 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use lockstep_model::cluster::Renewal;
 use lockstep_model::identity::Principal;
 use lockstep_model::mirror::RunId;
-use lockstep_model::observation::Observation;
+use lockstep_model::observation::{Observation, Told};
 use lockstep_model::reason::Reason;
 use lockstep_model::record::{Actor, Change};
 use lockstep_model::request::Request;
-use lockstep_model::{Code, Incarnation, Millis, NodeName, Reject, Revision, TaskId};
+use lockstep_model::{Code, Millis, NodeName, Reject, Revision, TaskId};
 use lockstep_plan::World;
 use lockstep_plan::admit::{Admitted, Conditions};
 use lockstep_plan::leases::NoLease;
@@ -81,8 +81,9 @@ pub struct Attach {
 /// What a session is to tell its agent first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Attached {
-    pub incarnation: Incarnation,
-    pub revision: Revision,
+    pub told: Told,
+    /// The store is an old copy: that is not to be kept.
+    pub in_doubt: bool,
 }
 
 #[allow(clippy::large_enum_variant)] // made once per request; a box would only add an allocation

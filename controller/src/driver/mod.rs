@@ -2,6 +2,7 @@
 //! quiet. Nothing else writes. The world holds only what is committed, and nothing acts on a change
 //! before that. What to write is decided in lockstep-plan, never here.
 
+mod begin;
 mod ends;
 mod handle;
 mod places;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_model::identity::{Principal, Subject};
-use lockstep_model::observation::Observation;
+use lockstep_model::observation::{Observation, Told};
 use lockstep_model::record::{Change, Key, Record, Txn, Write};
 use lockstep_model::{Code, Millis, NodeName, Reject, Revision, Timestamp};
 use lockstep_plan::admit::admit_once;
@@ -24,6 +25,7 @@ use lockstep_transport::{boottime, clock};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::timeout;
 
+pub use begin::BeginError;
 use ends::Ends;
 pub use handle::{Ask, Attach, Attached, Done, DriverHandle};
 use handle::{Event, Shared, State};
@@ -271,13 +273,25 @@ impl Driver {
         self.shared.sessions.insert(node.clone(), handle);
         let said = [Observation::Connected(hello.told), Observation::Node(hello.report)];
         let tasks = hello.tasks.into_iter().map(|(id, phase)| Observation::Task { id, phase });
+        let was_behind = state.world.store_behind().is_some();
         for observation in said.into_iter().chain(tasks) {
             state.world.observe(&node, observation, now);
         }
+        if let (false, Some(behind)) = (was_behind, state.world.store_behind()) {
+            tracing::error!(
+                %behind,
+                "the store is an old copy: nothing is decided from it; put a newer one in its place, or \
+                 accept what it lacks as lost: lockstepctl store adopt"
+            );
+        }
         let incarnation = state.world.fleet().map(|fleet| fleet.value.incarnation);
         Ok(Attached {
-            incarnation: incarnation.unwrap_or_default(),
-            revision: state.world.revision(),
+            told: Told {
+                incarnation: incarnation.unwrap_or_default(),
+                life: state.world.past().current(),
+                revision: state.world.revision(),
+            },
+            in_doubt: state.world.store_behind().is_some(),
         })
     }
 
@@ -376,7 +390,8 @@ impl Driver {
                     let adopted = Goodbye::new("adopted", "the store was adopted: connect anew");
                     self.shared.sessions.say_goodbye(&adopted);
                 }
-                Key::Node(_)
+                Key::Past
+                | Key::Node(_)
                 | Key::User(_)
                 | Key::Token(_)
                 | Key::Sync(_)
@@ -453,6 +468,7 @@ fn holder(world: &World, key: &Key) -> Option<Principal> {
             Some(Principal { subject: Subject::User(name.clone()), key_hash })
         }
         Key::Fleet
+        | Key::Past
         | Key::Token(_)
         | Key::Sync(_)
         | Key::SyncState(..)

@@ -2,7 +2,7 @@
 //! randomness, or an error.
 
 use lockstep_model::identity::TokenFor;
-use lockstep_model::{Code, Incarnation, Reject, TokenId};
+use lockstep_model::{Code, Incarnation, LifeId, Reject, TokenId};
 use lockstep_transport::token::{self, JoinToken};
 use zeroize::Zeroizing;
 
@@ -47,9 +47,18 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Never 0, which means "never told".
 pub fn incarnation() -> Result<Incarnation, Reject> {
+    number().map(Incarnation)
+}
+
+/// Never `LifeId::NONE`.
+pub fn life() -> Result<LifeId, Reject> {
+    number().map(LifeId)
+}
+
+fn number() -> Result<u64, Reject> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(no_randomness)?;
-    Ok(Incarnation(u64::from_be_bytes(bytes).max(1)))
+    Ok(u64::from_be_bytes(bytes).max(1))
 }
 
 fn no_randomness(error: getrandom::Error) -> Reject {

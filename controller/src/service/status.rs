@@ -39,6 +39,7 @@ impl StatusService for Api {
                     syncs: count(world.syncs().len()),
                     tasks_live: count(world.tasks().filter(|task| task.value.is_live()).count()),
                     caller: actor.to_string(),
+                    old_copy: world.store_behind().map(|b| b.to_string()).unwrap_or_default(),
                     caller_role: role.map(|user| user.value.role.to_string()).unwrap_or_default(),
                 }
             })

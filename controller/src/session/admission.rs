@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_model::identity::{Principal, Subject};
+use lockstep_model::observation::Told;
 use lockstep_model::record::Actor;
 use lockstep_model::request::Request;
 use lockstep_model::{Code, HostPort, Invalid, Millis, NodeName, Reject};
@@ -89,11 +90,14 @@ pub async fn open(
 }
 
 fn welcome(config: &SessionConfig, attached: Attached) -> v1::Welcome {
+    let Attached { told: Told { incarnation, life, revision }, in_doubt } = attached;
     v1::Welcome {
         version: VERSION.to_owned(),
         features: FEATURES.map(str::to_owned).to_vec(),
-        incarnation: attached.incarnation.0,
-        revision: attached.revision.0,
+        incarnation: incarnation.0,
+        revision: revision.0,
+        life: life.0,
+        in_doubt,
         heartbeat_ms: config.heartbeat.0,
         trust_bundle: Some(trust_bundle(&config.authority)),
         controllers: config.controllers.iter().map(ToString::to_string).collect(),

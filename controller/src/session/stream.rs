@@ -211,13 +211,15 @@ impl Session {
     /// Offers every live task once, the oldest first, and passes on that someone wants one to end.
     async fn mirror(&mut self) -> Step {
         let (revision, live, news) = self.config.driver.read(|world| {
+            // What an old copy takes for live may be done, or be the opposite of what is wanted.
+            let offers = world.store_behind().is_none();
             let tasks = || world.live_tasks_of(&self.node).map(|task| &task.value);
             let news: Vec<_> = tasks()
-                .filter(|task| self.offered.get(&task.id) != Some(&task.cancel_requested))
+                .filter(|task| offers && self.offered.get(&task.id) != Some(&task.cancel_requested))
                 .cloned()
                 .collect();
             let live: BTreeMap<TaskId, bool> =
-                tasks().map(|task| (task.id, task.cancel_requested)).collect();
+                tasks().filter(|_| offers).map(|task| (task.id, task.cancel_requested)).collect();
             (world.revision(), live, news)
         });
         self.places.retain(|id| live.contains_key(id));

@@ -1,6 +1,7 @@
 //! Steps from one schema to the next: pure functions over all records, run in one pass when a newer
 //! program opens an older store or imports an older export.
 
+mod incarnation;
 mod settings;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ pub const MIGRATIONS: &[Migration] = &[
     // Nothing to change: older programs do not know the records, and are to refuse the store.
     Migration { to: 3, name: "there may be mirrors", run: |_| Ok(()) },
     Migration { to: 4, name: "there may be clusters", run: |_| Ok(()) },
+    Migration { to: 5, name: "the store knows its lives", run: incarnation::run },
 ];
 
 /// Brings records of schema `from` to `to`; the names of the steps it took.

@@ -25,15 +25,16 @@ pub(crate) use self::sled::Opened;
 pub use self::sled::{STORE_DIR, SledStore};
 
 /// Of the records on disk and in exports; each step up has a migration and a fixture.
-pub const SCHEMA: u32 = 4;
+pub const SCHEMA: u32 = 5;
 
-/// Where records live; `meta/fleet` is the only one below `meta/`.
-pub(crate) const RECORD_PREFIXES: [&str; 17] = [
+/// Where records live; those below `meta/` are named one by one.
+pub(crate) const RECORD_PREFIXES: [&str; 18] = [
     "cluster/",
     "cluster-secret/",
     "cluster-state/",
     "failover/",
     "meta/fleet",
+    "meta/past",
     "node/",
     "token/",
     "user/",
@@ -206,9 +207,10 @@ mod tests {
             Key::ClusterState(_) => 14,
             Key::Failover(..) => 15,
             Key::ClusterSecret(_) => 16,
+            Key::Past => 17,
         };
         let named = |prefix: &str| match prefix {
-            "meta/fleet" => prefix.to_owned(),
+            "meta/fleet" | "meta/past" => prefix.to_owned(),
             "replica/" | "sync-state/" => format!("{prefix}a/b"),
             "run/" => format!("{prefix}a/{:016x}/b", 1),
             "failover/" => format!("{prefix}a/{:016x}", 1),
@@ -218,6 +220,6 @@ mod tests {
         let keys = RECORD_PREFIXES.map(|prefix| named(prefix).parse::<Key>().unwrap());
         let mut places = keys.map(|key| place(&key));
         places.sort_unstable();
-        assert!(places.into_iter().eq(0..17), "{places:?}");
+        assert!(places.into_iter().eq(0..18), "{places:?}");
     }
 }

@@ -74,6 +74,63 @@ async fn an_old_copy_of_the_store_is_noticed_and_adopted() {
     nodes.drain_node(drain).await.unwrap();
 }
 
+/// With the log.
+async fn export(fleet: &Fleet) -> Vec<u8> {
+    let mut store = StoreServiceClient::new(fleet.admin().await);
+    let mut pieces =
+        store.export_store(v1::ExportStoreRequest { log: true }).await.unwrap().into_inner();
+    let mut copy = Vec::new();
+    while let Some(piece) = pieces.message().await.unwrap() {
+        copy.extend(piece.ndjson);
+    }
+    copy
+}
+
+/// What is started next has the copy, in another place.
+fn restore(fleet: &mut Fleet, copy: &[u8]) {
+    let place = fleet.dir.path().join("elsewhere");
+    let import = offline::import(&place, copy, false).unwrap();
+    assert_eq!(import.log.len() as u64, import.header.revision, "the whole log");
+    std::fs::create_dir(place.join(CA_DIR)).unwrap();
+    for file in std::fs::read_dir(fleet.data_dir().join(CA_DIR)).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), place.join(CA_DIR).join(file.file_name())).unwrap();
+    }
+    assert!(offline::check(&place).unwrap().damage.is_empty());
+    fleet.move_to(&place);
+}
+
+#[tokio::test]
+async fn an_old_copy_is_noticed_though_it_was_written_past_what_agents_were_told() {
+    let mut fleet = Fleet::start().await;
+    let (master1, web1) = (fleet.join("master1").await, fleet.join("web1").await);
+    let copy = export(&fleet).await;
+    fleet.stop().await.unwrap();
+    fleet.restart().await;
+    let lost = Agent::connect(&fleet, &web1, 1).await.welcome.clone();
+    fleet.stop().await.unwrap();
+
+    restore(&mut fleet, &copy);
+    fleet.restart().await;
+    let mut source = Agent::connect(&fleet, &master1, 1).await;
+    create_sync(&fleet).await;
+    let done = source.offer().await;
+    source.end(&done.id, v1::OutcomeKind::Ok).await;
+    assert!(!source.welcome.in_doubt);
+    let knows = Says::Hello(v1::Hello {
+        told_incarnation: lost.incarnation,
+        told_life: lost.life,
+        told_revision: lost.revision,
+        ..hello(2)
+    });
+    let target = Agent::try_connect(fleet.channel(&web1).await, knows).await.unwrap();
+    assert!(target.welcome.revision > lost.revision && target.welcome.life != lost.life);
+    assert!(target.welcome.in_doubt, "{:?}", target.welcome);
+    let mut nodes = NodeServiceClient::new(fleet.admin().await);
+    let drain = v1::DrainNodeRequest { node: "web1".to_owned(), ..Default::default() };
+    assert_eq!(reason(nodes.drain_node(drain).await), "store_behind");
+}
+
 #[tokio::test]
 async fn a_controller_that_stops_says_goodbye() {
     let mut fleet = Fleet::start().await;
@@ -103,27 +160,13 @@ async fn an_export_and_the_ca_restore_the_fleet_in_another_place() {
     source.end(&done.id, v1::OutcomeKind::Ok).await;
     let incarnation = source.welcome.incarnation;
 
-    let mut store = StoreServiceClient::new(fleet.admin().await);
-    let mut pieces =
-        store.export_store(v1::ExportStoreRequest { log: true }).await.unwrap().into_inner();
-    let mut copy = Vec::new();
-    while let Some(piece) = pieces.message().await.unwrap() {
-        copy.extend(piece.ndjson);
-    }
+    let copy = export(&fleet).await;
     fleet.stop().await.unwrap();
 
-    let place = fleet.dir.path().join("elsewhere");
+    let place = fleet.dir.path().join("torn");
     let torn = offline::import(&place, &copy[..copy.len() / 2], false);
     assert!(torn.is_err(), "half a copy");
-    let import = offline::import(&place, &copy[..], false).unwrap();
-    assert_eq!(import.log.len() as u64, import.header.revision, "the whole log");
-    std::fs::create_dir(place.join(CA_DIR)).unwrap();
-    for file in std::fs::read_dir(fleet.data_dir().join(CA_DIR)).unwrap() {
-        let file = file.unwrap();
-        std::fs::copy(file.path(), place.join(CA_DIR).join(file.file_name())).unwrap();
-    }
-    assert!(offline::check(&place).unwrap().damage.is_empty());
-    fleet.move_to(&place);
+    restore(&mut fleet, &copy);
     fleet.restart().await;
 
     assert!(get_sync(&fleet).await.source_applied);

@@ -9,8 +9,13 @@ use crate::render;
 pub async fn run(client: &Client) -> Result<(), Failure> {
     let status = client.status().get_status(v1::GetStatusRequest {}).await?.into_inner();
     render::show(client.format, &status, || {
+        let old_copy = match status.old_copy.as_str() {
+            "" => "".to_owned(),
+            why => format!("{why}: the store is an OLD COPY, lockstepctl store adopt accepts it"),
+        };
         render::fields([
             ("fleet", status.fleet.clone()),
+            ("store", old_copy),
             ("version", status.version.clone()),
             ("revision", status.revision.to_string()),
             ("incarnation", status.incarnation.clone()),

@@ -206,3 +206,12 @@ impl fmt::Debug for Incarnation {
         fmt::Display::fmt(self, f)
     }
 }
+
+/// A random number of one start of a controller on a store.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub struct LifeId(pub u64);
+
+impl LifeId {
+    /// Told by nobody, or by a program that knew nothing of lives.
+    pub const NONE: Self = Self(0);
+}

@@ -9,6 +9,7 @@ pub mod label;
 pub mod mirror;
 pub mod node;
 pub mod observation;
+pub mod past;
 pub mod path;
 pub mod rate;
 pub mod reason;
@@ -25,8 +26,8 @@ mod words;
 
 pub use address::HostPort;
 pub use id::{
-    ClusterName, FleetName, Incarnation, KeyHash, MirrorName, NodeName, Revision, SyncName, TaskId,
-    TokenId, UserName,
+    ClusterName, FleetName, Incarnation, KeyHash, LifeId, MirrorName, NodeName, Revision, SyncName,
+    TaskId, TokenId, UserName,
 };
 pub use reject::{Code, Invalid, Reject};
 pub use time::{Millis, Timestamp};

@@ -1,7 +1,7 @@
 //! What agents say is so. Never desired state; lost at a restart and sent again on reconnect.
 
 use crate::cluster::MemberReport;
-use crate::id::{ClusterName, Incarnation, MirrorName, Revision, SyncName, TaskId};
+use crate::id::{ClusterName, Incarnation, LifeId, MirrorName, Revision, SyncName, TaskId};
 use crate::mirror::MirrorReport;
 use crate::node::NodeReport;
 use crate::sync::SyncReport;
@@ -41,6 +41,8 @@ pub enum Observation {
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Told {
     pub incarnation: Incarnation,
+    /// Whose controller told it the revision; NONE: one that knew nothing of lives.
+    pub life: LifeId,
     /// The highest revision it was told.
     pub revision: Revision,
 }

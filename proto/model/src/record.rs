@@ -10,6 +10,7 @@ use crate::id::{
 use crate::identity::{Subject, Token, User};
 use crate::mirror::{Mirror, MirrorState, ReplicaState, Run, RunId};
 use crate::node::Node;
+use crate::past::Past;
 use crate::reject::Invalid;
 use crate::sync::{Sync, SyncState};
 use crate::task::Task;
@@ -29,6 +30,7 @@ pub struct Fleet {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Record {
     Fleet(Fleet),
+    Past(Past),
     Node(Node),
     Token(Token),
     User(User),
@@ -51,6 +53,7 @@ impl Record {
     pub fn key(&self) -> Key {
         match self {
             Self::Fleet(_) => Key::Fleet,
+            Self::Past(_) => Key::Past,
             Self::Node(node) => Key::Node(node.name.clone()),
             Self::Token(token) => Key::Token(token.id.clone()),
             Self::User(user) => Key::User(user.name.clone()),
@@ -75,6 +78,7 @@ impl Record {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Key {
     Fleet,
+    Past,
     Node(NodeName),
     Token(TokenId),
     User(UserName),
@@ -97,6 +101,7 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fleet => write!(f, "meta/fleet"),
+            Self::Past => write!(f, "meta/past"),
             Self::Node(name) => write!(f, "node/{name}"),
             Self::Token(id) => write!(f, "token/{id}"),
             Self::User(name) => write!(f, "user/{name}"),
@@ -126,6 +131,7 @@ impl std::str::FromStr for Key {
         let (kind, rest) = text.split_once('/').ok_or_else(wrong)?;
         let key = match kind {
             "meta" if rest == "fleet" => Self::Fleet,
+            "meta" if rest == "past" => Self::Past,
             "node" => Self::Node(rest.parse()?),
             "token" => Self::Token(rest.parse()?),
             "user" => Self::User(rest.parse()?),

@@ -17,7 +17,7 @@ use lockstep_model::cluster::{
 use lockstep_model::record::Record;
 use lockstep_model::setting::Settings;
 use lockstep_model::task::TaskSpec;
-use lockstep_model::{Millis, NodeName, Timestamp};
+use lockstep_model::{Incarnation, Millis, NodeName, Timestamp};
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -251,6 +251,7 @@ fn state() -> impl Strategy<Value = ClusterState> {
             rest,
         )| {
             let (longest_lease, crashes, wanted, number, members) = rest;
+            let incarnation = Incarnation(number);
             ClusterState {
                 cluster,
                 system_id,
@@ -268,6 +269,7 @@ fn state() -> impl Strategy<Value = ClusterState> {
                 wanted,
                 number,
                 members,
+                incarnation,
             }
         },
     )

@@ -3,7 +3,7 @@
 use lockstep_model::node::{ADDRESSES_MAX, NodeAddress, NodeReport};
 use lockstep_model::observation::{Observation, Told};
 use lockstep_model::task::{Outcome, TaskPhase};
-use lockstep_model::{Incarnation, Invalid, Revision, TaskId};
+use lockstep_model::{Incarnation, Invalid, LifeId, Revision, TaskId};
 
 use super::{parse, parse_each, required};
 use crate::v1;
@@ -38,6 +38,7 @@ impl TryFrom<v1::Hello> for Hello {
             addresses,
             report,
             tasks,
+            told_life,
         } = hello;
         if tasks.len() > OPEN_TASKS_MAX {
             return Err(Invalid::new("tasks", format!("at most {OPEN_TASKS_MAX} fit")));
@@ -52,6 +53,7 @@ impl TryFrom<v1::Hello> for Hello {
             instance,
             told: Told {
                 incarnation: Incarnation(told_incarnation),
+                life: LifeId(told_life),
                 revision: Revision(told_revision),
             },
             addresses: parse_each("addresses", ADDRESSES_MAX, &addresses)?,

@@ -3,8 +3,9 @@
 use lockstep_model::identity::{Role, Token, TokenFor, User};
 use lockstep_model::mirror::PushToken;
 use lockstep_model::node::{ADDRESSES_MAX, Node, NodeAdmin};
+use lockstep_model::past::{Life, Past};
 use lockstep_model::record::Fleet;
-use lockstep_model::{Incarnation, Invalid, Timestamp};
+use lockstep_model::{Incarnation, Invalid, LifeId, Revision, Timestamp};
 
 use super::field::{
     from_all, from_key_hash, from_labels, from_optional_key_hash, hash, key_hash, labels, missing,
@@ -28,6 +29,32 @@ impl TryFrom<wire::Fleet> for Fleet {
             incarnation: Incarnation(incarnation),
             created_at: Timestamp(created_at_ms),
         })
+    }
+}
+
+impl From<&Past> for wire::Past {
+    fn from(Past { lives }: &Past) -> Self {
+        let life = |Life { id, began }: &Life| wire::Life { id: id.0, began: began.0 };
+        Self { lives: lives.iter().map(life).collect() }
+    }
+}
+
+impl TryFrom<wire::Past> for Past {
+    type Error = Invalid;
+    fn try_from(wire::Past { lives }: wire::Past) -> Result<Self, Invalid> {
+        let most = Self::LIVES_MAX;
+        if lives.len() > most {
+            return Err(Invalid::new("lives", format!("at most {most} fit")));
+        }
+        let mut past = Self { lives: Vec::with_capacity(lives.len()) };
+        for wire::Life { id, began } in lives {
+            let after = past.lives.last().map_or(0, |last| last.began.0);
+            if id == LifeId::NONE.0 || began <= after {
+                return Err(Invalid::new("lives", "each has a number, and begins after the last"));
+            }
+            past.lives.push(Life { id: LifeId(id), began: Revision(began) });
+        }
+        Ok(past)
     }
 }
 

@@ -47,6 +47,7 @@ impl Sim {
             waiting: None,
             wanted: None,
             session: None,
+            keeps_told: false,
             replies: Default::default(),
             memory: Memory::default(),
             step: None,
@@ -91,6 +92,8 @@ impl Sim {
     }
 
     pub fn kept(&mut self, node: usize, (boot, run): (u64, u64), change: Change, then: Then) {
+        let (now, forgets_nothing) = (self.now(), !self.is(Mutation::PromiseForgotten));
+        let in_memory = self.is(Mutation::PromiseInMemory);
         let host = &mut self.hosts[node];
         if !host.power || host.boot != boot {
             return;
@@ -99,6 +102,14 @@ impl Sim {
             agent.writing = agent.writing.saturating_sub(1);
         }
         let before = host.disk.books.promised;
+        // One change at a time: a promise may have become durable since this one was asked for.
+        if let Then::Placed { .. } = then
+            && forgets_nothing
+            && let Some((_, place)) = host.agent.as_ref().and_then(|agent| agent.waiting.as_ref())
+            && let Admission::At(_) = host.disk.books.admit(place, host.clock(now))
+        {
+            return self.take_up(node);
+        }
         change(&mut host.disk.books);
         let after = host.disk.books.promised;
         if after != before {
@@ -110,7 +121,12 @@ impl Sim {
             Then::Placed { run, task } if self.hosts[node].runs(run) => self.placed(node, task),
             Then::Placed { .. } => {}
             Then::Promise { to, term, length, sent_ms } => {
-                self.answer(node, to, term, sent_ms, Ok(length));
+                let name = &self.names[&to];
+                let promise = self.hosts[node].disk.books.promise.as_ref();
+                let given = promise.is_some_and(|given| given.to == *name && given.term == term);
+                let refused = || "a later term came in between".to_owned();
+                let answer = (given || in_memory).then_some(length).ok_or_else(refused);
+                self.answer(node, to, term, sent_ms, answer);
             }
         }
     }
@@ -197,7 +213,7 @@ impl Sim {
             return self.kept(node, (boot, 0), Box::new(|_| ()), then);
         }
         let change = move |books: &mut Books| {
-            // Nothing else changes books between the trial and this but for what refuses it too.
+            // Refused if another change came in between; who asked is told by what is there then.
             let _ = books.promise(&to, term, length, &id, clock, wanted);
         };
         self.keep(node, Box::new(change), then);

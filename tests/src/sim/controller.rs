@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, VecDeque};
 use lockstep_model::identity::{Role, Subject, User};
 use lockstep_model::node::{Node, NodeAdmin};
 use lockstep_model::observation::Observation;
-use lockstep_model::record::{Actor, Change, Fleet, Record, Txn, Versioned, Write};
+use lockstep_model::record::{Actor, Change, Fleet, Key, Record, Txn, Versioned, Write};
 use lockstep_model::request::{NewCluster, Request};
 use lockstep_model::task::{Outcome, Task};
 use lockstep_model::{
-    ClusterName, Incarnation, KeyHash, Millis, NodeName, Revision, TaskId, Timestamp,
+    ClusterName, Incarnation, KeyHash, LifeId, Millis, NodeName, Revision, TaskId, Timestamp,
 };
 use lockstep_plan::admit::admit;
 use lockstep_plan::check::check_plan;
@@ -166,11 +166,26 @@ impl Controller {
 
 impl Sim {
     pub fn start_controller(&mut self) {
+        if self.controller.up {
+            return;
+        }
         let now = self.now();
         let up = self.controller.uptime(now);
         let controller = &mut self.controller;
         controller.life += 1;
         controller.up = true;
+        let (base, at) = (controller.world.revision(), controller.wall(now));
+        let mut past = controller.world.past().clone();
+        past.begin(LifeId(controller.life), base.next());
+        let begins = Change::of(Txn {
+            base,
+            raise_to: Revision::ZERO,
+            at,
+            actor: Actor::Offline,
+            cause: "start".to_owned(),
+            writes: vec![Write::Put(Record::Past(past))],
+        });
+        controller.world.apply(&begins);
         controller.world =
             World::from_records(controller.world.revision(), controller.world.records());
         controller.world.leases_mut().start(up);
@@ -237,9 +252,14 @@ impl Sim {
         if self.controller.before.take().is_none() {
             self.controller.world.apply(&change);
         }
+        let adopted = change.writes.iter().any(|write| write.key() == Key::Fleet);
         self.note_recorded(change);
-        self.offer_all();
         self.controller.dirty = true;
+        match adopted {
+            // They are to be told the new incarnation, which is a first word.
+            true => self.break_streams_of(None),
+            false => self.offer_all(),
+        }
         self.work();
     }
 
@@ -292,8 +312,12 @@ impl Sim {
                     || matches!(*observation, Observation::Disconnected { .. })
                 {
                     let name = &self.names[&node];
+                    let connects = matches!(*observation, Observation::Connected(_));
                     let affects = self.controller.world.observe(name, *observation, wall);
                     self.controller.dirty |= affects;
+                    if connects {
+                        self.welcome(node, session);
+                    }
                 }
             }
             Input::Heard { node } => self.controller.world.heard(&self.names[&node], wall),
@@ -366,7 +390,12 @@ impl Sim {
 
     pub fn reasons(&self) -> Vec<String> {
         let wall = self.controller.wall(self.now());
-        let reasons = clusters::reasons(&self.controller.world, &cluster(), wall);
+        // Of an old copy nothing but that is said.
+        let world = &self.controller.world;
+        let reasons = match world.store_behind() {
+            Some(_) => plan(world, wall).reasons,
+            None => clusters::reasons(world, &cluster(), wall),
+        };
         reasons.iter().map(|r| format!("{} {}: {}", r.subject, r.rule, r.text)).collect()
     }
 
@@ -396,6 +425,9 @@ impl Sim {
 
     pub fn offer(&mut self, node: usize) {
         let Some(session) = self.controller.sessions.get(&node).copied() else { return };
+        if self.controller.world.store_behind().is_some() {
+            return;
+        }
         let name = &self.names[&node];
         let offered = self.controller.offered.entry(node).or_default();
         let fresh: Vec<Task> = self

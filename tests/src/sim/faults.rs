@@ -124,7 +124,7 @@ impl Sim {
                 self.stop_controller();
             }
             Kind::SlowStore => self.controller.slow_ms = 700,
-            Kind::OldCopy => self.controller.copy = Some(self.controller.snapshot()),
+            Kind::OldCopy(_) => self.controller.copy = Some(self.controller.snapshot()),
             Kind::WallClock(ms) => {
                 self.controller.wall_ms += ms;
                 let life = self.controller.life;
@@ -232,13 +232,22 @@ impl Sim {
             Kind::SlowNet(_) => self.net.slow_ms = 0,
             Kind::StopController => self.queue.after(0, Event::ControllerStarts),
             Kind::SlowStore => self.controller.slow_ms = 0,
-            Kind::OldCopy => {
+            Kind::OldCopy(written) => {
                 self.break_streams_of(None);
                 if self.controller.up {
                     self.stop_controller();
                 }
                 self.restore_store();
                 self.queue.after(500, Event::ControllerStarts);
+                // Past every revision that agents were told, with none of them there.
+                for n in 0..written {
+                    let node = self.names[&0].clone();
+                    let key = "n".parse().into_iter();
+                    let set = key.map(|key| (key, n.to_string())).collect();
+                    let remove = Vec::new();
+                    let label = Request::LabelNode { node, set, remove };
+                    self.queue.after(501 + n, Event::Request(Box::new(label)));
+                }
                 let incarnation = Incarnation(7 + self.now());
                 self.queue
                     .after(6000, Event::Request(Box::new(Request::AdoptStore { incarnation })));
@@ -287,15 +296,16 @@ impl Sim {
             self.queue.after(200, Event::AgentStarts { node, boot });
         }
         self.go_on(self.now() + 1000);
-        for node in 0..self.hosts.len() {
-            self.manage(node);
-        }
-        self.request(Request::SetClusterPaused { cluster: cluster(), paused: false });
         if self.controller.copy.is_some() {
+            // Nothing else is taken by a store that is an old copy.
             let incarnation = Incarnation(7 + self.now());
             self.queue.after(7000, Event::Request(Box::new(Request::AdoptStore { incarnation })));
             self.go_on(self.now() + 8000);
         }
+        for node in 0..self.hosts.len() {
+            self.manage(node);
+        }
+        self.request(Request::SetClusterPaused { cluster: cluster(), paused: false });
     }
 
     fn members(&self) -> Vec<(bool, String)> {
@@ -369,7 +379,7 @@ fn harm(kind: Kind) -> Harm {
         | Kind::Flap(_)
         | Kind::SlowNet(_)
         | Kind::Blackout
-        | Kind::OldCopy => Harm::Node,
+        | Kind::OldCopy(_) => Harm::Node,
         _ => Harm::Request,
     }
 }

@@ -62,6 +62,8 @@ pub struct Agent {
     pub waiting: Option<(TaskId, ClusterPlace)>,
     pub wanted: Option<Term>,
     pub session: Option<u64>,
+    /// On this session revisions are kept.
+    pub keeps_told: bool,
     pub replies: BTreeMap<NodeName, Boottime>,
     pub memory: Memory,
     pub step: Option<UnderWay>,

@@ -65,6 +65,8 @@ mutations! {
     ToldBeforeDurable = "told-before-durable",
     /// A switchover's primary stops at once and says that it stopped cleanly.
     HandOverByForce = "hand-over-by-force",
+    /// Agents do not keep what they were told, so that nobody notices an old copy of the store.
+    ToldForgotten = "told-forgotten",
 }
 
 impl std::str::FromStr for Mutation {

@@ -16,6 +16,8 @@ const CALM_MS: At = 10_000;
 /// After the last fault everything has to be well again within so long.
 pub const SETTLE_MS: At = 120_000;
 const FAULTS_MAX: usize = 7;
+/// So long after a controller's start on an old copy the network is well: it waits for one lease.
+const HEARD_MS: At = 8000;
 
 /// Whom a fault is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,9 +53,9 @@ pub enum Kind {
     Blackout,
     StopController,
     SlowStore,
-    /// Not drawn: what the accepted store lacks of clusters is not found out from their members yet.
-    #[allow(dead_code)]
-    OldCopy,
+    /// A copy of the store is made, and put in its place at the end. That comes with so many requests
+    /// before any agent is back.
+    OldCopy(u64),
     WallClock(i64),
     Switchover(Option<usize>),
     Failover(Option<usize>),
@@ -144,6 +146,41 @@ impl Scenario {
             let for_ms = 20 + chance.below(longest) as At;
             scenario.faults.push(Fault { kind, at, for_ms });
         }
+        scenario
+    }
+
+    /// As any, and at some moment the store is as it was at another, with what was decided meanwhile
+    /// lost.
+    pub fn old_copy(chance: &mut Chance) -> Self {
+        let mut scenario = Self::draw(chance);
+        let mut some = |least: At, most: At| least + chance.below((most - least) as usize) as At;
+        let (at, for_ms) = (CALM_MS + some(0, 3000), some(200, 20_000));
+        let written = some(0, 2) * some(1, 80);
+        let lost = match some(0, 4) {
+            0 => Some(Kind::Switchover(None)),
+            1 => Some(Kind::Crash(Whom::Primary)),
+            2 => EDITS.get(some(0, EDITS.len() as At) as usize).map(|edit| Kind::Edit(edit)),
+            _ => None,
+        };
+        let lost = lost.map(|kind| Fault { kind, at: at + some(1, for_ms), for_ms: 1 });
+        scenario.faults.extend(lost);
+        // What cannot be noticed: that nobody who knows gets through for one lease after the start.
+        let hides = |fault: &Fault| {
+            let cuts = matches!(
+                fault.kind,
+                Kind::Cut(_)
+                    | Kind::CutFromController(_)
+                    | Kind::CutOneWay(..)
+                    | Kind::Split(_)
+                    | Kind::SplitWithController
+                    | Kind::Flap(_)
+                    | Kind::FreezeAgent(_)
+                    | Kind::KillAgent(_)
+            );
+            cuts && fault.at < at + for_ms + HEARD_MS && fault.at + fault.for_ms > at + for_ms
+        };
+        scenario.faults.retain(|fault| !hides(fault));
+        scenario.faults.push(Fault { kind: Kind::OldCopy(written), at, for_ms });
         scenario
     }
 

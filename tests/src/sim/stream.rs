@@ -27,7 +27,8 @@ pub enum Up {
 
 /// To the agent.
 pub enum Down {
-    Welcome(Told),
+    /// None: of this store nothing is to be kept.
+    Welcome(Option<Told>),
     Offer(Box<Task>, Revision),
     Grant(Grant),
 }
@@ -161,7 +162,11 @@ impl Sim {
         let open = Open { node, up: VecDeque::new(), down: VecDeque::new(), stuck: None };
         self.streams.open.insert(session, open);
         let host = &mut self.hosts[node];
-        let told = host.disk.told;
+        let told = if self.mutation == Some(Mutation::ToldForgotten) {
+            Told::default()
+        } else {
+            host.disk.told
+        };
         let Some(agent) = &mut host.agent else { return };
         agent.session = Some(session);
         let said = agent.said.take().map(|(report, _)| report);
@@ -186,15 +191,6 @@ impl Sim {
                 }
                 self.controller.offered.remove(&node);
                 self.tell_controller(said(Observation::Connected(told)));
-                let world = &self.controller.world;
-                let incarnation = world.fleet().map(|fleet| fleet.value.incarnation);
-                let incarnation = incarnation.unwrap_or_default();
-                // Of a store that is behind nothing is remembered.
-                if world.store_behind().is_none() {
-                    let told = Told { incarnation, revision: world.revision() };
-                    self.send_down(node, session, Down::Welcome(told));
-                }
-                self.offer(node);
             }
             Up::Report(report) => {
                 let observation = Observation::Cluster { cluster: cluster(), report: Some(report) };
@@ -204,6 +200,20 @@ impl Sim {
             Up::Alive => self.tell_controller(Input::Heard { node }),
             Up::Renewal(renewal) => self.renew(node, session, renewal),
         }
+    }
+
+    /// The first word, once it is known what the agent knows.
+    pub fn welcome(&mut self, node: usize, session: u64) {
+        let world = &self.controller.world;
+        let incarnation = world.fleet().map(|fleet| fleet.value.incarnation).unwrap_or_default();
+        // Of a store that is behind nothing is remembered.
+        let told = world.store_behind().is_none().then(|| Told {
+            incarnation,
+            life: world.past().current(),
+            revision: world.revision(),
+        });
+        self.send_down(node, session, Down::Welcome(told));
+        self.offer(node);
     }
 
     /// Answered by the session, whatever the loop waits for.
@@ -241,7 +251,12 @@ impl Sim {
             return;
         }
         match message {
-            Down::Welcome(told) => remember(&mut host.disk.told, told),
+            Down::Welcome(told) => {
+                agent.keeps_told = told.is_some();
+                if let Some(told) = told {
+                    remember(&mut host.disk.told, told);
+                }
+            }
             Down::Grant(mut grant) => {
                 if self.mutation == Some(Mutation::LeaseFromAnswer) {
                     grant.sent_ms = clock.0;
@@ -251,8 +266,10 @@ impl Sim {
                 self.wake_agent(node);
             }
             Down::Offer(task, revision) => {
-                let known = host.disk.told;
-                remember(&mut host.disk.told, Told { revision, ..known });
+                if agent.keeps_told {
+                    let known = host.disk.told;
+                    remember(&mut host.disk.told, Told { revision, ..known });
+                }
                 self.offered(node, *task);
             }
         }
@@ -268,7 +285,8 @@ impl Sim {
             return self.send_up(node, Up::Ended(id, outcome));
         }
         if host.disk.task.as_ref().is_some_and(|(id, _)| *id > task.id) {
-            return;
+            let outcome = Outcome::new(OutcomeKind::Superseded, "a newer one was there");
+            return self.send_up(node, Up::Ended(task.id, outcome));
         }
         match task.spec {
             TaskSpec::ClusterPlace(place) => {
@@ -288,7 +306,7 @@ impl Sim {
 
 /// Another life of the store begins its own count.
 fn remember(known: &mut Told, told: Told) {
-    if known.incarnation != told.incarnation {
+    if (known.incarnation, known.life) != (told.incarnation, told.life) {
         *known = told;
     } else {
         known.revision = known.revision.max(told.revision);

@@ -122,6 +122,12 @@ fn an_old_copy_of_the_store_moves_no_primary() -> Result<()> {
     wait_well(&fleet, None)?;
     let state = fleet.cluster("main")?.state.unwrap_or_default();
     ensure!(state.term > term, "{} is not above {term}", state.term);
+    fleet.wait_roles("main", "db2", &["db1", "db3"]);
+    writer.wait_more(20);
+    // No member's ledger is stuck above what the store knows.
+    fleet.wait_sync("main", 1, &["db1", "db3"]);
+    fleet.ctl(&["cluster", "switchover", "main", "--to", "db1"])?.ok()?;
+    fleet.wait_roles("main", "db1", &["db2", "db3"]);
     writer.wait_more(20);
     check(&fleet, &client, writer)
 }

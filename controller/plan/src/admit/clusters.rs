@@ -17,6 +17,7 @@ use lockstep_model::{ClusterName, Invalid, NodeName, Reject, Timestamp};
 
 use super::{Admitted, check_room, precondition};
 use crate::World;
+use crate::clusters::doubt;
 
 pub(super) fn create(world: &World, new: &NewCluster, now: Timestamp) -> Result<Admitted, Reject> {
     let NewCluster { name, primary, members, options, adopt, superuser, replication } = new;
@@ -58,7 +59,8 @@ pub(super) fn create(world: &World, new: &NewCluster, now: Timestamp) -> Result<
         superuser: superuser.clone(),
         replication: replication.clone(),
     };
-    let state = ClusterState::new(name.clone(), primary.clone());
+    let incarnation = world.fleet().map(|fleet| fleet.value.incarnation).unwrap_or_default();
+    let state = ClusterState::new(name.clone(), primary.clone(), incarnation);
     let writes = vec![put(cluster), put_state(state), Write::Put(Record::ClusterSecret(secret))];
     Ok(Admitted { writes, detail, ..Admitted::default() })
 }
@@ -120,6 +122,15 @@ pub(super) fn change(
         return Err(precondition("being_deleted", subject(name), message));
     }
     let at = At { world, cluster, state, now };
+    if let Request::Switchover { .. } | Request::Failover { .. } = request
+        && let Some(silence) = doubt::silence(world, cluster, state, now)
+    {
+        let message = format!(
+            "what is recorded of cluster {name} may be old, and is not decided from yet: {silence}; \
+             lockstepctl explain cluster/{name} says what it waits for"
+        );
+        return Err(precondition("in_doubt", subject(name), message));
+    }
     match request {
         Request::EditCluster { values, members, .. } => edit(&at, values, members),
         Request::SetClusterPaused { paused, .. } => set_paused(&at, *paused),

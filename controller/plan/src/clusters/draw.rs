@@ -3,16 +3,17 @@
 
 use lockstep_model::cluster::state::FailoverEnd;
 use lockstep_model::cluster::{
-    Cause, Cluster, ClusterState, Election, Exclusion, Failover, Lineage, Lsn, MemberState, Stage,
+    Cause, Cluster, ClusterState, Election, Exclusion, Failover, Lineage, Lsn, MemberReport,
+    MemberState, Quorum, Stage,
 };
-use lockstep_model::{NodeName, Timestamp};
+use lockstep_model::{Incarnation, NodeName, Timestamp};
 
 use super::choice::Choice;
 use super::exclusion::{Permission, is_off};
 use super::reign::{self, newest_timeline, settled_lineage};
 use super::rule::Turn;
 use super::view::View;
-use super::{history, sync_set};
+use super::{doubt, history, sync_set};
 
 /// What somebody wants of an election; by default nothing.
 #[derive(Clone, Default, Debug)]
@@ -68,6 +69,111 @@ pub(crate) fn elect(
         number: state.number,
     });
     (state, report)
+}
+
+/// In a store that was accepted as it is: there is nothing that members could know better.
+pub(super) fn keep(view: &View<'_>) -> Turn {
+    let incarnation = incarnation(view);
+    Turn::to(ClusterState { incarnation, ..view.state.clone() })
+}
+
+fn incarnation(view: &View<'_>) -> Incarnation {
+    view.world.fleet().map(|fleet| fleet.value.incarnation).unwrap_or_default()
+}
+
+/// A store that lacks what was decided since it was copied: everything is drawn from what members say,
+/// all of whom were heard. `serving`: the primary that nobody else can have taken over from. It gets the
+/// new term; otherwise an election begins.
+pub(super) fn anew(view: &View<'_>, serving: Option<(&NodeName, &MemberReport)>) -> Turn {
+    let last = doubt::said(view).filter(|(_, report)| doubt::led(report).is_some());
+    let last = serving.or_else(|| last.max_by_key(|(_, report)| doubt::led(report)));
+    let mut before = view.state.clone();
+    before.incarnation = incarnation(view);
+    before.term = before.term.max(doubt::promised(view));
+    // Whatever was asked for was about another primary.
+    before.wanted = None;
+    let recorded = match &view.state.stage {
+        Stage::Electing(election) => election.from.as_ref().map(|(old, _)| old.clone()),
+        _ => view.state.holder.clone(),
+    };
+    before.holder = last.map(|(node, _)| node.clone()).or(recorded);
+    if let Some((_, report)) = last {
+        before.system_id = before.system_id.or(report.system_id);
+        if before.system_id == report.system_id && report.lineage != Default::default() {
+            before.lineage.clone_from(&report.lineage);
+        }
+    }
+    // A primary may have been told other standbys and given another lease than anybody else knows.
+    // Nobody can tell whose reigns the sets belonged to, so they count together.
+    let formers = before.formers.drain(..).flat_map(|former| former.quorums);
+    let recorded = std::mem::take(&mut before.quorums);
+    let known = last.and_then(|(_, report)| report.quorum.clone());
+    before.quorums = formers.chain(recorded).chain(known).collect();
+    let timelines = doubt::said(view).map(|(_, report)| report.lineage.timeline());
+    before.timeline = timelines.max().unwrap_or(0).max(before.timeline);
+    if before.quorums.iter().any(|quorum| !quorum.is_off()) || sync_set::policy(view) > 0 {
+        before.quorums.push(Quorum::OFF);
+    }
+    before.quorums = bounded(before.quorums);
+    if let Some((_, report)) = last.filter(|(_, report)| report.holds.is_some()) {
+        before.longest_lease = None;
+        before.promotable = report.promotable.iter().cloned().collect();
+    }
+    let mut cluster = view.cluster.clone();
+    for (node, report) in doubt::said(view) {
+        let Some(member) = cluster.members.iter_mut().find(|member| member.node == *node) else {
+            continue;
+        };
+        member.copy = member.copy.max(report.copy);
+        let complete = matches!(
+            report.state,
+            MemberState::Standby | MemberState::Sealed | MemberState::Primary
+        );
+        if complete && report.copy == member.copy {
+            before.members.entry(node.clone()).or_default().copied = report.copy;
+        }
+    }
+    let (mut state, mut report) =
+        elect(view.cluster, &before, Cause::NodeLost, &Asked::default(), view.now);
+    let note = "the store was an old copy";
+    report.note = note.to_owned();
+    if let Stage::Electing(election) = &mut state.stage
+        && let (Some((_, term)), Some((_, led))) = (&mut election.from, last)
+    {
+        *term = doubt::led(led).unwrap_or(*term);
+    }
+    if let (Some((node, _)), Stage::Electing(election)) = (serving, &state.stage) {
+        state.stage = Stage::Promoting(Election { chosen_at: Some(view.now), ..election.clone() });
+        state.holder = Some(node.clone());
+        report.to = Some(node.clone());
+        report.chosen_at = Some(view.now);
+        report.lossless = Some(true);
+        let members = view.cluster.members.iter().map(|member| &member.node);
+        let there: Vec<&NodeName> = members.filter(|other| view.says(other).is_some()).collect();
+        let quorum = sync_set::for_new_holder(&view.with(&state), node, &there);
+        state.quorums.push(quorum);
+        state.quorums = bounded(state.quorums);
+    }
+    let overtaken = history::end(view, FailoverEnd::Overtaken, note);
+    let mut turn = Turn::to(state).report(overtaken).report(Some(report));
+    turn.cluster = Some(cluster);
+    turn
+}
+
+/// Each once, the newest last. So many different ones in one unfinished failover: of the oldest,
+/// whoever is left to prove them counts all.
+fn bounded(all: Vec<Quorum>) -> Vec<Quorum> {
+    let mut quorums: Vec<Quorum> = Vec::new();
+    for quorum in all {
+        quorums.retain(|before| *before != quorum);
+        quorums.push(quorum);
+    }
+    let spare = quorums.len().saturating_sub(ClusterState::QUORUMS_MAX);
+    if spare > 0 {
+        let merged = reign::merge(quorums.drain(..=spare).collect());
+        quorums.insert(0, merged);
+    }
+    quorums
 }
 
 /// An election by a rule; what went on before is overtaken by it. One whose old holder acknowledges

@@ -15,9 +15,10 @@ use crate::tasks;
 
 /// A decision with all tasks that it changes, or none of it.
 pub(super) fn write(draft: &mut Draft<'_>, view: &View<'_>, rule: &'static str, turn: Turn) {
-    let after = view.with(&turn.state);
+    let cluster = turn.cluster.as_ref().unwrap_or(view.cluster);
+    let after = View { cluster, state: &turn.state, ..*view };
     let mut group: Vec<Write> = Vec::new();
-    for member in &view.cluster.members {
+    for member in &cluster.members {
         let released = matches!(
             view.task(&member.node).map(|task| &task.spec),
             Some(TaskSpec::ClusterRelease(_))
@@ -43,6 +44,9 @@ pub(super) fn write(draft: &mut Draft<'_>, view: &View<'_>, rule: &'static str, 
         group.push(draft.born(NewTask { node, spec, attempt: 1, run_limit, traceparent: None }));
     }
     group.extend(turn.reports.into_iter().map(|r| Write::Put(Record::Failover(Box::new(r)))));
+    if let Some(cluster) = turn.cluster.filter(|cluster| cluster != view.cluster) {
+        group.push(Write::Put(Record::Cluster(Box::new(cluster))));
+    }
     if turn.state != *view.state {
         group.push(Write::Put(Record::ClusterState(Box::new(turn.state))));
     }

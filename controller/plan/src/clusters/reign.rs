@@ -116,7 +116,7 @@ pub(super) fn succeed(state: &mut ClusterState, node: Option<&NodeName>, quorum:
 }
 
 /// One that is proven only by every member of all of them.
-fn merge(quorums: Vec<Quorum>) -> Quorum {
+pub(super) fn merge(quorums: Vec<Quorum>) -> Quorum {
     if quorums.iter().any(Quorum::is_off) {
         return Quorum::OFF;
     }

@@ -1,7 +1,7 @@
 //! What a row of the rules' table is, and what may come of looking at it.
 
 use lockstep_model::Timestamp;
-use lockstep_model::cluster::{Act, ClusterState, Failover};
+use lockstep_model::cluster::{Act, Cluster, ClusterState, Failover};
 use lockstep_model::id::NodeName;
 
 use super::view::View;
@@ -27,6 +27,8 @@ pub(super) enum Found {
     Watch(Timestamp),
     /// Nothing is decided while this is so.
     Stop(Wait),
+    /// And nobody is told anything.
+    Freeze(Wait),
     Fire(Box<Turn>),
 }
 
@@ -60,6 +62,8 @@ impl Found {
 /// A decision: all of it is one transaction, with the tasks that follow from it.
 pub(super) struct Turn {
     pub state: ClusterState,
+    /// When it changes too.
+    pub cluster: Option<Cluster>,
     /// Those that change.
     pub reports: Vec<Failover>,
     /// Given beside the members' places.
@@ -68,7 +72,7 @@ pub(super) struct Turn {
 
 impl Turn {
     pub fn to(state: ClusterState) -> Self {
-        Self { state, reports: Vec::new(), act: None }
+        Self { state, cluster: None, reports: Vec::new(), act: None }
     }
 
     pub fn report(mut self, report: Option<Failover>) -> Self {

@@ -15,8 +15,8 @@ use super::rule::Rule;
 
 /// Danger first, then what people want, then upkeep.
 pub(super) const TABLE: &[&[Rule]] = &[
-    lease::PAUSE,
     adoption::RULES,
+    lease::PAUSE,
     creation::RULES,
     promoting::RULES,
     electing::RULES,

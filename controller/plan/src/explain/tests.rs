@@ -299,21 +299,22 @@ fn an_old_store_explains_everything() {
     let told = lockstep_model::observation::Told {
         incarnation: crate::tests::dsl::INCARNATION,
         revision: Revision(900),
+        ..Default::default()
     };
     lab.observe("m", Observation::Connected(told));
     check(
         &mut lab,
         "store",
         expect![[r#"
-        store store_behind: node m was told revision 900, this store is at 17: it is an old copy, and nothing is planned from it. Restore a newer copy, or accept what it lacks as lost: lockstepctl store adopt
-    "#]],
+            store store_behind: node m was told revision 900, of which this store has only 17: the store is an old copy, and nothing is planned from it. Restore a newer copy, or accept what it lacks as lost: lockstepctl store adopt
+        "#]],
     );
     check(
         &mut lab,
         "sync/b",
         expect![[r#"
             node/w2 health: w2 is unavailable since 2026-11-21T00:00:00Z: not connected: link lost
-            store store_behind: node m was told revision 900, this store is at 17: it is an old copy, and nothing is planned from it. Restore a newer copy, or accept what it lacks as lost: lockstepctl store adopt
+            store store_behind: node m was told revision 900, of which this store has only 17: the store is an old copy, and nothing is planned from it. Restore a newer copy, or accept what it lacks as lost: lockstepctl store adopt
         "#]],
     );
 }

@@ -8,12 +8,15 @@ use lockstep_model::{ClusterName, Millis, NodeName};
 
 use super::Uptime;
 use crate::World;
+use crate::clusters::doubt;
 
 /// Why a lease is not granted.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum NoLease {
     /// The store is an old copy: who holds what is not known.
     StoreBehind,
+    /// Members may know better than the records, and have not said yet.
+    InDoubt,
     Unknown(ClusterName),
     /// The term that is recorded.
     OtherTerm(Term),
@@ -28,6 +31,7 @@ impl NoLease {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::StoreBehind => "store-behind",
+            Self::InDoubt => "in-doubt",
             Self::Unknown(_) => "unknown-cluster",
             Self::OtherTerm(_) => "other-term",
             Self::OtherHolder(_) => "other-holder",
@@ -40,6 +44,7 @@ impl fmt::Display for NoLease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::StoreBehind => f.write_str("the controller's store is an old copy"),
+            Self::InDoubt => f.write_str("the controller has to hear the other members first"),
             Self::Unknown(cluster) => write!(f, "there is no cluster {cluster}"),
             Self::OtherTerm(term) => write!(f, "the term is {term}"),
             Self::OtherHolder(Some(holder)) => write!(f, "{holder} holds the term"),
@@ -62,6 +67,7 @@ impl World {
         term: Term,
         now: Uptime,
     ) -> Result<Option<Millis>, NoLease> {
+        self.leases_mut().tick(now);
         let length = self.lease_for(node, cluster, term)?;
         self.leases_mut().grant(cluster, term, node, length, now);
         Ok(length)
@@ -99,6 +105,9 @@ impl World {
         };
         if state.term != term {
             return Err(NoLease::OtherTerm(state.term));
+        }
+        if !doubt::lets_hold(self, &definition.value, state, (node, term)) {
+            return Err(NoLease::InDoubt);
         }
         if state.holder.as_ref() != Some(node) || matches!(state.stage, Stage::Electing(_)) {
             return Err(NoLease::OtherHolder(state.holder.clone()));

@@ -4,5 +4,6 @@
 mod checks;
 mod host;
 mod laws;
+mod old_store;
 mod sim;
 mod stories;

@@ -10,7 +10,7 @@ use lockstep_model::observation::{Observation, Told};
 use lockstep_model::record::{Actor, Change, Fleet, Record, Txn, Write};
 use lockstep_model::request::{NodeAction, Request, SyncRun};
 use lockstep_model::task::{Outcome, OutcomeKind, Receiver, Route, Task, TaskSpec};
-use lockstep_model::{Incarnation, KeyHash, Millis, NodeName, Reject, Revision, Timestamp};
+use lockstep_model::{Incarnation, KeyHash, LifeId, Millis, NodeName, Reject, Revision, Timestamp};
 
 use crate::admit::{Admitted, admit};
 use crate::check::{check_plan, check_world};
@@ -166,9 +166,25 @@ impl Lab {
     }
 
     pub fn connect(&mut self, name: &str) {
-        let told = Told { incarnation: INCARNATION, revision: self.world.revision() };
+        let life = self.world.past().current();
+        let told = Told { incarnation: INCARNATION, life, revision: self.world.revision() };
         self.observe(name, Observation::Connected(told));
         self.settle();
+    }
+
+    /// A controller starts on the store.
+    pub fn begin(&mut self, life: LifeId) {
+        self.restart();
+        let mut past = self.world.past().clone();
+        past.begin(life, self.world.revision().next());
+        self.commit(Txn {
+            base: self.world.revision(),
+            raise_to: Revision::ZERO,
+            at: self.now,
+            actor: Actor::Offline,
+            cause: "start".to_owned(),
+            writes: vec![Write::Put(Record::Past(past))],
+        });
     }
 
     /// The controller loses what is not in the store.

@@ -160,7 +160,7 @@ fn join(lab: &mut Lab, name: &str) {
 fn connect(lab: &mut Lab, name: &str, more: Revision) {
     let incarnation = lab.world.fleet().unwrap().value.incarnation;
     let revision = Revision(lab.world.revision().0 + more.0);
-    lab.observe(name, Observation::Connected(Told { incarnation, revision }));
+    lab.observe(name, Observation::Connected(Told { incarnation, revision, ..Told::default() }));
 }
 
 fn upgrade(lab: &mut Lab, name: &str, version: u8) {

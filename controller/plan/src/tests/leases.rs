@@ -32,7 +32,7 @@ fn cluster(paused: bool) -> Record {
 
 /// `db1` holds term 3, by leases of `LENGTH`.
 fn steady() -> ClusterState {
-    let mut state = ClusterState::new(main(), "db1".parse().unwrap());
+    let mut state = ClusterState::new(main(), "db1".parse().unwrap(), INCARNATION);
     state.term = Term(3);
     state.stage = Stage::Steady;
     state.longest_lease = Some(LENGTH);
@@ -173,7 +173,10 @@ fn a_controller_that_starts_anew_waits_for_what_the_one_before_may_have_granted(
 fn an_old_copy_of_a_store_grants_nothing() {
     let mut lab = lab();
     let revision = Revision(lab.world.revision().0 + 1);
-    lab.observe("db2", Observation::Connected(Told { incarnation: INCARNATION, revision }));
+    lab.observe(
+        "db2",
+        Observation::Connected(Told { incarnation: INCARNATION, revision, ..Told::default() }),
+    );
     assert_eq!(renew(&mut lab, "db1", 3, 2_000), Err(NoLease::StoreBehind));
 }
 

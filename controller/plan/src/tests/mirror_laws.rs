@@ -168,7 +168,7 @@ fn take(lab: &mut Lab, step: Step) {
         Step::Ask(request) => drop(lab.try_ask(request)),
         Step::Connect(name) => {
             let incarnation = lab.world.fleet().unwrap().value.incarnation;
-            let told = Told { incarnation, revision: lab.world.revision() };
+            let told = Told { incarnation, revision: lab.world.revision(), ..Told::default() };
             lab.observe(name, Observation::Connected(told));
         }
         Step::Forget(name) => {
@@ -206,7 +206,10 @@ fn take(lab: &mut Lab, step: Step) {
         Step::Adopt(name) => {
             let incarnation = lab.world.fleet().unwrap().value.incarnation;
             let revision = Revision(lab.world.revision().0 + 50);
-            lab.observe(name, Observation::Connected(Told { incarnation, revision }));
+            lab.observe(
+                name,
+                Observation::Connected(Told { incarnation, revision, ..Told::default() }),
+            );
             drop(lab.try_ask(Request::AdoptStore { incarnation: Incarnation(8) }));
         }
         Step::Restart => lab.restart(),
@@ -266,7 +269,7 @@ fn heal(lab: &mut Lab) {
         drop(lab.try_ask(Request::ChangeNode { node: node(), action: NodeAction::Resume }));
         drop(lab.try_ask(Request::ChangeNode { node: node(), action: NodeAction::Enable }));
         let incarnation = lab.world.fleet().unwrap().value.incarnation;
-        let told = Told { incarnation, revision: lab.world.revision() };
+        let told = Told { incarnation, revision: lab.world.revision(), ..Told::default() };
         lab.observe(name, Observation::Connected(told));
         let version = format!("0.9.{}", lab.world.revision());
         let report = lockstep_model::node::NodeReport { version, ..Default::default() };

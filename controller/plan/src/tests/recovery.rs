@@ -7,11 +7,11 @@ use lockstep_model::observation::{Observation, Told};
 use lockstep_model::request::{NodeAction, Request};
 use lockstep_model::sync::{SyncReport, TargetReport};
 use lockstep_model::task::OutcomeKind;
-use lockstep_model::{Incarnation, Revision};
+use lockstep_model::{Incarnation, LifeId, Revision};
 
 use super::dsl::{INCARNATION, Lab, create_sync, remove_targets, resync};
 use super::stories::{ALL, check, in_force};
-use crate::{Plan, plan};
+use crate::{Plan, World, plan};
 
 #[test]
 fn failures_are_retried_with_backoff() {
@@ -212,7 +212,7 @@ fn a_resync_of_a_removed_target_is_cancelled() {
 fn an_old_copy_of_a_store_plans_nothing_until_it_is_adopted() {
     let mut lab = in_force();
     lab.ask(create_sync("docs", "master1:/docs", &["web1:/docs"]));
-    let told = Told { incarnation: INCARNATION, revision: Revision(500) };
+    let told = Told { incarnation: INCARNATION, revision: Revision(500), ..Told::default() };
     lab.observe("web2", Observation::Connected(told));
     let before = lab.world.revision();
     lab.pass(3600);
@@ -220,7 +220,7 @@ fn an_old_copy_of_a_store_plans_nothing_until_it_is_adopted() {
     let Plan { writes, reasons, .. } = plan(&lab.world, lab.now);
     assert_eq!(writes, []);
     expect![[r#"
-        store_behind: node web2 was told revision 500, this store is at 17: it is an old copy, and nothing is planned from it. Restore a newer copy, or accept what it lacks as lost: lockstepctl store adopt
+        store_behind: node web2 was told revision 500, of which this store has only 17: the store is an old copy, and nothing is planned from it. Restore a newer copy, or accept what it lacks as lost: lockstepctl store adopt
     "#]].assert_eq(&format!("{}: {}\n", reasons[0].rule, reasons[0].text));
     expect!["FailedPrecondition store_behind store: the store is an old copy: see lockstepctl explain store; restore a newer one, or accept what is lost with lockstepctl store adopt"].assert_eq(&lab.refusal(create_sync("x", "web1:/x", &["web2:/x"])));
 
@@ -246,6 +246,58 @@ fn an_old_copy_of_a_store_plans_nothing_until_it_is_adopted() {
         ? sync/webroot/web2 assign: web2 has not confirmed sync-target 502.4, given at 2026-11-21T01:00:00Z
     "#]],
     );
+}
+
+#[test]
+fn an_old_copy_is_noticed_however_much_was_written_to_it() {
+    let mut lab = in_force();
+    let copy = (lab.world.revision(), lab.world.records());
+    let told = |lab: &Lab| Told {
+        incarnation: INCARNATION,
+        life: lab.world.past().current(),
+        revision: lab.world.revision(),
+    };
+    lab.begin(LifeId(1));
+    let lost = told(&lab);
+    lab.world = World::from_records(copy.0, copy.1);
+    lab.begin(LifeId(2));
+    lab.connect("web1");
+    for n in 0..20 {
+        lab.ask(create_sync(
+            &format!("s{n}"),
+            &format!("master1:/s{n}"),
+            &[&format!("web1:/s{n}")],
+        ));
+    }
+    assert!(lab.world.revision() > lost.revision);
+    assert!(lab.world.store_behind().is_none());
+    let own = told(&lab);
+    lab.observe("web2", Observation::Connected(lost));
+    expect!["node web2 was told revision 16 by a controller that this store knows nothing of"]
+        .assert_eq(&lab.world.store_behind().map(|behind| behind.to_string()).unwrap_or_default());
+    lab.ask(Request::AdoptStore { incarnation: Incarnation(8) });
+    assert!(lab.world.store_behind().is_none());
+    // Whose ledger knows later tasks is given even later ones.
+    let later = Told { revision: Revision(5000), ..lost };
+    lab.observe("web2", Observation::Connected(later));
+    lab.settle();
+    assert!(lab.world.store_behind().is_none() && lab.world.revision() > later.revision);
+    let quiet = lab.world.revision();
+    lab.settle();
+    assert_eq!(lab.world.revision(), quiet, "once");
+    // Of the incarnation before, and so no doubt any more.
+    lab.observe("web2", Observation::Connected(lost));
+    lab.observe("web1", Observation::Connected(own));
+    assert!(lab.world.store_behind().is_none());
+    // Who knows what the store knows is no sign of anything, in whichever life it was told.
+    let mut lab = in_force();
+    lab.begin(LifeId(1));
+    let early = told(&lab);
+    lab.begin(LifeId(2));
+    for known in [early, told(&lab), Told::default()] {
+        lab.observe("web2", Observation::Connected(known));
+        assert_eq!(lab.world.store_behind(), None);
+    }
 }
 
 #[test]

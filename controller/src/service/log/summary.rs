@@ -5,6 +5,7 @@ mod mirror;
 
 use lockstep_model::identity::{Token, User};
 use lockstep_model::node::Node;
+use lockstep_model::past::Life;
 use lockstep_model::record::{Fleet, Record, RequestDone};
 use lockstep_model::schedule::Progress;
 use lockstep_model::setting::{Settings, Value};
@@ -19,6 +20,10 @@ pub(super) fn of(record: &Record) -> String {
         Record::Fleet(Fleet { name, incarnation, created_at: _ }) => {
             format!("fleet {name}, incarnation {incarnation}")
         }
+        Record::Past(past) => match past.lives.last() {
+            Some(Life { id: _, began }) => format!("a controller serves since revision {began}"),
+            None => "no controller served yet".to_owned(),
+        },
         Record::Node(Node { name: _, labels, admin, key_hash, addresses, created_at: _ }) => {
             let labels = list(labels.iter().map(|(key, value)| format!("{key}={value}")));
             let addresses = list(addresses.iter().map(ToString::to_string));

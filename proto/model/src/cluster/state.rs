@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::quorum::Quorum;
 use super::wal::{Lineage, Lsn, SystemId, Term};
-use crate::id::{ClusterName, NodeName};
+use crate::id::{ClusterName, Incarnation, NodeName};
 use crate::time::{Millis, Timestamp};
 use crate::words::words;
 
@@ -47,6 +47,9 @@ pub struct ClusterState {
     pub number: u64,
     /// What is known of members over restarts.
     pub members: BTreeMap<NodeName, MemberRecord>,
+    /// The store's, when all this was drawn. The store has another one: an old copy of it was accepted
+    /// since, and members may know of later decisions.
+    pub incarnation: Incarnation,
 }
 
 /// What elections must not forget of a member.
@@ -77,7 +80,7 @@ impl ClusterState {
     pub const QUORUMS_MAX: usize = 8;
     pub const FORMERS_MAX: usize = 8;
 
-    pub fn new(cluster: ClusterName, primary: NodeName) -> Self {
+    pub fn new(cluster: ClusterName, primary: NodeName, incarnation: Incarnation) -> Self {
         Self {
             cluster,
             system_id: None,
@@ -95,6 +98,7 @@ impl ClusterState {
             wanted: None,
             number: 0,
             members: BTreeMap::new(),
+            incarnation,
         }
     }
 

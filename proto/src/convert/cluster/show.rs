@@ -27,6 +27,7 @@ impl From<&ClusterState> for v1::ClusterState {
             wanted,
             number,
             members: _,
+            incarnation: _,
         } = state;
         let (moving, election) = match stage {
             Stage::Creating | Stage::Steady => (None, None),

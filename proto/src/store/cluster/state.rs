@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lockstep_model::cluster::state::{MemberRecord, Move, WantedSwitch};
 use lockstep_model::cluster::{ClusterState, Election, Former, MEMBERS_MAX, Quorum, Stage, Term};
-use lockstep_model::{Invalid, Millis, NodeName, Timestamp};
+use lockstep_model::{Incarnation, Invalid, Millis, NodeName, Timestamp};
 
 use super::part::{from_lineage, from_system_id, from_time, lineage, system_id, time};
 use crate::store::field::{check_count, from_option, missing, optional, parse, parse_all};
@@ -29,6 +29,7 @@ impl From<&ClusterState> for wire::ClusterState {
             wanted,
             number,
             members,
+            incarnation,
         } = state;
         let member = |(node, record): (&NodeName, &MemberRecord)| {
             let MemberRecord { copied, failed_term } = record;
@@ -52,6 +53,7 @@ impl From<&ClusterState> for wire::ClusterState {
             number: *number,
             members: members.iter().map(member).collect(),
             stage: Some(stage.into()),
+            incarnation: incarnation.0,
         }
     }
 }
@@ -76,6 +78,7 @@ impl TryFrom<wire::ClusterState> for ClusterState {
             number,
             members,
             stage,
+            incarnation,
         } = state;
         check_count("crashes", crashes_ms.len(), Self::CRASHES_MAX)?;
         check_count("members", members.len(), MEMBERS_MAX)?;
@@ -104,6 +107,7 @@ impl TryFrom<wire::ClusterState> for ClusterState {
             wanted: wanted.map(TryInto::try_into).transpose()?,
             number,
             members: members?,
+            incarnation: Incarnation(incarnation),
         })
     }
 }

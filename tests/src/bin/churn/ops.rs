@@ -7,13 +7,13 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Result, ensure};
 use lockstep_tests::chance::Chance;
 use lockstep_tests::tree::hard_names;
 
-use super::clock;
+use super::{clock, up};
 
 const DEPTH_MAX: usize = 4;
 const SMALL_BYTES_MAX: usize = 20_000;
@@ -42,8 +42,8 @@ pub struct Ops {
     chance: Chance,
     /// What the newest changes left.
     near: VecDeque<PathBuf>,
-    /// Further names of files, and when they were made.
-    further: VecDeque<(PathBuf, Instant)>,
+    /// Further names of files, and until when they stay.
+    further: VecDeque<(PathBuf, Duration)>,
     count: usize,
     told: VecDeque<Told>,
 }
@@ -180,7 +180,7 @@ impl Ops {
         let began = clock();
         let outcome = op(self, &from, &to);
         if *name == "hard link" && outcome.is_ok() {
-            self.further.push_back((real(&to), Instant::now()));
+            self.further.push_back((real(&to), up() + NAME_STAYS));
         }
         self.count += 1;
         let when = format!("{} {began} {}", self.count, clock());
@@ -201,7 +201,8 @@ impl Ops {
 
     /// A further name that nobody may have seen yet goes with this path.
     fn takes_further(&mut self, path: &Path) -> bool {
-        let stays = self.further.iter().position(|(_, made)| made.elapsed() < NAME_STAYS);
+        let now = up();
+        let stays = self.further.iter().position(|(_, until)| now < *until);
         self.further.drain(..stays.unwrap_or(self.further.len()));
         let path = real(path);
         self.further.iter().any(|(name, _)| name.starts_with(&path))

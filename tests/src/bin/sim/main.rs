@@ -9,8 +9,8 @@ use lockstep_tests::program;
 use lockstep_tests::sim::mutation::Mutation;
 use lockstep_tests::sim::tell;
 
-const USAGE: &str =
-    "tests/sim [--seeds N] [--first-seed S] [--minutes M] [--all] [--seed N] [--mutation NAME]";
+const USAGE: &str = "tests/sim [--seeds N] [--first-seed S] [--minutes M] [--all] [--seed N] [--mutation NAME]; \
+     from seed 1000000 on stories of old copies of the store";
 
 struct Arguments {
     first: u64,

@@ -14,10 +14,8 @@ pub fn check(history: &History) -> Option<String> {
     let mut promised: BTreeMap<usize, u64> = BTreeMap::new();
     for (at, fact) in &history.facts {
         match fact {
-            Fact::Restored => {
-                (term, revision) = (0, 0);
-                holders.clear();
-            }
+            // Who held a term stays so, whatever the store knows of it.
+            Fact::Restored => (term, revision) = (0, 0),
             Fact::Promised { node, term } => {
                 let before = promised.insert(*node, *term).unwrap_or(0);
                 if *term < before {

@@ -1,68 +1,61 @@
-//! After an old copy of a store was accepted: members know of terms that the records lack.
+//! Before records are believed: right after a controller's start, and after an old copy of a store was
+//! accepted.
 
-use lockstep_model::NodeName;
-use lockstep_model::cluster::state::FailoverEnd;
-use lockstep_model::cluster::{Cause, MemberReport, Stage, Term};
+use lockstep_model::cluster::Stage;
 
-use crate::clusters::rule::{Found, Rule, Turn};
+use crate::clusters::rule::{Found, Rule, Wait};
 use crate::clusters::view::View;
-use crate::clusters::{draw, history};
+use crate::clusters::{doubt, draw};
 
-pub(super) const RULES: &[Rule] = &[Rule {
-    name: "terms_behind",
-    from: &["steady", "preparing", "handing-over", "electing", "promoting"],
-    to: &["electing"],
-    what: "Members promised a later term than is recorded: the store was an old copy. A term above all \
-           is drawn, once every member has said what it knows or is away for long.",
-    look: behind,
-}];
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        name: "returning",
+        from: &["steady", "preparing", "handing-over", "electing", "promoting"],
+        to: &[],
+        what: "The controller just started, and its store may be an old copy: for one lease it decides \
+               nothing until everyone who could be primary has said how it is.",
+        look: returning,
+    },
+    Rule {
+        name: "old_copy",
+        from: &["creating", "steady", "preparing", "handing-over", "electing", "promoting"],
+        to: &["electing", "promoting"],
+        what: "An old copy of the store was accepted, or members promised a later term than is recorded: \
+               nothing is decided and nobody told anything until everyone who could be primary has said \
+               what it knows. Then all is drawn anew from that, in a term above all.",
+        look: old_copy,
+    },
+];
 
-fn behind(view: &View<'_>) -> Found {
-    let members = || view.cluster.members.iter().map(|member| &member.node);
-    let said = |node: &NodeName| view.last(node).map(|heard| &heard.report);
-    let highest = members().filter_map(|node| Some(said(node)?.term)).max();
-    let Some(highest) = highest.filter(|highest| *highest > view.state.term) else {
-        return Found::Nothing;
-    };
-    let silent = |node: &&NodeName| view.says(node).is_none() && !view.is_away(node);
-    if let Some(node) = members().find(silent) {
-        return Found::wait(format!(
-            "term {highest} was promised, and {} is recorded: {node} has to say what it knows first",
-            view.state.term
-        ));
+fn returning(view: &View<'_>) -> Found {
+    match doubt::returning(view) {
+        Some((wait, until)) => Found::Freeze(Wait::until(
+            format!("the controller just started: {}", wait.text),
+            wait.until.map_or(until, |earlier| until.min(earlier)),
+        )),
+        None => Found::Nothing,
     }
-    // Who had the newest term, as far as anybody knows.
-    let had = |report: &MemberReport| {
-        report.holds.max(report.released.as_ref().map(|released| released.term))
-    };
-    let holder = members().max_by_key(|node| said(node).and_then(had).unwrap_or(Term(0)));
-    let known = said_quorum(view, holder);
-    let mut before = view.state.clone();
-    let recorded = match &view.state.stage {
-        Stage::Electing(election) => election.from.as_ref().map(|(old, _)| old.clone()),
-        _ => view.state.holder.clone(),
-    };
-    before.holder = holder.filter(|node| said(node).and_then(had).is_some()).cloned().or(recorded);
-    before.term = highest;
-    before.longest_lease =
-        before.longest_lease.map(|longest| longest.max(view.cluster.options.lease.length));
-    before.quorums.extend(known.filter(|quorum| !view.state.quorums.contains(quorum)));
-    let timelines = members().filter_map(|node| Some(said(node)?.lineage.timeline()));
-    before.timeline = timelines.max().unwrap_or(0).max(before.timeline);
-    let asked = draw::Asked::default();
-    let (mut state, report) = draw::elect(view.cluster, &before, Cause::NodeLost, &asked, view.now);
-    if let Stage::Electing(election) = &mut state.stage
-        && let Some((old, term)) = &mut election.from
-    {
-        *term = said(old).and_then(had).unwrap_or(*term);
-    }
-    let overtaken = history::end(view, FailoverEnd::Overtaken, "the store was an old copy");
-    Turn::to(state).report(overtaken).report(Some(report)).fire()
 }
 
-fn said_quorum(
-    view: &View<'_>,
-    holder: Option<&NodeName>,
-) -> Option<lockstep_model::cluster::Quorum> {
-    view.last(holder?)?.report.quorum.clone()
+fn old_copy(view: &View<'_>) -> Found {
+    if !doubt::is_old(view) {
+        return Found::Nothing;
+    }
+    let nobody_led = doubt::said(view).all(|(_, report)| doubt::led(report).is_none());
+    let wait = |wait: Wait| {
+        let text = format!("the store was an old copy, and nothing is decided: {}", wait.text);
+        Found::Freeze(Wait { text, ..wait })
+    };
+    if let Some(silent) = doubt::awaited(view) {
+        return wait(silent);
+    }
+    if nobody_led && view.state.stage == Stage::Creating {
+        return draw::keep(view).fire();
+    }
+    match (doubt::serving(view), doubt::leases_end(view)) {
+        (None, Some(until)) => {
+            wait(Wait::until("a lease that it does not know of may last until then", until))
+        }
+        (serving, _) => draw::anew(view, serving).fire(),
+    }
 }

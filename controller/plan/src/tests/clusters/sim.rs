@@ -166,7 +166,8 @@ impl Sim {
             return;
         }
         self.hosts.get_mut(of).unwrap().connected = true;
-        let told = Told { incarnation: INCARNATION, revision: self.lab.world.revision() };
+        let revision = self.lab.world.revision();
+        let told = Told { incarnation: INCARNATION, revision, ..Told::default() };
         self.observe(of, Observation::Connected(told));
         self.report(of);
     }
@@ -191,8 +192,7 @@ impl Sim {
         self.hosts.values_mut().for_each(|host| host.connected = false);
         (self.checked, self.last_term) = (self.lab.log.len(), Term(0));
         self.holders.clear();
-        let incarnation = lockstep_model::Incarnation(8);
-        self.lab.ask(Request::AdoptStore { incarnation });
+        self.lab.ask(Request::AdoptStore { incarnation: lockstep_model::Incarnation(8) });
         self.told = true;
     }
 
@@ -255,23 +255,23 @@ impl Sim {
         }
     }
 
-    /// A primary that the controller does not answer asks its peers.
+    /// A primary that gets no grants asks its peers.
     pub fn ask_promises(&mut self, of: &NodeName) {
         let host = &self.hosts[of];
         let (Some(place), Some((term, until))) = (host.place.clone(), host.lease) else { return };
-        if self.talks(of) || self.up >= until || host.run != Run::Primary || place.term != term {
+        let length = place.options.lease.length.0;
+        let is_due = (1..=length / 2).contains(&until.saturating_sub(self.up));
+        if !is_due || host.run != Run::Primary || place.term != term {
             return;
         }
         let Goal::Primary(primary) = &place.goal else { return };
         let (asked, needed): (Vec<NodeName>, usize) = match primary.quorum.k {
             0 => {
-                let others: Vec<_> =
-                    place.promotable.iter().filter(|n| *n != of).cloned().collect();
-                (others.clone(), others.len())
+                let others = place.promotable.iter().filter(|n| *n != of).cloned();
+                (others.clone().collect(), others.count())
             }
             k => (primary.quorum.of.iter().cloned().collect(), k as usize),
         };
-        let length = place.options.lease.length.0;
         let mut got = 0;
         for peer in asked {
             if !self.linked(of.as_str(), peer.as_str()) {

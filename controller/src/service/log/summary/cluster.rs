@@ -56,6 +56,7 @@ pub(super) fn of_state(state: &ClusterState) -> String {
         wanted,
         number: _,
         members,
+        incarnation: _,
     } = state;
     let holder = holder.as_ref().map_or("nobody".to_owned(), ToString::to_string);
     let mut text = format!(
