@@ -270,12 +270,6 @@ fn clock() -> String {
     format!("{:02}:{:02}:{:02}.{ms:03}", s / 3600, s / 60 % 60, s % 60)
 }
 
-/// Since the machine started.
-fn up() -> Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs().try_into().unwrap_or(0))
-}
-
 /// Nothing is waited for but time itself: what happens in it is random.
 fn rest(time: Duration) {
     try_until(time, "time has passed", || false).ok();

@@ -13,7 +13,7 @@ use anyhow::{Result, ensure};
 use lockstep_tests::chance::Chance;
 use lockstep_tests::tree::hard_names;
 
-use super::{clock, up};
+use super::clock;
 
 const DEPTH_MAX: usize = 4;
 const SMALL_BYTES_MAX: usize = 20_000;
@@ -27,8 +27,8 @@ const NEAR_MAX: usize = 64;
 /// delay is told to nobody, as docs/syncs.md says: inotify knows names only.
 const IN_PLACE: [&str; 7] =
     ["write", "append", "edit in place", "truncate", "mode", "owner", "time"];
-/// A further name of a file stays so long: thrice the delay, as machines are slow.
-const NAME_STAYS: Duration = Duration::from_secs(3);
+/// So many changes a further name of a file stays: at the pace of a round, twice the delay.
+const NAME_STAYS: usize = 500;
 /// Changes that are remembered.
 const TOLD_MAX: usize = 20_000;
 
@@ -42,8 +42,8 @@ pub struct Ops {
     chance: Chance,
     /// What the newest changes left.
     near: VecDeque<PathBuf>,
-    /// Further names of files, and until when they stay.
-    further: VecDeque<(PathBuf, Duration)>,
+    /// Further names of files, and until which change they stay.
+    further: VecDeque<(PathBuf, usize)>,
     count: usize,
     told: VecDeque<Told>,
 }
@@ -180,7 +180,7 @@ impl Ops {
         let began = clock();
         let outcome = op(self, &from, &to);
         if *name == "hard link" && outcome.is_ok() {
-            self.further.push_back((real(&to), up() + NAME_STAYS));
+            self.further.push_back((real(&to), self.count + NAME_STAYS));
         }
         self.count += 1;
         let when = format!("{} {began} {}", self.count, clock());
@@ -201,8 +201,7 @@ impl Ops {
 
     /// A further name that nobody may have seen yet goes with this path.
     fn takes_further(&mut self, path: &Path) -> bool {
-        let now = up();
-        let stays = self.further.iter().position(|(_, until)| now < *until);
+        let stays = self.further.iter().position(|(_, until)| self.count < *until);
         self.further.drain(..stays.unwrap_or(self.further.len()));
         let path = real(path);
         self.further.iter().any(|(name, _)| name.starts_with(&path))
