@@ -85,54 +85,10 @@ fn incarnation(view: &View<'_>) -> Incarnation {
 /// all of whom were heard. `serving`: the primary that nobody else can have taken over from. It gets the
 /// new term; otherwise an election begins.
 pub(super) fn anew(view: &View<'_>, serving: Option<(&NodeName, &MemberReport)>) -> Turn {
-    let last = doubt::said(view).filter(|(_, report)| doubt::led(report).is_some());
-    let last = serving.or_else(|| last.max_by_key(|(_, report)| doubt::led(report)));
-    let mut before = view.state.clone();
-    before.incarnation = incarnation(view);
-    before.term = before.term.max(doubt::promised(view));
-    // Whatever was asked for was about another primary.
-    before.wanted = None;
-    let recorded = match &view.state.stage {
-        Stage::Electing(election) => election.from.as_ref().map(|(old, _)| old.clone()),
-        _ => view.state.holder.clone(),
-    };
-    before.holder = last.map(|(node, _)| node.clone()).or(recorded);
-    if let Some((_, report)) = last {
-        before.system_id = before.system_id.or(report.system_id);
-        if before.system_id == report.system_id && report.lineage != Default::default() {
-            before.lineage.clone_from(&report.lineage);
-        }
-    }
-    // A primary may have been told other standbys and given another lease than anybody else knows.
-    // Nobody can tell whose reigns the sets belonged to, so they count together.
-    let formers = before.formers.drain(..).flat_map(|former| former.quorums);
-    let recorded = std::mem::take(&mut before.quorums);
-    let known = last.and_then(|(_, report)| report.quorum.clone());
-    before.quorums = formers.chain(recorded).chain(known).collect();
-    let timelines = doubt::said(view).map(|(_, report)| report.lineage.timeline());
-    before.timeline = timelines.max().unwrap_or(0).max(before.timeline);
-    if before.quorums.iter().any(|quorum| !quorum.is_off()) || sync_set::policy(view) > 0 {
-        before.quorums.push(Quorum::OFF);
-    }
-    before.quorums = bounded(before.quorums);
-    if let Some((_, report)) = last.filter(|(_, report)| report.holds.is_some()) {
-        before.longest_lease = None;
-        before.promotable = report.promotable.iter().cloned().collect();
-    }
-    let mut cluster = view.cluster.clone();
-    for (node, report) in doubt::said(view) {
-        let Some(member) = cluster.members.iter_mut().find(|member| member.node == *node) else {
-            continue;
-        };
-        member.copy = member.copy.max(report.copy);
-        let complete = matches!(
-            report.state,
-            MemberState::Standby | MemberState::Sealed | MemberState::Primary
-        );
-        if complete && report.copy == member.copy {
-            before.members.entry(node.clone()).or_default().copied = report.copy;
-        }
-    }
+    let led = doubt::said(view).filter(|(_, report)| doubt::led(report).is_some());
+    let last = serving.or_else(|| led.max_by_key(|(_, report)| doubt::led(report)));
+    let mut before = told_by(view, last);
+    let cluster = with_copies(view, &mut before);
     let (mut state, mut report) =
         elect(view.cluster, &before, Cause::NodeLost, &Asked::default(), view.now);
     let note = "the store was an old copy";
@@ -158,6 +114,58 @@ pub(super) fn anew(view: &View<'_>, serving: Option<(&NodeName, &MemberReport)>)
     let mut turn = Turn::to(state).report(overtaken).report(Some(report));
     turn.cluster = Some(cluster);
     turn
+}
+
+/// What is recorded, with what members know better. `last`: who led last, as far as anybody knows.
+fn told_by(view: &View<'_>, last: Option<(&NodeName, &MemberReport)>) -> ClusterState {
+    let mut before = view.state.clone();
+    before.incarnation = incarnation(view);
+    before.term = before.term.max(doubt::promised(view));
+    // Whatever was asked for was about another primary.
+    before.wanted = None;
+    before.holder = last.map(|(node, _)| node).or(reign::last_holder(view.state)).cloned();
+    if let Some((_, report)) = last {
+        before.system_id = before.system_id.or(report.system_id);
+        if before.system_id == report.system_id && report.lineage != Default::default() {
+            before.lineage.clone_from(&report.lineage);
+        }
+    }
+    let timelines = doubt::said(view).map(|(_, report)| report.lineage.timeline());
+    before.timeline = timelines.max().unwrap_or(0).max(before.timeline);
+    // Nobody can tell whose reigns the sets belonged to, so they count together.
+    let formers = before.formers.drain(..).flat_map(|former| former.quorums);
+    let recorded = std::mem::take(&mut before.quorums);
+    let known = last.and_then(|(_, report)| report.quorum.clone());
+    before.quorums = formers.chain(recorded).chain(known).collect();
+    // A primary may have been told other standbys and given another lease than anybody else knows.
+    if before.quorums.iter().any(|quorum| !quorum.is_off()) || sync_set::policy(view) > 0 {
+        before.quorums.push(Quorum::OFF);
+    }
+    before.quorums = bounded(before.quorums);
+    if let Some((_, report)) = last.filter(|(_, report)| report.holds.is_some()) {
+        before.longest_lease = None;
+        before.promotable = report.promotable.iter().cloned().collect();
+    }
+    before
+}
+
+/// The cluster with the numbers of the copies that members have; the complete ones are recorded.
+fn with_copies(view: &View<'_>, state: &mut ClusterState) -> Cluster {
+    let mut cluster = view.cluster.clone();
+    for (node, report) in doubt::said(view) {
+        let Some(member) = cluster.members.iter_mut().find(|member| member.node == *node) else {
+            continue;
+        };
+        member.copy = member.copy.max(report.copy);
+        let complete = matches!(
+            report.state,
+            MemberState::Standby | MemberState::Sealed | MemberState::Primary
+        );
+        if complete && report.copy == member.copy {
+            state.members.entry(node.clone()).or_default().copied = report.copy;
+        }
+    }
+    cluster
 }
 
 /// Each once, the newest last. So many different ones in one unfinished failover: of the oldest,

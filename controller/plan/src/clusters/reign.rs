@@ -66,10 +66,7 @@ impl<'a> Reign<'a> {
 /// election the one's that is replaced.
 pub(super) fn reigns<'a>(view: &View<'a>) -> Vec<Reign<'a>> {
     let state = view.state;
-    let node = match &state.stage {
-        Stage::Electing(election) => election.from.as_ref().map(|(old, _)| old),
-        _ => state.holder.as_ref(),
-    };
+    let node = last_holder(state);
     let last = Reign {
         node,
         copy: copy_of(state, node),
@@ -77,6 +74,14 @@ pub(super) fn reigns<'a>(view: &View<'a>) -> Vec<Reign<'a>> {
         quorums: &state.quorums,
     };
     former(view).chain([last]).collect()
+}
+
+/// The holder, or of an election the one that is replaced.
+pub(super) fn last_holder(state: &ClusterState) -> Option<&NodeName> {
+    match &state.stage {
+        Stage::Electing(election) => election.from.as_ref().map(|(old, _)| old),
+        _ => state.holder.as_ref(),
+    }
 }
 
 pub(super) fn former<'a>(view: &View<'a>) -> impl Iterator<Item = Reign<'a>> + use<'a> {
